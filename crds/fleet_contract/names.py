@@ -1,0 +1,284 @@
+"""Every name two rooms share, spelled once: kinds, labels, reasons, subjects, streams, objects.
+
+Kubernetes names of jobs and robots are DNS labels of at most ``NAME_MAX`` characters, so they
+stand in a NATS subject as one token: a robot called ``a.b`` could otherwise use ``a``'s rights.
+"""
+
+from enum import StrEnum
+
+# --- Kubernetes ---------------------------------------------------------------------------
+
+GROUP = "fleetloop.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+CATEGORY = "fleet"
+NAME_MAX = 40
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+
+FIELD_MANAGER = "fleetloop"
+KOPF_PREFIX = f"kopf.{GROUP}"
+
+
+class Kind(StrEnum):
+    """The three resources people write or read."""
+
+    TRAINING_JOB = "FleetTrainingJob"
+    ROBOT_ACTOR = "RobotActor"
+    POLICY_VERSION = "PolicyVersion"
+
+
+PLURALS = {
+    Kind.TRAINING_JOB: "fleettrainingjobs",
+    Kind.ROBOT_ACTOR: "robotactors",
+    Kind.POLICY_VERSION: "policyversions",
+}
+SHORT_NAMES = {Kind.TRAINING_JOB: "ftj", Kind.ROBOT_ACTOR: "ract", Kind.POLICY_VERSION: "polv"}
+
+
+class Label(StrEnum):
+    """Labels and annotations on our objects and their children."""
+
+    JOB = f"{GROUP}/job"
+    ROBOT = f"{GROUP}/robot"
+    ROLE = f"{GROUP}/role"
+    RUN = f"{GROUP}/run"
+    SEQUENCE = f"{GROUP}/sequence"
+    SIMULATED = f"{GROUP}/simulated"
+    TEMPLATE_HASH = f"{GROUP}/template-hash"
+    REQUEST = f"{GROUP}/request"
+    MANAGED_BY = "app.kubernetes.io/managed-by"
+    KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
+
+
+class Role(StrEnum):
+    """Values of ``Label.ROLE``."""
+
+    LEARNER = "learner"
+    ROBOT = "robot"
+
+
+class ConditionType(StrEnum):
+    """Condition types; ``RECONCILING`` and ``STALLED`` are present only while true (kstatus)."""
+
+    READY = "Ready"
+    RECONCILING = "Reconciling"
+    STALLED = "Stalled"
+    LEARNER_READY = "LearnerReady"
+    STREAMS_READY = "StreamsReady"
+    DATA_FLOWING = "DataFlowing"
+    FLEET_DEGRADED = "FleetDegraded"
+    SUSPENDED = "Suspended"
+    COMPLETE = "Complete"
+    CONNECTED = "Connected"
+    POLICY_SYNCED = "PolicySynced"
+    VERIFIED = "Verified"
+    PROMOTED = "Promoted"
+    ROLLED_BACK = "RolledBack"
+
+
+class Reason(StrEnum):
+    """Condition and Event reasons."""
+
+    READY = "Ready"
+    STREAMS_READY = "StreamsReady"
+    STREAMS_PENDING = "StreamsPending"
+    STREAMS_FAILED = "StreamsFailed"
+    LEARNER_RUNNING = "LearnerRunning"
+    LEARNER_PENDING = "LearnerPending"
+    LEARNER_FAILED = "LearnerFailed"
+    EPISODES_ARRIVING = "EpisodesArriving"
+    NO_EPISODES = "NoEpisodes"
+    ROBOTS_MISSING = "RobotsMissing"
+    FLEET_HEALTHY = "FleetHealthy"
+    SUSPENDED = "Suspended"
+    GOAL_REACHED = "GoalReached"
+    JOB_NOT_FOUND = "JobNotFound"
+    NAME_TOO_LONG = "NameTooLong"
+    UNKNOWN_TASK = "UnknownTask"
+    POD_PENDING = "PodPending"
+    IMAGE_PULL_FAILED = "ImagePullFailed"
+    HEARTBEAT_RECEIVED = "HeartbeatReceived"
+    HEARTBEAT_MISSING = "HeartbeatMissing"
+    ON_ASSIGNED_VERSION = "OnAssignedVersion"
+    AWAITING_EPISODE_END = "AwaitingEpisodeEnd"
+    NOT_ASSIGNED = "NotAssigned"
+    ANNOUNCED = "Announced"
+    MANIFEST_INVALID = "ManifestInvalid"
+    FIRST_VERSION = "FirstVersion"
+    BROADCAST = "Broadcast"
+    CANARY_STARTED = "CanaryStarted"
+    CANARY_PASSED = "CanaryPassed"
+    SUCCESS_BELOW_THRESHOLD = "SuccessBelowThreshold"
+    GUARD_TRIPPED = "GuardTripped"
+    SUPERSEDED = "Superseded"
+    PINNED = "Pinned"
+    APPLY_REFUSED = "ApplyRefused"
+
+
+class Env(StrEnum):
+    """Environment variables through which a pod learns who and where it is."""
+
+    NAMESPACE = "FLEET_NAMESPACE"
+    JOB = "FLEET_JOB"
+    JOB_UID = "FLEET_JOB_UID"
+    ROBOT = "FLEET_ROBOT"
+    ROBOT_UID = "FLEET_ROBOT_UID"
+    NATS_URL = "FLEET_NATS_URL"
+    STORAGE_URL = "FLEET_STORAGE_URL"
+    SPEC = "FLEET_SPEC"
+    SPOOL_DIR = "FLEET_SPOOL_DIR"
+    BIND_ADDRESS = "FLEET_BIND_ADDRESS"
+    METRICS_PORT = "FLEET_METRICS_PORT"
+    RESYNC_SECONDS = "FLEET_RESYNC_SECONDS"
+
+
+def learner_job(job: str, run: int) -> str:
+    """Name of the batch/v1 Job of one learner run; a Job's template is immutable."""
+    return f"{job}-learner-{run}"
+
+
+def simulated_robot(job: str, index: int) -> str:
+    """Name of the RobotActor the operator makes for one simulated replica."""
+    return f"{job}-sim-{index}"
+
+
+def robot_pod(robot: str) -> str:
+    """One fixed name per robot: its uniqueness in the API fences a second copy."""
+    return f"{robot}-robot"
+
+
+def policy_version(job: str, sequence: int) -> str:
+    """Name of the PolicyVersion of one published sequence."""
+    return f"{job}-v{sequence}"
+
+
+# --- NATS ---------------------------------------------------------------------------------
+
+
+class Channel(StrEnum):
+    """The last token of a robot's subject."""
+
+    EXPERIENCE = "exp"
+    EVENT = "evt"
+    HEARTBEAT = "hb"
+    RECEIPT = "receipt"
+
+
+def robot_subject(namespace: str, robot: str, job: str, channel: Channel) -> str:
+    """Robot first, so that one robot's permission is the single rule ``fleet.<ns>.<robot>.>``.
+
+    Pass ``*`` as robot for a subscription over the whole fleet of a job.
+    """
+    return f"fleet.{namespace}.{robot}.{job}.{channel}"
+
+
+def robot_of(subject: str) -> str:
+    """The robot that a ``robot_subject`` belongs to."""
+    return subject.split(".")[2]
+
+
+def assign_subject(namespace: str, job: str) -> str:
+    """Where the operator keeps the job's one assignment document."""
+    return f"ctl.{namespace}.{job}.assign"
+
+
+def announce_subject(namespace: str, job: str) -> str:
+    """Where the learner announces what it published; the last message is the latest version."""
+    return f"ctl.{namespace}.{job}.announce"
+
+
+def learner_heartbeat_subject(namespace: str, job: str) -> str:
+    """Where the learner tells its pace; core NATS, nothing stored."""
+    return f"ctl.{namespace}.{job}.hb"
+
+
+class Stream(StrEnum):
+    """The streams of one job."""
+
+    EXPERIENCE = "exp"
+    EVENTS = "evt"
+    RECEIPTS = "receipt"
+    CONTROL = "ctl"
+
+
+STREAM_PREFIX = "fleet-"
+LEARNER_CONSUMER = "learner"
+
+
+def stream(job_uid: str, kind: Stream) -> str:
+    """A stream's name carries the job's UID: a job made anew under its name gets new streams."""
+    return f"{STREAM_PREFIX}{job_uid}-{kind}"
+
+
+class StreamMeta(StrEnum):
+    """Keys of a stream's metadata."""
+
+    JOB_UID = "fleetloop-job-uid"
+    NAMESPACE = "fleetloop-namespace"
+    JOB = "fleetloop-job"
+    GENERATION = "fleetloop-stream-id"
+
+
+# --- Object store -------------------------------------------------------------------------
+
+
+def job_root(job_uid: str) -> str:
+    """Everything a job stores lies below this prefix."""
+    return f"jobs/{job_uid}"
+
+
+def blob_key(job_uid: str, digest: str) -> str:
+    """A file of a policy bundle, by its ``sha256:<hex>`` digest."""
+    return f"{job_root(job_uid)}/blobs/{digest.replace(':', '-')}"
+
+
+def payload_key(job_uid: str, digest: str) -> str:
+    """An episode too large to travel inline."""
+    return f"{job_root(job_uid)}/payload/{digest.replace(':', '-')}"
+
+
+def quarantine_key(job_uid: str, digest: str) -> str:
+    """A rejected payload, kept for whoever wants to know why."""
+    return f"{job_root(job_uid)}/quarantine/{digest.replace(':', '-')}"
+
+
+def journal_key(job_uid: str, position: int) -> str:
+    """One append-only journal segment; positions have no gaps and are claimed by creation."""
+    return f"{job_root(job_uid)}/journal/{position:012d}"
+
+
+def version_key(job_uid: str, sequence: int) -> str:
+    """The signed manifest of one version; its creation claims the sequence."""
+    return f"{job_root(job_uid)}/versions/{sequence:012d}.json"
+
+
+def checkpoint_key(job_uid: str, position: int) -> str:
+    """One committed checkpoint of the learner; the greatest position is the newest."""
+    return f"{job_root(job_uid)}/checkpoints/{position:012d}"
+
+
+def epoch_key(job_uid: str, epoch: int) -> str:
+    """A learner's claim to its epoch."""
+    return f"{job_root(job_uid)}/epochs/{epoch:012d}"
+
+
+# --- Metrics ------------------------------------------------------------------------------
+
+
+class Metric(StrEnum):
+    """Prometheus metric families; base units, ``_total`` on counters."""
+
+    EPISODES = "fleet_episodes"
+    RECORDS = "fleet_experience_records"
+    BYTES = "fleet_bytes"
+    LEARNER_STEPS = "fleet_learner_steps"
+    LEARNER_STEP_RATE = "fleet_learner_steps_per_second"
+    DATA_WAIT = "fleet_learner_data_wait_seconds"
+    BUFFER_FRAMES = "fleet_replay_frames"
+    EXPERIENCE_LATENCY = "fleet_experience_latency_seconds"
+    POLICY_LATENCY = "fleet_policy_latency_seconds"
+    POLICY_SEQUENCE = "fleet_policy_sequence"
+    RECONCILES = "fleet_operator_reconciles"
+    RECONCILE_SECONDS = "fleet_operator_reconcile_seconds"
+    LAST_EVENT = "fleet_operator_last_event_timestamp_seconds"
+    ROBOT_LAST_SEEN = "fleet_robot_last_seen_timestamp_seconds"
