@@ -13,6 +13,7 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 CATEGORY = "fleet"
 NAME_MAX = 40
+JOB_NAME_MAX = 30  # so that "<job>-sim-<index>" is still a robot's name
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 
 FIELD_MANAGER = "fleetloop"

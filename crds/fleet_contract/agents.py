@@ -1,0 +1,46 @@
+"""What the operator tells the programs it starts, in the environment variable ``FLEET_SPEC``.
+
+The operator cuts these from the specs; learner and robot read nothing else of Kubernetes. A
+robot outside the cluster gets the same document from its owner.
+"""
+
+from pydantic import Field
+
+from fleet_contract.resources.base import Model
+from fleet_contract.resources.training_job import (
+    AlgorithmSpec,
+    Checkpoint,
+    Interventions,
+    Offline,
+    PolicySpec,
+    Publish,
+    Sampler,
+    Task,
+)
+
+
+class RobotConfig(Model):
+    """How one robot agent works."""
+
+    tasks: list[Task] = Field(min_length=1)
+    control_hz: float = 20.0
+    time_scale: float = 1.0
+    interventions: Interventions = Interventions()
+    seed: int = 0
+    credit: int = 64
+    """Most records in the broker that no receipt has settled; the rest stay in the spool."""
+
+
+class LearnerConfig(Model):
+    """How one learner run works."""
+
+    tasks: list[Task] = Field(min_length=1)
+    algorithm: AlgorithmSpec = AlgorithmSpec()
+    policy: PolicySpec = PolicySpec()
+    offline: Offline = Offline()
+    sampler: Sampler = Sampler()
+    publish: Publish = Publish()
+    checkpoint: Checkpoint = Checkpoint()
+    batch_size: int = 256
+    updates_per_episode: float = 0
+    control_hz: float = 20.0

@@ -1,0 +1,143 @@
+"""Experience on the wire: records, batches of them, receipts."""
+
+import json
+import struct
+from collections.abc import Sequence
+from enum import StrEnum
+
+from pydantic import ValidationError
+
+from fleet_contract.errors import Reject, RejectCode
+from fleet_contract.messages.envelope import Digest, Document, Wire, first_error
+
+INLINE_MAX = 512 * 1024
+"""Payloads up to this many bytes travel inside the message, larger ones by reference."""
+
+
+class EpisodeMode(StrEnum):
+    """Why an episode was run; only live ones train."""
+
+    LIVE = "live"
+    SHADOW = "shadow"
+    EVAL = "eval"
+
+
+class Outcome(StrEnum):
+    """How an episode ended."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+    TIMEOUT = "timeout"
+    ABORTED = "aborted"
+    DISCARDED = "discarded"
+
+
+class Record(Wire):
+    """One unit of experience: a whole episode, or one segment of it."""
+
+    robot: str
+    robot_uid: str
+    job_uid: str
+    spool_id: str
+    n: int
+    """Position in the robot's spool, from 1; (robotUid, spoolId, n) names a record for good."""
+    episode_id: str
+    segment: int = 0
+    last: bool = True
+    manifest: Digest | None = None
+    sequence: int = 0
+    assignment_epoch: int = 0
+    mode: EpisodeMode = EpisodeMode.LIVE
+    task: str
+    outcome: Outcome | None = None
+    evicted: bool = False
+    """A tombstone: the robot had to drop the payload; its number is spent, nothing follows."""
+    digest: Digest
+    size: int
+    uri: str | None = None
+    """Object key of a payload that travels by reference; inline when absent."""
+    started_at: float
+    ended_at: float
+
+    @property
+    def key(self) -> tuple[str, str, int]:
+        return (self.robot_uid, self.spool_id, self.n)
+
+
+_MAGIC = b"FLB1"
+_HEAD = struct.Struct("<4sI")
+
+
+def encode_batch(entries: Sequence[tuple[Record, bytes]]) -> bytes:
+    """Records with their inline payloads (empty where the record has a URI) in one message."""
+    header = canonical_header([record for record, _ in entries])
+    return b"".join([_HEAD.pack(_MAGIC, len(header)), header, *(payload for _, payload in entries)])
+
+
+def canonical_header(records: Sequence[Record]) -> bytes:
+    """The JSON that stands before a batch's payloads."""
+    dumped = [
+        record.model_dump(mode="json", by_alias=True, exclude_none=True) for record in records
+    ]
+    return json.dumps({"v": 1, "records": dumped}, separators=(",", ":")).encode()
+
+
+def decode_batch(data: bytes) -> list[tuple[Record, bytes]]:
+    """The inverse of ``encode_batch``. Payload digests are not checked here.
+
+    Raises:
+        Reject: the bytes are no batch, are cut short, or carry bytes no record accounts for.
+    """
+    if len(data) < _HEAD.size or data[:4] != _MAGIC:
+        raise Reject(RejectCode.MALFORMED, "not an experience batch (magic FLB1 missing)")
+    _, length = _HEAD.unpack_from(data)
+    header, offset = data[_HEAD.size : _HEAD.size + length], _HEAD.size + length
+    try:
+        parsed = json.loads(header)
+        if parsed["v"] != 1:
+            raise Reject(RejectCode.MALFORMED, f"batch v{parsed['v']}; this program reads v1")
+        records = [Record.model_validate(item) for item in parsed["records"]]
+    except ValidationError as fault:
+        raise Reject(RejectCode.MALFORMED, f"record {first_error(fault)}") from fault
+    except (ValueError, KeyError, TypeError) as fault:
+        raise Reject(RejectCode.MALFORMED, f"batch header: {fault!r}") from fault
+    entries = []
+    for record in records:
+        size = 0 if record.uri or record.evicted else record.size
+        payload = data[offset : offset + size]
+        if size < 0 or len(payload) != size:
+            raise Reject(RejectCode.MALFORMED, f"batch cut short in record {record.n}")
+        entries.append((record, payload))
+        offset += size
+    if offset != len(data):
+        raise Reject(RejectCode.MALFORMED, f"{len(data) - offset} bytes after the last record")
+    return entries
+
+
+class RejectedRecord(Wire):
+    """A record that will never be admitted, and why."""
+
+    n: int
+    code: RejectCode
+    message: str
+
+
+class Receipt(Document):
+    """Learner → robot: what is journaled for good and may leave the spool."""
+
+    KIND = "Receipt"
+
+    robot_uid: str
+    job_uid: str
+    spool_id: str
+    learner_epoch: int
+    through: int
+    """Every record up to and including this number is settled."""
+    extras: tuple[int, ...] = ()
+    """Settled records beyond ``through``."""
+    rejects: tuple[RejectedRecord, ...] = ()
+    stream_position: int = 0
+    """The learner has passed the experience stream up to here: older and unsettled means lost."""
+
+    def settles(self, n: int) -> bool:
+        return n <= self.through or n in self.extras

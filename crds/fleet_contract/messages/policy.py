@@ -1,0 +1,150 @@
+"""Policies on the wire: references, manifests, announcements, the assignment."""
+
+from enum import StrEnum
+
+from fleet_contract.messages.envelope import Digest, Document, Message, Wire
+
+
+class PolicyRef(Wire):
+    """One published version, by the digest of its manifest."""
+
+    sequence: int
+    digest: Digest
+    uri: str
+    """Key of the manifest in the job's object store."""
+
+
+class FileRef(Wire):
+    """One file of a bundle."""
+
+    name: str
+    digest: Digest
+    size: int
+
+
+class TensorRef(Wire):
+    """One tensor of the bundle, so that a delta can name what it changes."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    digest: Digest
+
+
+class Interface(Wire):
+    """Observation and action spaces of one embodiment; bounds are decimal strings."""
+
+    observation: int
+    action: int
+    low: tuple[str, ...]
+    high: tuple[str, ...]
+    control_hz: str = ""
+
+
+class Lineage(Wire):
+    """The data a version was trained on: journal segments ``[first, through]``."""
+
+    first: int
+    through: int
+    episodes: int
+
+
+class Delta(Wire):
+    """How to make this bundle from its parent's (reserved)."""
+
+    base: Digest
+    encoding: str
+    files: tuple[FileRef, ...]
+
+
+class Manifest(Document):
+    """What a learner says of one version it published."""
+
+    KIND = "Manifest"
+
+    job_uid: str
+    learner_epoch: int
+    sequence: int
+    parent: Digest | None = None
+    step: int
+    interface: Interface
+    architecture: str
+    tasks: tuple[str, ...]
+    files: tuple[FileRef, ...]
+    tensors: tuple[TensorRef, ...]
+    delta: Delta | None = None
+    lineage: Lineage
+    created_at_ms: int
+
+
+class Announcement(Message):
+    """Learner → operator: a version exists. The stream keeps only the latest."""
+
+    job_uid: str
+    learner_epoch: int
+    policy: PolicyRef
+    parent: int | None = None
+    step: int
+    size: int
+    metrics: dict[str, float] = {}
+    lineage: Lineage
+    published_at: float
+    """Unix seconds; for latency figures only, never for order."""
+
+
+class AssignmentState(StrEnum):
+    """What robots may do with the document: take versions up, stay as they are, go home."""
+
+    ACTIVE = "active"
+    FROZEN = "frozen"
+    CLOSED = "closed"
+
+
+class AssignmentRole(StrEnum):
+    """What a robot does with the policy a rule gives it."""
+
+    LIVE = "live"
+    SHADOW = "shadow"
+    EVAL = "eval"
+
+
+class Rule(Wire):
+    """These robots run this policy in this role."""
+
+    robots: tuple[str, ...]
+    manifest: PolicyRef
+    role: AssignmentRole = AssignmentRole.LIVE
+
+
+class Assignment(Document):
+    """Operator → fleet: who runs what. One per job; a rollback is a new epoch."""
+
+    KIND = "Assignment"
+
+    job_uid: str
+    term: int = 0
+    generation: int = 0
+    epoch: int
+    issued_at_ms: int
+    expires_at_ms: int
+    state: AssignmentState = AssignmentState.ACTIVE
+    rules: tuple[Rule, ...] = ()
+    default: PolicyRef | None = None
+    fallback: PolicyRef | None = None
+    denied: tuple[Digest, ...] = ()
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Robots refuse a document that compares lower than the one they hold."""
+        return (self.generation, self.epoch)
+
+    def policy_for(
+        self, robot: str, role: AssignmentRole = AssignmentRole.LIVE
+    ) -> PolicyRef | None:
+        """First rule that names the robot, else the default (live only); never a denied one."""
+        for rule in self.rules:
+            if rule.role is role and robot in rule.robots:
+                return None if rule.manifest.digest in self.denied else rule.manifest
+        if role is not AssignmentRole.LIVE or self.default is None:
+            return None
+        return None if self.default.digest in self.denied else self.default

@@ -1,0 +1,121 @@
+"""What robots and learner tell of themselves: events and heartbeats."""
+
+from enum import StrEnum
+
+from fleet_contract.messages.envelope import Message, Wire
+from fleet_contract.messages.experience import Outcome
+from fleet_contract.messages.policy import AssignmentRole, PolicyRef
+
+
+class EventKind(StrEnum):
+    """What a robot reports at once."""
+
+    OUTCOME = "outcome"
+    GUARD = "guard"
+    REFUSAL = "refusal"
+    SWAP = "swap"
+
+
+class Event(Message):
+    """Robot → operator, through the events stream; folded by episode id, so twice counts once."""
+
+    kind: EventKind
+    robot: str
+    robot_uid: str
+    job_uid: str
+    episode_id: str = ""
+    policy: PolicyRef | None = None
+    assignment_epoch: int = 0
+    role: AssignmentRole = AssignmentRole.LIVE
+    task: str = ""
+    outcome: Outcome | None = None
+    judged: bool | None = None
+    """Autonomous success for the rollout: true, false, or absent when the episode is neutral."""
+    human_frames: int = 0
+    frames: int = 0
+    duration: float = 0.0
+    """Seconds of policy execution, resets excluded."""
+    detail: str = ""
+    at: float
+    """Unix seconds, for people; never for order."""
+
+
+class RobotState(StrEnum):
+    """What a robot is doing."""
+
+    STARTING = "starting"
+    WAITING_FOR_POLICY = "waiting-for-policy"
+    RUNNING = "running"
+    HUMAN_CONTROL = "human-control"
+    RESETTING = "resetting"
+    PAUSED = "paused"
+    DRAINING = "draining"
+
+
+class Heartbeat(Message):
+    """Robot → operator over core NATS, jittered; counters since the agent's start."""
+
+    robot: str
+    robot_uid: str
+    job_uid: str
+    state: RobotState
+    task: str = ""
+    active: PolicyRef | None = None
+    pending: PolicyRef | None = None
+    assignment_epoch: int = 0
+    episodes: int = 0
+    successes: int = 0
+    interventions: int = 0
+    spool_depth: int = 0
+    unreceipted: int = 0
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    policy_latency: float | None = None
+    """Seconds from the last applied version's announcement to its first episode."""
+    control_hz: float = 0.0
+    """Achieved control rate, in steps per second of wall time."""
+    at: float
+
+
+class LearnerStage(StrEnum):
+    """Where a training run stands."""
+
+    STARTING = "starting"
+    OFFLINE = "offline"
+    ONLINE = "online"
+    WAITING_FOR_DATA = "waiting-for-data"
+    STOPPING = "stopping"
+
+
+class TaskTraining(Wire):
+    """The sampler's view of one task."""
+
+    loss_online: float | None = None
+    loss_offline: float | None = None
+    online_weight: float | None = None
+    episodes: int = 0
+
+
+class LearnerHeartbeat(Message):
+    """Learner → operator and onlookers, once a second over core NATS."""
+
+    job_uid: str
+    epoch: int
+    stage: LearnerStage
+    step: int
+    goal_step: int = 0
+    """Last step of an offline stage; 0 where the stage has no end."""
+    steps_per_second: float = 0.0
+    data_wait: float = 0.0
+    """Share of the last interval spent waiting for data, 0 to 1."""
+    episodes: int = 0
+    frames: int = 0
+    rejected: int = 0
+    published: int = 0
+    journal_position: int = 0
+    bytes_received: int = 0
+    bytes_published: int = 0
+    experience_latency: float | None = None
+    """Median seconds from an episode's end to sampleable, over the last interval."""
+    tasks: dict[str, TaskTraining] = {}
+    at: float

@@ -1,0 +1,65 @@
+"""The three resources as pydantic models: the one source of CRDs, docs and Python types."""
+
+from fleet_contract.resources.base import Condition, ObjectMeta, Resource, Spec, Status, seconds
+from fleet_contract.resources.policy_version import (
+    CohortStatus,
+    PolicyPhase,
+    PolicyVersion,
+    PolicyVersionSpec,
+    PolicyVersionStatus,
+)
+from fleet_contract.resources.robot_actor import (
+    RobotActor,
+    RobotActorSpec,
+    RobotActorStatus,
+    RobotMode,
+)
+from fleet_contract.resources.rollout import (
+    Analysis,
+    Rollout,
+    RolloutMode,
+    RolloutPhase,
+    RolloutStatus,
+    Step,
+    Strategy,
+    VersionRef,
+)
+from fleet_contract.resources.training_job import (
+    FleetTrainingJob,
+    FleetTrainingJobSpec,
+    FleetTrainingJobStatus,
+    Task,
+)
+
+KINDS: tuple[type[Resource], ...] = (FleetTrainingJob, RobotActor, PolicyVersion)
+
+__all__ = [
+    "KINDS",
+    "Analysis",
+    "CohortStatus",
+    "Condition",
+    "FleetTrainingJob",
+    "FleetTrainingJobSpec",
+    "FleetTrainingJobStatus",
+    "ObjectMeta",
+    "PolicyPhase",
+    "PolicyVersion",
+    "PolicyVersionSpec",
+    "PolicyVersionStatus",
+    "Resource",
+    "RobotActor",
+    "RobotActorSpec",
+    "RobotActorStatus",
+    "RobotMode",
+    "Rollout",
+    "RolloutMode",
+    "RolloutPhase",
+    "RolloutStatus",
+    "Spec",
+    "Status",
+    "Step",
+    "Strategy",
+    "Task",
+    "VersionRef",
+    "seconds",
+]
