@@ -1,0 +1,81 @@
+"""A policy as files, and back: what the learner publishes and a robot verifies, then parses.
+
+`config.json` (architecture and settings), `model.safetensors` (weights) and
+`normalization.safetensors` (frozen statistics). No code, no pickle: a bundle can be wrong, but it
+cannot run. Anything wrong is `Untrusted`: the robot keeps the policy it has.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import safetensors
+import safetensors.torch
+
+from fleet_contract.errors import Untrusted
+from fleet_runtime.policies.flow import FlowPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from fleet_runtime.policies.base import Policy
+
+CONFIG = "config.json"
+MODEL = "model.safetensors"
+NORMALIZATION = "normalization.safetensors"
+FILES = (CONFIG, MODEL, NORMALIZATION)
+FORMAT = 1
+"""Version of this layout, inside config.json."""
+MAX_CONFIG = 2**20
+
+ARCHITECTURES: dict[str, type[Policy]] = {FlowPolicy.architecture: FlowPolicy}
+"""Architectures a robot can rebuild, by the name in config.json."""
+
+
+def to_files(policy: Policy) -> dict[str, bytes]:
+    """The bundle of a policy: file name → bytes, the same bytes for the same policy."""
+    config = {"format": FORMAT, **policy.config()}
+    return {
+        CONFIG: json.dumps(config, sort_keys=True, indent=1, allow_nan=False).encode(),
+        MODEL: safetensors.torch.save(policy.tensors()),
+        NORMALIZATION: safetensors.torch.save(policy.statistics()),
+    }
+
+
+def from_files(files: Mapping[str, bytes]) -> Policy:
+    """The policy in a bundle; raises `Untrusted` saying what is wrong with it."""
+    missing = set(FILES) - set(files)
+    if missing:
+        raise Untrusted(f"bundle lacks {sorted(missing)}")
+    config = _config(files[CONFIG])
+    architecture = config.pop("architecture", None)
+    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
+        raise Untrusted(f"bundle has architecture {architecture!r}, known: {sorted(ARCHITECTURES)}")
+    weights, statistics = _tensors(files, MODEL), _tensors(files, NORMALIZATION)
+    try:
+        return ARCHITECTURES[architecture].build(config, weights, statistics)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise Untrusted(f"bundle does not fit {architecture}: {error}") from None
+
+
+def _config(data: bytes) -> dict[str, object]:
+    if len(data) > MAX_CONFIG:
+        raise Untrusted(f"{CONFIG} has {len(data)} bytes, at most {MAX_CONFIG} are read")
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Untrusted(f"{CONFIG}: {error}") from None
+    if not isinstance(found, dict) or found.pop("format", None) != FORMAT:
+        raise Untrusted(f"{CONFIG} is not bundle format {FORMAT}")
+    return found
+
+
+def _tensors(files: Mapping[str, bytes], name: str) -> dict[str, torch.Tensor]:
+    try:
+        found: dict[str, torch.Tensor] = safetensors.torch.load(files[name])
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise Untrusted(f"{name}: {error}") from None
+    return found
