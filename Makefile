@@ -1,0 +1,68 @@
+# Everything runs in .venv, which this file makes; nothing outside the tree changes but the cache
+# of built binaries (FLEET_CACHE, ~/.cache/fleetloop unless set).
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+CHAOS  ?=
+
+.PHONY: help setup binaries demo test check format bench generate lock clean
+
+help:  ## Say what can be made.
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+
+setup: $(READY)  ## Make .venv with everything pinned in requirements/dev.txt.
+
+$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
+	@[ -n "$(PYTHON)" ] || { echo "no Python 3.11 or newer on PATH; install one or set PYTHON=" >&2; exit 1; }
+	@echo "setup: Python packages into $(VENV) (torch is large; a minute or two)"
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --system-certs --require-hashes requirements/dev.txt requirements/uv.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+binaries: $(READY)  ## Build or find etcd, kube-apiserver … nats-server, once.
+	@$(BIN)/python -m fleet_cli.local.binaries
+
+demo: $(READY) binaries  ## Four simulated robots, a learner and an operator on a real control plane.
+	@$(BIN)/fleet demo
+
+test: check binaries  ## Every check and every test.
+	$(BIN)/python -m pytest
+
+check: $(READY)  ## Format, lint, types, walls between rooms, generated files.
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy -p fleet_contract -p fleet_operator -p fleet_runtime -p fleet_cli
+	$(BIN)/mypy tests benchmarks
+	$(BIN)/lint-imports --no-cache
+
+format: $(READY)  ## Let ruff rewrite what it can.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+generate: $(READY)  ## Write crds/*.yaml and docs/reference.md from the models.
+	$(BIN)/fleet crds --output crds
+	$(BIN)/fleet docs --output docs/reference.md
+
+bench: $(READY) binaries  ## Every benchmark, short.
+	@failed=; for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); \
+	  echo "== $$name"; $(BIN)/python -m benchmarks.$$name --smoke || failed="$$failed $$name"; done; \
+	  [ -z "$$failed" ] || { echo "short:$$failed"; exit 1; }
+
+LOCK = $(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header pyproject.toml
+
+lock: $(READY)  ## Write requirements/*.txt anew.
+	$(LOCK) --extra operator -o requirements/operator.txt
+	$(LOCK) --extra learner -o requirements/learner.txt
+	$(LOCK) --extra robot -o requirements/robot.txt
+	$(LOCK) --extra dev -o requirements/dev.txt
+
+clean:  ## Remove .venv and what tools left in the tree.
+	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
