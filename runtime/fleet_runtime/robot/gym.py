@@ -1,0 +1,100 @@
+"""Any gymnasium environment with flat observations and actions as a robot."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fleet_runtime.robot.env import Events, Observation, RobotSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleet_runtime.experience.types import Float
+
+
+class GymnasiumRobot:
+    """One environment per task, made when first needed.
+
+    An attempt succeeds when the step's `info["success"]` is true (override `succeeded` where an
+    environment says it otherwise), fails when the environment terminates without that, and times
+    out when it truncates.
+    """
+
+    def __init__(self, spec: RobotSpec, make: Callable[[str], Any], *, seed: int = 0) -> None:
+        self._spec = spec
+        self._make = make
+        self._environments: dict[str, Any] = {}
+        self._seeds = np.random.default_rng(seed)
+        self._current: Any = None
+        self._seen = Observation(np.zeros(spec.observation_size, np.float32), 0.0)
+        self._events = Events()
+
+    @property
+    def spec(self) -> RobotSpec:
+        """What this robot is."""
+        return self._spec
+
+    def connect(self) -> None:
+        """Nothing to do: environments are made when a task is first reset."""
+
+    def close(self) -> None:
+        """Close every environment that was made."""
+        for environment in self._environments.values():
+            environment.close()
+        self._environments.clear()
+        self._current = None
+
+    def reset(self, task: str, seed: int | None = None) -> None:
+        """Start an attempt; without a seed the robot draws the next one of its own series."""
+        if task not in self._spec.tasks:
+            raise ValueError(f"task {task!r} is none of {self._spec.tasks}")
+        if task not in self._environments:
+            self._environments[task] = self._make(task)
+        self._current = self._environments[task]
+        drawn = int(self._seeds.integers(2**31)) if seed is None else seed
+        self._see(self.reset_environment(self._current, drawn))
+        self._events = Events()
+
+    def observe(self) -> Observation:
+        """What the last reset or action led to."""
+        return self._seen
+
+    def act(self, action: Float) -> Float:
+        """One environment step with the action clipped to the bounds."""
+        executed = np.clip(action, self._spec.action_low, self._spec.action_high)
+        executed = executed.astype(np.float32)
+        observation, reward, terminated, truncated, info = self._current.step(executed)
+        self._see(observation)
+        if self.succeeded(info, terminated=bool(terminated)):
+            self._events = Events(float(reward), "success")
+        elif terminated:
+            self._events = Events(float(reward), "failure")
+        elif truncated:
+            self._events = Events(float(reward), "timeout")
+        else:
+            self._events = Events(float(reward))
+        return executed
+
+    def poll_events(self) -> Events:
+        """The last step's events, once."""
+        events, self._events = self._events, Events()
+        return events
+
+    def safe_stop(self) -> None:
+        """A simulator rests by not being stepped."""
+
+    def reset_environment(self, environment: Any, seed: int) -> Any:
+        """The first observation of an attempt drawn from `seed`."""
+        observation, _ = environment.reset(seed=seed)
+        return observation
+
+    def succeeded(self, info: dict[str, Any], *, terminated: bool) -> bool:  # noqa: ARG002
+        """Whether the step that gave this info did the task."""
+        return bool(info.get("success", False))
+
+    def _see(self, observation: Any) -> None:
+        value = np.array(observation, np.float32).reshape(-1)
+        self._seen = Observation(value, time.monotonic())
