@@ -1,0 +1,218 @@
+"""The object store; the only room that knows fsspec. Calls block: run them in a thread.
+
+Nothing is ever overwritten. Objects are content (any writer writes the same bytes) or claims (a
+version number, a journal position, an epoch: one writer wins), and `create` serves both.
+fsspec's own exclusive mode let both of two racers win on local files, and leaving a `with
+fs.open(…)` by an exception commits what was written so far, so neither is used here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import secrets
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import fsspec
+
+from fleet_contract.errors import FleetError, Reject, RejectCode, Retry
+from fleet_contract.messages import digest_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_BYTES = 2 * 2**30
+"""Largest object read unless the caller says less."""
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=-]*(/[A-Za-z0-9_][A-Za-z0-9_.=-]*)*")
+_TEMPORARY = ".tmp"
+_ABANDONED = 3600.0  # seconds after which a temporary file belongs to a writer that died
+_memory_lock = threading.Lock()  # fsspec's memory:// is one per process, and so is this
+
+
+class Exists(FleetError):
+    """The key holds other content: the claim is somebody else's. Read again and go on from there.
+
+    Not a `Retry`: the same claim will never succeed.
+    """
+
+
+class Missing(FleetError):
+    """There is no such object (yet)."""
+
+
+class Store:
+    """Objects by key below one URL: `file:///path`, `s3://bucket/prefix` or `memory://name`."""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        """`options` go to fsspec. Raises ValueError for a URL nothing here can serve."""
+        self.url = url
+        try:
+            self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
+        except (ImportError, ValueError) as fault:
+            raise ValueError(f"storage URL {url!r}: {fault}; install its fsspec driver") from fault
+        self._root = str(root).rstrip("/")
+        protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else self._fs.protocol
+        self._local = "file" in protocols
+        self._memory = "memory" in protocols
+        if self._local:
+            self._remove_abandoned()
+
+    def create(self, key: str, data: bytes) -> None:
+        """Make an object, whole and durable, if the key is free.
+
+        The same content already there is success, so a writer that lost the answer may ask again.
+
+        Raises:
+            Exists: the key holds other content.
+            Retry: the store did not answer or has no room; it may have been made.
+        """
+        path = self._path(key)
+        with self._reached(f"create {key}"):
+            if self._local:
+                made = self._create_file(Path(path), data)
+            elif self._memory:
+                made = self._create_memory(path, data)
+            else:
+                made = self._create_remote(path, data)
+        if not made and self._existing(key, len(data)) != data:
+            raise Exists(f"{key} in {self.url} holds other content; whoever made it won")
+
+    def get(self, key: str, digest: str | None = None, *, max_bytes: int = MAX_BYTES) -> bytes:
+        """The object's bytes, checked against `digest` when given.
+
+        Raises:
+            Missing: no such object.
+            Retry: unreachable, or the bytes are not those of the digest.
+            Reject: larger than `max_bytes`.
+        """
+        path = self._path(key)
+        with self._reached(f"get {key}"):
+            try:
+                data: bytes = self._fs.cat_file(path, start=0, end=max_bytes + 1)
+            except FileNotFoundError:
+                raise Missing(f"{key} is not in {self.url}") from None
+        if len(data) > max_bytes:
+            raise Reject(RejectCode.TOO_LARGE, f"{key} has more than {max_bytes} bytes")
+        if digest is not None and digest_of(data) != digest:
+            raise Retry(f"{key} in {self.url} has digest {digest_of(data)}, wanted {digest}")
+        return data
+
+    def exists(self, key: str) -> bool:
+        """Whether the key is taken. Raises `Retry`."""
+        with self._reached(f"look for {key}"):
+            return bool(self._fs.exists(self._path(key)))
+
+    def list(self, folder: str) -> list[str]:
+        """All keys below a folder, sorted; none when it does not exist. Raises `Retry`."""
+        path = self._path(folder.rstrip("/"))
+        with self._reached(f"list {folder}"):
+            try:
+                found = self._fs.find(path)
+            except FileNotFoundError:
+                return []
+        below = len(self._root) + 1
+        return sorted(str(item)[below:] for item in found if str(item) != path)
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is as good as removed. Raises `Retry`."""
+        with self._reached(f"delete {key}"), contextlib.suppress(FileNotFoundError):
+            self._fs.rm_file(self._path(key))
+
+    def probe(self, key: str) -> None:
+        """Check that the store honours conditional creation; raises ValueError when it does not.
+
+        A store that ignores the condition would let two learners claim one version number.
+        """
+        token = f"{key}-{secrets.token_hex(8)}"
+        self.create(token, b"first")
+        try:
+            self.create(token, b"second")
+        except Exists:
+            return
+        finally:
+            self.delete(token)
+        raise ValueError(f"{self.url} lets a second writer win; use a store with If-None-Match")
+
+    def _path(self, key: str) -> str:
+        # Keys arrive in messages: one with dots could point out of the store.
+        if not _KEY.fullmatch(key):
+            raise Reject(RejectCode.MALFORMED, f"object key {key!r}: use words joined by slashes")
+        return f"{self._root}/{key}"
+
+    @contextlib.contextmanager
+    def _reached(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except FleetError:
+            raise
+        except Exception as fault:  # drivers raise what their HTTP libraries do
+            raise Retry(f"{what} in {self.url}: {fault!r}") from fault
+
+    def _existing(self, key: str, size: int) -> bytes | None:
+        try:
+            return self.get(key, max_bytes=size)
+        except (Missing, Reject):
+            return None
+
+    def _create_file(self, path: Path, data: bytes) -> bool:
+        self._make_folder(path.parent)
+        temporary = Path(self._root) / _TEMPORARY / secrets.token_hex(12)
+        self._make_folder(temporary.parent)
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            try:
+                path.hardlink_to(temporary)  # the one step that is atomic and exclusive
+                made = True
+            except FileExistsError:
+                made = False
+        finally:
+            temporary.unlink(missing_ok=True)
+        # Also when it was there: its maker may have died before its own flush.
+        _flush_folder(path.parent)
+        return made
+
+    def _make_folder(self, folder: Path) -> None:
+        if folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _flush_folder(folder.parent)
+
+    def _remove_abandoned(self) -> None:
+        for path in (Path(self._root) / _TEMPORARY).glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_mtime < time.time() - _ABANDONED:
+                    path.unlink()
+
+    def _create_memory(self, path: str, data: bytes) -> bool:
+        with _memory_lock:
+            if self._fs.exists(path):
+                return False
+            self._fs.pipe_file(path, data)
+            return True
+
+    def _create_remote(self, path: str, data: bytes) -> bool:
+        """One put with If-None-Match; what the driver raises for a taken key differs by version."""
+        try:
+            self._fs.pipe_file(path, data, mode="create")
+        except Exception:
+            if self._fs.exists(path):
+                return False
+            raise
+        return True
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the folder's entries survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
