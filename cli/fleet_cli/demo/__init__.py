@@ -1,0 +1,1 @@
+"""``fleet demo``: the whole ring on this machine, to watch."""

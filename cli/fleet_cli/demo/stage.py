@@ -1,0 +1,240 @@
+"""The demo's plot: teach, measure, improve, confirm, and take a bad version back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from fleet_cli.demo import agents
+from fleet_cli.demo.feed import listening
+from fleet_cli.demo.story import Story, TaskStory, mean_rate
+from fleet_cli.demo.view import show
+from fleet_cli.install import install
+from fleet_cli.kube import Kube
+from fleet_contract.names import API_VERSION, Kind
+from fleet_contract.resources import FleetTrainingJob, PolicyPhase, PolicyVersion
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from rich.console import Console
+
+    from fleet_cli.local.cluster import LocalCluster
+
+NAMESPACE = "fleet-demo"
+DATASET = "datasets/demo"
+LOOK = 0.2  # seconds between two looks at the story
+BASE_EPISODES = 25  # a task
+FINAL_EPISODES = 50  # a task
+LEAST_JUDGED = 12  # judged episodes a task before the goal can seem met
+SEEMS_MARGIN = 0.05  # the gate counts a rescue as failure, so the fleet's own figure runs lower
+FIRST_POLICY_WITHIN = 180.0  # seconds
+ROLLBACK_WITHIN = 120.0  # seconds
+SPOILS = 3  # a bad version may be overtaken by a good one before it is tried
+
+
+class Ended(Exception):
+    """The user deleted the job, or it cannot go on; the message says which."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line lets people choose."""
+
+    minutes: float
+    goal: float
+    demonstrations: int
+    seed: int
+
+
+@dataclass
+class Demo:
+    """One performance on one running cluster."""
+
+    cluster: LocalCluster
+    options: Options
+    console: Console
+    story: Story
+    job: dict[str, Any]
+    started: float
+
+    @classmethod
+    def on(cls, cluster: LocalCluster, options: Options, console: Console) -> Demo:
+        job = yaml.safe_load(files("fleet_cli.demo").joinpath("job.yaml").read_text())
+        job["metadata"]["namespace"] = NAMESPACE
+        job["spec"]["offline"]["datasets"] = [{"uri": f"{cluster.storage_url}/{DATASET}"}]
+        story = Story({task["name"]: TaskStory() for task in job["spec"]["tasks"]})
+        return cls(cluster, options, console, story, job, time.monotonic())
+
+    def clock(self) -> float:
+        return time.monotonic() - self.started
+
+    def say(self, line: str) -> None:
+        self.story.say(self.clock(), line)
+
+    async def perform(self) -> str:
+        """The whole play; returns the verdict in one sentence. Raises ``Ended``."""
+        async with (
+            Kube.connect(self.cluster.kubeconfig) as kube,
+            _beside(show(self.story, self.clock, self.console)),
+        ):
+            self.story.chapter = "recording demonstrations"
+            await asyncio.gather(
+                agents.record(
+                    self.cluster.storage_url,
+                    DATASET,
+                    list(self.story.tasks),
+                    self.options.demonstrations,
+                    self.options.seed,
+                ),
+                install(kube, self.cluster, NAMESPACE),
+            )
+            name = self.job["metadata"]["name"]
+            async with (
+                listening(self.cluster.nats_url, NAMESPACE, name, self.story, self.clock),
+                _beside(self._watch_jobs(kube)),
+                _beside(self._watch_versions(kube)),
+            ):
+                await kube.apply(self.job)
+                self.say(f"job {name} applied: {len(self.story.tasks)} tasks, the fleet starts")
+                self.story.chapter = "teaching from demonstrations"
+                await self._until(lambda: self.story.promotions > 0, FIRST_POLICY_WITHIN)
+                return await self._improve()
+
+    async def _improve(self) -> str:
+        deadline = self.clock() + self.options.minutes * 60
+        self.story.chapter = "the fleet learns"
+        base = asyncio.create_task(self._measure_base())
+        try:
+            while True:
+                met = await self._until(self._seems_met, deadline - self.clock(), strict=False)
+                await base
+                if not met and self.clock() >= deadline:
+                    self.story.chapter = "time is up; measuring"
+                await self._measure_final()
+                if self._confirmed:
+                    break
+                if self.clock() >= deadline:
+                    return f"time is up at {self._final:.2f}, the goal was {self.options.goal:.2f}"
+                self.story.chapter = "the fleet learns"
+                for task in self.story.tasks.values():
+                    task.judged.clear()  # fresh evidence before the next try
+        finally:
+            base.cancel()
+        return await self._sabotage()
+
+    async def _sabotage(self) -> str:
+        """Publish a broken version on purpose and wait until the fleet is rid of it."""
+        self.story.chapter = "publishing a bad version"
+        for _ in range(SPOILS):
+            job = self.story.job
+            if job is None or job.status.stable is None:
+                raise Ended("the job lost its stable version")
+            bad = await agents.spoil(
+                self.cluster.nats_url,
+                self.cluster.storage_url,
+                NAMESPACE,
+                job.metadata.name,
+                job.metadata.uid,
+                job.status.stable.uri,
+            )
+            self.say(f"v{bad} is broken on purpose: its weights are scrambled")
+
+            def settled(bad: int = bad) -> bool:
+                return self.story.phase_of(bad) in _SETTLED or self._overtaken(bad)
+
+            await self._until(settled, ROLLBACK_WITHIN)
+            if self.story.phase_of(bad) is PolicyPhase.ROLLED_BACK:
+                reason = self.story.versions[bad].status.message
+                self.say(f"v{bad} was taken back: {reason}")
+                self.story.chapter = "done"
+                return f"goal met, bad v{bad} taken back"
+            if self.story.phase_of(bad) is PolicyPhase.PROMOTED:
+                raise Ended(f"v{bad} is broken on purpose and was promoted all the same")
+        raise Ended(f"{SPOILS} bad versions were overtaken before the fleet could try one")
+
+    def _overtaken(self, bad: int) -> bool:
+        """A later version became the candidate, so the bad one never will."""
+        return bad not in self.story.versions and max(self.story.versions, default=0) > bad
+
+    async def _measure_base(self) -> None:
+        first = self.story.versions[min(self.story.versions)]
+        self.story.base = await agents.measure(
+            self.cluster.storage_url,
+            first.spec.uri,
+            list(self.story.tasks),
+            BASE_EPISODES,
+            agents.BASE_SEED,
+        )
+        self.say(f"base, gate off, unseen goals: {mean_rate(self.story.base):.2f}")
+
+    async def _measure_final(self) -> None:
+        job = self.story.job
+        if job is None or job.status.stable is None:
+            raise Ended("the job lost its stable version")
+        stable = job.status.stable
+        self.story.chapter = f"confirming v{stable.sequence}"
+        self.story.final = await agents.measure(
+            self.cluster.storage_url,
+            stable.uri,
+            list(self.story.tasks),
+            FINAL_EPISODES,
+            agents.FINAL_SEED,
+        )
+        self.say(f"v{stable.sequence}, gate off, unseen goals: {self._final:.2f}")
+
+    def _seems_met(self) -> bool:
+        return self.story.seems_met(self.options.goal - SEEMS_MARGIN, LEAST_JUDGED)
+
+    @property
+    def _final(self) -> float:
+        return mean_rate(self.story.final) if self.story.final else 0.0
+
+    @property
+    def _confirmed(self) -> bool:
+        return self._final >= self.options.goal
+
+    async def _until(
+        self, happened: Callable[[], bool], seconds: float, *, strict: bool = True
+    ) -> bool:
+        """Wait for something in the story; late is an end when ``strict``, else False."""
+        deadline = time.monotonic() + seconds
+        while not happened():
+            if self.story.deleted:
+                raise Ended("the job was deleted; nothing is left to watch")
+            if time.monotonic() > deadline:
+                if strict:
+                    raise Ended(f"still {self.story.chapter} after {seconds:.0f} s")
+                return False
+            await asyncio.sleep(LOOK)
+        return True
+
+    async def _watch_jobs(self, kube: Kube) -> None:
+        async for kind, item in kube.watch(API_VERSION, Kind.TRAINING_JOB, NAMESPACE):
+            if item["metadata"]["name"] == self.job["metadata"]["name"]:
+                self.story.on_job(self.clock(), kind, FleetTrainingJob.model_validate(item))
+
+    async def _watch_versions(self, kube: Kube) -> None:
+        async for kind, item in kube.watch(API_VERSION, Kind.POLICY_VERSION, NAMESPACE):
+            self.story.on_version(kind, PolicyVersion.model_validate(item))
+
+
+_SETTLED = {PolicyPhase.ROLLED_BACK, PolicyPhase.PROMOTED, PolicyPhase.SUPERSEDED}
+
+
+@contextlib.asynccontextmanager
+async def _beside(work: Any) -> Any:
+    """Run a coroutine while the block lasts; its failure is logged into the block's end."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
