@@ -1,0 +1,29 @@
+"""Algorithms by name: ours, and whatever is installed under `fleetloop.algorithms`."""
+
+from __future__ import annotations
+
+import importlib
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fleet_runtime.algorithms.base import Algorithm
+
+GROUP = "fleetloop.algorithms"
+BUILT_IN = {"hg-dagger": "fleet_runtime.algorithms.hg_dagger:HGDagger"}
+"""Also found where the distribution runs from a checkout and has no metadata."""
+
+
+def available() -> dict[str, str]:
+    """Name → where it lives, `module:class`."""
+    return BUILT_IN | {found.name: found.value for found in entry_points(group=GROUP)}
+
+
+def find(name: str) -> type[Algorithm]:
+    """The algorithm of that name; ValueError names those there are."""
+    places = available()
+    if name not in places:
+        raise ValueError(f"algorithm {name!r} is not one of {sorted(places)}")
+    module, _, attribute = places[name].partition(":")
+    kind: type[Algorithm] = getattr(importlib.import_module(module), attribute)
+    return kind

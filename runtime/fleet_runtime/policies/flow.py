@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from fleet_runtime.policies.base import Spaces  # noqa: TC001 (pydantic reads it)
+from fleet_runtime.experience.spaces import Spaces  # noqa: TC001 (pydantic reads it)
 from fleet_runtime.policies.networks import VelocityNet
 from fleet_runtime.policies.normalization import Normalization
 

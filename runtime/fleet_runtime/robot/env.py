@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from fleet_runtime.policies.base import Spaces
+from fleet_runtime.experience.spaces import Spaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable

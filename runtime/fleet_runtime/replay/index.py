@@ -1,0 +1,193 @@
+"""Every episode the learner may draw from: facts in memory, steps loaded when drawn.
+
+SOP (arXiv 2601.03044) keeps frame metadata in RAM and fetches payloads lazily; here an episode
+costs a few hundred bytes, its steps come through `load` into a bounded arena, and a batch is drawn
+by (task, side) pool. Adding, relabelling and dropping are idempotent by episode id, because
+delivery is at least once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fleet_contract.errors import Reject, RejectCode
+from fleet_runtime.experience.batch import Batch, SampleSpec, Side, source_of
+from fleet_runtime.replay.arena import Arena
+from fleet_runtime.replay.selectors import UniformRuns
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from fleet_runtime.experience.spaces import Spaces
+    from fleet_runtime.experience.types import Bool, Episode, Outcome
+
+
+@dataclasses.dataclass
+class Entry:
+    """What is remembered of an episode."""
+
+    id: str
+    task: int
+    side: Side
+    steps: int
+    outcome: Outcome
+    eligible: int  # steps that can be drawn
+
+
+class ReplayIndex:
+    """Episodes by id, their drawable steps by task and side."""
+
+    def __init__(
+        self,
+        spaces: Spaces,
+        spec: SampleSpec,
+        load: Callable[[str], Episode],
+        *,
+        cache_steps: int = 200_000,
+        max_steps: int = 10_000_000,
+    ) -> None:
+        """`load` fetches an episode by id, as first added; what it raises reaches the caller.
+
+        `cache_steps` bounds the decoded steps in memory (34 MB per 200,000 at Meta-World's size).
+        Beyond `max_steps` in all, the oldest online episodes are dropped.
+        """
+        self.spaces = spaces
+        self.spec = spec
+        self._load = load
+        self._max_steps = max_steps
+        self._cache_steps = cache_steps
+        self._arena = Arena(cache_steps, spaces.observation_size, spaces.action_size)
+        self._pools = [[UniformRuns() for _ in Side] for _ in spaces.tasks]
+        self._numbers: dict[str, int] = {}  # id → number, oldest first
+        self._entries: dict[int, Entry] = {}
+        self._next = 0
+        self.steps = 0
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __contains__(self, episode_id: object) -> bool:
+        return episode_id in self._numbers
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    @property
+    def loads(self) -> int:
+        """Episodes fetched because a drawn step was not in memory."""
+        return self._arena.loads
+
+    def eligible(self) -> NDArray[np.int64]:
+        """Drawable steps (tasks, sides)."""
+        return np.array([[len(pool) for pool in row] for row in self._pools], np.int64)
+
+    def add(self, episode: Episode, side: Side) -> tuple[str, ...]:
+        """Take an episode in, once; returns the ids dropped to make room. Validates first."""
+        if episode.id in self._numbers:
+            return ()
+        episode.validate(
+            observation_size=self.spaces.observation_size,
+            action_size=self.spaces.action_size,
+            tasks=self.spaces.tasks,
+        )
+        if len(episode) > self._cache_steps:
+            message = f"{len(episode)} steps, the cache holds {self._cache_steps}"
+            raise Reject(RejectCode.TOO_LARGE, message)
+        number = self._next
+        self._next += 1
+        entry = Entry(
+            id=episode.id,
+            task=self.spaces.task_id(episode.task),
+            side=side,
+            steps=len(episode),
+            outcome=episode.outcome,
+            eligible=0,
+        )
+        self._numbers[episode.id] = number
+        self._entries[number] = entry
+        self.steps += entry.steps
+        self._index(number, entry, episode)
+        if entry.eligible:
+            self._arena.put(number, episode)
+        return self._shrink()
+
+    def relabel(self, episode_id: str, outcome: Outcome) -> bool:
+        """Index an episode again under a late label; False when it is not (or no longer) here."""
+        number = self._numbers.get(episode_id)
+        if number is None:
+            return False
+        entry = self._entries[number]
+        if entry.outcome != outcome:
+            self._pools[entry.task][entry.side].remove(number)
+            entry.outcome = outcome
+            self._index(number, entry, self._load(episode_id).relabel(outcome, "label"))
+        return True
+
+    def drop(self, episode_id: str) -> bool:
+        """Forget an episode; False when it was not here."""
+        number = self._numbers.pop(episode_id, None)
+        if number is None:
+            return False
+        entry = self._entries.pop(number)
+        self._pools[entry.task][entry.side].remove(number)
+        self._arena.forget(number)
+        self.steps -= entry.steps
+        return True
+
+    def sample(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Batch:
+        """A batch with `counts[task, side]` uniform draws from each pool."""
+        draws = [
+            (task, side, self._pools[task][side].draw(int(counts[task, side]), rng))
+            for task, side in np.argwhere(counts > 0)
+        ]
+        repeats = [len(found.step) for *_, found in draws]
+        episode = np.concatenate([found.episode for *_, found in draws])
+        step = np.concatenate([found.step for *_, found in draws])
+        stop = np.concatenate([found.stop for *_, found in draws])
+        observation, action = self._arena.gather(
+            episode, step, stop, self.spec.chunk, lambda n: self._load(self._entries[n].id)
+        )
+        valid: Bool = step[:, None] + np.arange(self.spec.chunk) < stop[:, None]
+        return Batch(
+            observation=observation,
+            action=action,
+            valid=valid,
+            task=np.repeat(np.array([task for task, *_ in draws], np.int64), repeats),
+            side=np.repeat(np.array([side for _, side, _ in draws], np.int64), repeats),
+        )
+
+    def _index(self, number: int, entry: Entry, episode: Episode) -> None:
+        entry.eligible = 0
+        wanted = self.spec.sources(entry.side)
+        for start, stop, human in segments(episode.intervention):
+            if source_of(episode, human=human) in wanted:
+                self._pools[entry.task][entry.side].add(number, start, stop)
+                entry.eligible += stop - start
+
+    def _shrink(self) -> tuple[str, ...]:
+        if self.steps <= self._max_steps:
+            return ()
+        dropped, excess = [], self.steps - self._max_steps
+        for number, entry in self._entries.items():
+            if excess <= 0:
+                break
+            if entry.side is Side.ONLINE and number != self._next - 1:
+                dropped.append(entry.id)
+                excess -= entry.steps
+        for episode_id in dropped:
+            self.drop(episode_id)
+        return tuple(dropped)
+
+
+def segments(intervention: Bool) -> Iterator[tuple[int, int, bool]]:
+    """Maximal runs [start, stop) of one kind of control, and whether it was a human's."""
+    edges = np.flatnonzero(np.diff(intervention)) + 1
+    bounds = [0, *edges.tolist(), len(intervention)]
+    for start, stop in itertools.pairwise(bounds):
+        yield start, stop, bool(intervention[start])

@@ -1,0 +1,146 @@
+"""SOP's adaptive sampler (arXiv 2601.03044): how much of a batch each task and side gets.
+
+Task m has weight w^m (1/M unless given). With l the mean policy loss over the last W = 200 updates,
+
+    w_on = exp(α · l_on) / (exp(α · l_on) + exp(l_off)),   clipped to [0.2, 0.8],
+
+and a row of task m comes from the online buffer with probability w_on, else from the offline one.
+α > 1 leans towards what the fleet meets now; the paper does not disclose it.
+
+What the paper leaves open is decided here: until both sides of a task have a loss they are drawn
+alike (w_on = 0.5); a task with one empty side draws everything from the other, past the clip; a
+task without any data leaves its weight to the others, in proportion.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, TypedDict
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from fleet_runtime.experience.batch import Side
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+
+class SamplerState(TypedDict):
+    """What a checkpoint keeps of the sampler."""
+
+    losses: list[list[list[float]]]  # task → side → newest last
+    rng: dict[str, object]
+
+
+class AdaptiveSampler:
+    """Loss windows per task and side, and the mix that follows from them."""
+
+    def __init__(
+        self,
+        tasks: int,
+        settings: SamplerSettings | None = None,
+        *,
+        weights: Sequence[float] | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.settings = settings or SamplerSettings()
+        raw = np.ones(tasks) if weights is None else np.array(weights, np.float64)
+        if raw.shape != (tasks,) or not np.isfinite(raw).all() or (raw < 0).any() or not raw.sum():
+            raise ValueError(f"weights must be {tasks} numbers, not negative, not all zero")
+        self.weights = raw / raw.sum()
+        self._window = np.full((tasks, len(Side), self.settings.window), np.nan)
+        self._seen = np.zeros((tasks, len(Side)), np.int64)
+        self.rng = np.random.default_rng(seed)
+
+    def observe(self, losses: NDArray[np.floating]) -> None:
+        """Take in one update's mean policy loss (tasks, sides); NaN where it drew no row."""
+        found = np.isfinite(losses)
+        task, side = np.nonzero(found)
+        self._window[task, side, self._seen[task, side] % self.settings.window] = losses[found]
+        self._seen[task, side] += 1
+
+    def means(self) -> NDArray[np.float64]:
+        """Window means (tasks, sides); NaN before the first loss."""
+        filled = np.minimum(self._seen, self.settings.window)
+        total = np.nansum(self._window, axis=2)
+        means: NDArray[np.float64] = np.full(total.shape, np.nan)
+        np.divide(total, filled, out=means, where=filled > 0)
+        return means
+
+    def online_share(self) -> NDArray[np.float64]:
+        """w_on per task (tasks,), before empty buffers are taken into account."""
+        means = self.means()
+        # exp(a) / (exp(a) + exp(b)) is the logistic function of a − b, which cannot overflow when
+        # the difference is cut to where the clip decides anyway.
+        gap = self.settings.alpha * means[:, Side.ONLINE] - means[:, Side.OFFLINE]
+        share = 1.0 / (1.0 + np.exp(-np.clip(gap, -50.0, 50.0)))
+        clipped = np.clip(share, self.settings.low, self.settings.high)
+        return np.where(np.isnan(gap), 0.5, clipped)
+
+    def mix(self, eligible: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Probability of drawing a row from each pool, given its drawable steps (tasks, sides).
+
+        Sums to 1; ValueError where there is nothing at all to draw.
+        """
+        online = self.online_share()
+        present = eligible > 0
+        shares = np.stack([1.0 - online, online], axis=1)
+        alone = present.sum(axis=1) == 1
+        shares[alone] = present[alone]
+        shares[~present.any(axis=1)] = 0.0
+        table: NDArray[np.float64] = shares * self.weights[:, None]
+        total = table.sum()
+        if total <= 0:
+            raise ValueError("nothing to draw: every task that has weight is without data")
+        mix: NDArray[np.float64] = table / total
+        return mix
+
+    def draw(self, rows: int, eligible: NDArray[np.int64]) -> NDArray[np.int64]:
+        """How many of `rows` to draw from each pool (tasks, sides)."""
+        mix = self.mix(eligible)
+        counts: NDArray[np.int64] = self.rng.multinomial(rows, mix.ravel()).reshape(mix.shape)
+        return counts
+
+    def state(self) -> SamplerState:
+        """JSON-able, for a checkpoint."""
+        window = self.settings.window
+        ordered = [
+            [
+                np.roll(self._window[t, s], -int(n % window))[
+                    window - min(int(n), window) :
+                ].tolist()
+                for s, n in enumerate(row)
+            ]
+            for t, row in enumerate(self._seen)
+        ]
+        return {"losses": ordered, "rng": dict(self.rng.bit_generator.state)}
+
+    def load(self, state: SamplerState) -> None:
+        """Go on from a checkpoint; ValueError when it has another number of tasks."""
+        if len(state["losses"]) != len(self.weights):
+            raise ValueError(f"state of {len(state['losses'])} tasks, not {len(self.weights)}")
+        self._window[:] = np.nan
+        self._seen[:] = 0
+        for t, sides in enumerate(state["losses"]):
+            for s, losses in enumerate(sides):
+                kept = losses[-self.settings.window :]
+                self._window[t, s, : len(kept)] = kept
+                self._seen[t, s] = len(kept)
+        self.rng.bit_generator.state = state["rng"]
+
+
+class SamplerSettings(BaseModel):
+    """The sampler's constants."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    alpha: Annotated[float, Field(ge=1)] = 2.0
+    """α: how much more an online loss weighs than an offline one (undisclosed; our choice)."""
+    window: Annotated[int, Field(ge=1)] = 200
+    """W: updates a loss is remembered for."""
+    low: Annotated[float, Field(ge=0, le=1)] = 0.2
+    """Least online share."""
+    high: Annotated[float, Field(ge=0, le=1)] = 0.8
+    """Greatest online share."""
