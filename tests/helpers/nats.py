@@ -1,0 +1,141 @@
+"""A real nats-server for tests: a free port, its own store, killed and started again at will."""
+
+import os
+import re
+import secrets
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from nats.aio.client import Client
+from nats.js.api import ConsumerConfig, StreamConfig
+
+from fleet_cli.local import binaries
+from fleet_contract import names
+from fleet_contract.names import Stream, StreamMeta
+from fleet_operator.desired.streams import learner_consumer, streams
+
+
+class Broker:
+    """One nats-server process; its port and its data outlive `kill` and `start`."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self._options = options
+        self._port = -1  # the server picks the first one itself
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self._port}"
+
+    def start(self) -> Self:
+        """Returns when the server takes connections."""
+        program = binaries.resolve("nats-server")["nats-server"]
+        arguments = ["-a", "127.0.0.1", "-p", str(self._port), "-js", "-sd", str(self.folder)]
+        self._process = subprocess.Popen(
+            [str(program), *arguments, *self._options], stderr=subprocess.PIPE, text=True
+        )
+        assert self._process.stderr is not None
+        said = []
+        for line in self._process.stderr:
+            said.append(line)
+            if found := re.search(r"client connections on 127\.0\.0\.1:(\d+)", line):
+                self._port = int(found[1])
+            if "Server is ready" in line:
+                break
+        else:
+            raise RuntimeError(f"nats-server did not start:\n{''.join(said)}")
+        # Nobody wants the rest, but a full pipe would stop the server.
+        self._drain = threading.Thread(target=self._process.stderr.read)
+        self._drain.start()
+        return self
+
+    def kill(self) -> None:
+        """kill -9, and the process is gone when this returns."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        fault: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait()
+            self._drain.join()
+            if self._process.stderr is not None:
+                self._process.stderr.close()
+            self._process = None
+
+
+@contextmanager
+def running_broker(folder: Path, *options: str) -> Iterator[Broker]:
+    with Broker(folder, *options) as broker:
+        yield broker
+
+
+async def make_streams(
+    url: str,
+    job: str = "job",
+    job_uid: str = "uid-1",
+    namespace: str = "default",
+    **experience: int,
+) -> None:
+    """The job's streams and the learner's durable, as the operator makes them.
+
+    `experience` overrides fields of the experience stream, say `max_bytes`.
+    """
+    client = await connect(url)
+    try:
+        for config in streams(namespace, job, job_uid):
+            made = dict(config)
+            made["metadata"] = {
+                **config["metadata"],
+                StreamMeta.GENERATION.value: secrets.token_hex(8),
+            }
+            if made["name"] == names.stream(job_uid, Stream.EXPERIENCE):
+                made |= experience
+            await client.jetstream().add_stream(StreamConfig(**made))
+        await client.jetstream().add_consumer(
+            names.stream(job_uid, Stream.EXPERIENCE), ConsumerConfig(**learner_consumer())
+        )
+    finally:
+        await client.close()
+
+
+async def lose_streams(url: str, job_uid: str = "uid-1") -> None:
+    """Delete the job's streams and all they hold, as a lost disk would."""
+    client = await connect(url)
+    try:
+        for kind in Stream:
+            await client.jetstream().delete_stream(names.stream(job_uid, kind))
+    finally:
+        await client.close()
+
+
+async def connect(url: str) -> Client:
+    client = Client()
+    await client.connect(url)
+    return client
