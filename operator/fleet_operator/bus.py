@@ -1,0 +1,288 @@
+"""NATS, and nothing else: streams, the assignment, announcements, events, heartbeats.
+
+Every call is bounded in time and ends in a value or in ``Retry``: a broker that is away is a
+state of the world, told in the job's status.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
+
+from fleet_contract import names
+from fleet_contract.errors import Fenced, Retry
+from fleet_contract.names import Stream, StreamMeta
+from fleet_operator.desired import streams as desired
+
+TIMEOUT = 5.0  # seconds for one request; loopback answers in one millisecond
+_WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
+_LIVE = ("subjects", "max_bytes", "max_age", "max_msgs_per_subject", "duplicate_window")
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+Receive = Callable[[str, bytes], None]
+"""(subject, data) → nothing; must not block."""
+ReceiveNumbered = Callable[[int, bytes], None]
+"""(stream sequence, data) → nothing; must not block."""
+
+
+class Stored(NamedTuple):
+    """One message of a stream."""
+
+    sequence: int
+    data: bytes
+
+
+class Found(NamedTuple):
+    """One stream as it is on the server."""
+
+    name: str
+    metadata: dict[str, str]
+    first: int
+    last: int
+
+    @property
+    def generation(self) -> str:
+        return self.metadata.get(StreamMeta.GENERATION, "")
+
+
+async def ensure(
+    js: JetStreamContext, namespace: str, job: str, job_uid: str
+) -> dict[Stream, Found]:
+    """Create what is missing of a job's streams and its learner's consumer; update what drifted.
+
+    A stream gets a random id when it is made, so that robots notice one that was lost and made
+    anew. Raises nats-py's errors as they are; ``Bus.ensure`` turns them into ``Retry``.
+    """
+    found = {}
+    for kind, config in zip(Stream, desired.streams(namespace, job, job_uid), strict=True):
+        found[kind] = await _ensure_stream(js, config)
+    experience = names.stream(job_uid, Stream.EXPERIENCE)
+    wanted = desired.learner_consumer()
+    try:
+        info = await js.consumer_info(experience, names.LEARNER_CONSUMER)
+        drifted = any(
+            getattr(info.config, key) != wanted[key] for key in ("ack_wait", "max_ack_pending")
+        )
+    except nats.js.errors.NotFoundError:
+        drifted = True
+    if drifted:
+        await js.add_consumer(experience, ConsumerConfig(**wanted))
+    return found
+
+
+async def _ensure_stream(js: JetStreamContext, config: dict[str, Any]) -> Found:
+    try:
+        info = await js.stream_info(config["name"])
+    except nats.js.errors.NotFoundError:
+        metadata = config["metadata"] | {StreamMeta.GENERATION.value: secrets.token_hex(8)}
+        info = await js.add_stream(StreamConfig(**(config | {"metadata": metadata})))
+    else:
+        if any(getattr(info.config, key) != config[key] for key in _LIVE):
+            # The server's own keys and our stream id stay in the metadata.
+            metadata = (info.config.metadata or {}) | config["metadata"]
+            info = await js.update_stream(StreamConfig(**(config | {"metadata": metadata})))
+    return _found(info)
+
+
+def _found(info: Any) -> Found:
+    return Found(
+        info.config.name, info.config.metadata or {}, info.state.first_seq, info.state.last_seq
+    )
+
+
+class Bus:
+    """One NATS server, connected for good: reconnects for ever, tells of every (re)connect."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._client: Client | None = None
+        self._on_connect: list[Callable[[], None]] = []
+        self._connecting = asyncio.Lock()
+
+    def on_connect(self, callback: Callable[[], None]) -> None:
+        """Call back at each connect and reconnect: what was missed must be read again."""
+        self._on_connect.append(callback)
+
+    @property
+    def connected(self) -> bool:
+        return self._client is not None and self._client.is_connected
+
+    async def close(self) -> None:
+        if self._client is not None:
+            with contextlib.suppress(Exception):
+                await self._client.close()
+            self._client = None
+
+    async def client(self) -> Client:
+        """The connection. Raises ``Retry`` while the server cannot be reached."""
+        async with self._connecting:
+            if self._client is None or self._client.is_closed:
+                self._client = await self._connect()
+                self._connected()
+        if not self._client.is_connected:
+            raise Retry(self._unreachable("connection lost"))
+        return self._client
+
+    async def _connect(self) -> Client:
+        said = ""
+
+        async def failed(error: Exception) -> None:
+            # Permission violations arrive here and nowhere else; a refused connection, each second.
+            nonlocal said
+            if said != (said := str(error)):
+                logger.warning("NATS at %s: %s", self.url, error)
+
+        async def again() -> None:
+            self._connected()
+
+        client = Client()
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await client.connect(
+                    self.url,
+                    name="fleetloop-operator",
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=1,
+                    connect_timeout=2,
+                    error_cb=failed,
+                    reconnected_cb=again,
+                )
+        except (OSError, TimeoutError, nats.errors.Error) as fault:
+            with contextlib.suppress(Exception):
+                await client.close()
+            raise Retry(self._unreachable(said or repr(fault))) from fault
+        return client
+
+    def _connected(self) -> None:
+        for callback in self._on_connect:
+            callback()
+
+    def _unreachable(self, why: str) -> str:
+        return (
+            f"NATS at {self.url} cannot be reached ({why}): start it, or correct "
+            "spec.transport.nats.url or the operator's FLEET_NATS_URL"
+        )
+
+    async def _do(self, what: str, action: Callable[[JetStreamContext], Awaitable[T]]) -> T:
+        client = await self.client()
+        try:
+            async with asyncio.timeout(2 * TIMEOUT):
+                return await action(client.jetstream(timeout=TIMEOUT))
+        except nats.js.errors.APIError as fault:
+            if fault.err_code in _WRONG_LAST_SEQUENCE:
+                raise Fenced(f"{what}: somebody else wrote in between; read again") from fault
+            raise Retry(f"{what}: NATS at {self.url} refused it: {fault.description}") from fault
+        except (OSError, TimeoutError, nats.errors.Error) as fault:
+            raise Retry(f"{what}: no answer from NATS at {self.url} ({fault!r})") from fault
+
+    async def ensure(self, namespace: str, job: str, job_uid: str) -> dict[Stream, Found]:
+        """See ``ensure``. Raises ``Retry``."""
+        return await self._do(
+            f"streams of {namespace}/{job}", lambda js: ensure(js, namespace, job, job_uid)
+        )
+
+    async def last(self, job_uid: str, subject: str) -> Stored | None:
+        """The last message of a control subject, None where there is none. Raises ``Retry``."""
+
+        async def get(js: JetStreamContext) -> Stored | None:
+            try:
+                raw = await js.get_last_msg(names.stream(job_uid, Stream.CONTROL), subject)
+            except nats.js.errors.NotFoundError:
+                return None
+            return Stored(raw.seq or 0, raw.data or b"")
+
+        return await self._do(f"reading {subject}", get)
+
+    async def put(self, job_uid: str, subject: str, data: bytes, after: int) -> int:
+        """Store a message whose predecessor on the subject is ``after`` (0: none); its sequence.
+
+        Raises ``Fenced`` when another message came in between, ``Retry`` when no answer came:
+        then it may have landed all the same, so read before the next try.
+        """
+
+        async def publish(js: JetStreamContext) -> int:
+            headers = {
+                "Nats-Expected-Last-Subject-Sequence": str(after),
+                "Nats-Expected-Stream": names.stream(job_uid, Stream.CONTROL),
+            }
+            return (await js.publish(subject, data, timeout=TIMEOUT, headers=headers)).seq
+
+        return await self._do(f"publishing {subject}", publish)
+
+    async def subscribe(self, subject: str, receive: Receive) -> None:
+        """Core messages from now on, through reconnects."""
+
+        async def handle(message: Msg) -> None:
+            receive(message.subject, message.data)
+
+        client = await self.client()
+        try:
+            await client.subscribe(subject, cb=handle)
+        except nats.errors.Error as fault:
+            raise Retry(f"subscribing to {subject} at {self.url}: {fault!r}") from fault
+
+    async def follow(
+        self, stream: str, start: int, receive: ReceiveNumbered
+    ) -> Callable[[], Awaitable[None]]:
+        """Messages of a stream from sequence ``start`` on, in order; returns what ends it."""
+
+        async def handle(message: Msg) -> None:
+            receive(message.metadata.sequence.stream, message.data)
+
+        async def subscribe(js: JetStreamContext) -> Any:
+            return await js.subscribe(
+                ">",
+                stream=stream,
+                cb=handle,
+                ordered_consumer=True,
+                config=ConsumerConfig(
+                    deliver_policy=DeliverPolicy.BY_START_SEQUENCE, opt_start_seq=max(1, start)
+                ),
+            )
+
+        subscription = await self._do(f"following {stream}", subscribe)
+
+        async def end() -> None:
+            with contextlib.suppress(nats.errors.Error, OSError):
+                await subscription.unsubscribe()
+
+        return end
+
+    async def find(self, namespace: str) -> list[Found]:
+        """Our streams of one namespace, known by their metadata. Raises ``Retry``."""
+
+        async def listing(js: JetStreamContext) -> list[Found]:
+            found: list[Found] = []
+            offset = 0
+            while page := await js.streams_info(offset=offset):
+                offset += len(page)
+                found += [_found(info) for info in page]
+            return [
+                one
+                for one in found
+                if one.name.startswith(names.STREAM_PREFIX)
+                and one.metadata.get(StreamMeta.NAMESPACE) == namespace
+            ]
+
+        return await self._do(f"listing the streams of {namespace}", listing)
+
+    async def remove(self, streams: Iterable[str]) -> None:
+        """Delete streams; one that is gone already is fine. Raises ``Retry``."""
+
+        async def delete(js: JetStreamContext) -> None:
+            for name in streams:
+                with contextlib.suppress(nats.js.errors.NotFoundError):
+                    await js.delete_stream(name)
+
+        await self._do("deleting streams", delete)
