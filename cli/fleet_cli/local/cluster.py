@@ -129,7 +129,7 @@ class LocalCluster:
         # Those that need an API server give up when they meet none: it goes first, with its store.
         for group in (
             (plane.etcd(), plane.nats(), plane.apiserver()),
-            (plane.controller_manager(), plane.scheduler()),
+            (plane.controller_manager(), plane.scheduler(), plane.node()),
         ):
             for component in group:
                 self._launch(component)

@@ -1,0 +1,342 @@
+"""One pod bound to this node, from its first file to its last status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import shutil
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import aiohttp
+import yaml
+
+from fleet_cli.local.node.api import Api, ApiError
+from fleet_cli.local.node.container import CONFIG_RETRY, Container, Surroundings
+from fleet_cli.local.node.environment import ConfigError, base_env
+from fleet_cli.local.node.events import now, record
+from fleet_cli.local.node.status import pod_status, waiting
+from fleet_cli.local.node.volumes import Volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from fleet_cli.local.node.api import Json
+
+TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
+DEFAULT_GRACE = 30.0  # seconds
+FORCED_GRACE = 2.0  # seconds, where the object is gone already
+RETRY_SECONDS = 1.0
+GONE, CONFLICT = 404, 409
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What all pods share."""
+
+    api: Api
+    folder: Path
+    marker: Mapping[str, str]  # in the environment of every process of this node's run
+
+
+def address() -> str:
+    """A loopback address for a pod, so that two pods can listen on one port.
+
+    Nobody hands these out, and another cluster on this machine picks its own: by chance out of 16
+    million.
+    """
+    return ".".join(map(str, (127, *(random.randint(1, 254) for _ in range(3)))))  # noqa: S311
+
+
+class Pod:
+    """Runs as one task (``run``); told of changes by ``replace`` and ``gone``."""
+
+    def __init__(self, document: Json, machine: Machine) -> None:
+        metadata, former = document["metadata"], document.get("status", {})
+        self.machine, self.document = machine, document
+        self.namespace, self.name, self.uid = (
+            metadata["namespace"],
+            metadata["name"],
+            metadata["uid"],
+        )
+        self.path = f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
+        self.folder = machine.folder / "pods" / self.uid
+        self.ip = former.get("podIP") or address()
+        self.stopping = asyncio.Event()
+        self.deleted = False
+        self.silent = False  # the node ends: the pod's status is left for its next run
+        self._start_time = former.get("startTime") or now()
+        self._sent: Json = former
+        self._ended = former.get("phase") in {"Failed", "Succeeded"}  # before this run of the node
+        self._failure: tuple[str, str] | None = None
+        self._dirty = asyncio.Event()
+        self._replaced = asyncio.Event()
+        self._stop_by = float("inf")
+        self._hurry = asyncio.Event()  # the deadline has come nearer
+        self._events: set[asyncio.Task[None]] = set()
+        self._volumes = Volumes(machine.api, document, self.folder / "volumes", self.ip)
+        self._around = self._surroundings()
+        policy = document["spec"].get("restartPolicy", "Always")
+        init_policy = "Never" if policy == "Never" else "OnFailure"
+        self.init = [
+            Container(one["name"], self._around, init_policy, initial=True)
+            for one in document["spec"].get("initContainers", [])
+        ]
+        self.app = [
+            Container(one["name"], self._around, policy, initial=False)
+            for one in document["spec"]["containers"]
+        ]
+        known = {
+            one["name"]: one
+            for key in ("initContainerStatuses", "containerStatuses")
+            for one in former.get(key, [])
+        }
+        for container in self.containers:
+            if container.name in known:
+                container.resume(known[container.name])
+        self.replace(document)
+
+    @property
+    def containers(self) -> list[Container]:
+        return [*self.init, *self.app]
+
+    def replace(self, document: Json) -> None:
+        """A new version of the object; a deletion may come, or its grace shrink."""
+        self.document = self._around.pod = self._volumes.pod = document
+        metadata = document["metadata"]
+        if "deletionTimestamp" in metadata:
+            self.stop(metadata.get("deletionGracePeriodSeconds", 0))
+        self._replaced.set()
+        self._replaced.clear()
+
+    def gone(self) -> None:
+        """The object was removed: nobody is left to report to."""
+        self.deleted = True
+        self.stop(FORCED_GRACE)
+
+    def stop(self, grace: float) -> None:
+        by = time.monotonic() + grace
+        if by < self._stop_by:
+            self._stop_by = by
+            self._hurry.set()
+        self.stopping.set()
+
+    async def run(self) -> None:
+        """Until the pod is deleted, or the node ends."""
+        reporter = asyncio.create_task(self._report_changes())
+        work = asyncio.create_task(self._work())
+        stop = asyncio.create_task(self.stopping.wait())
+        limit = self.document["spec"].get("activeDeadlineSeconds")
+        try:
+            await asyncio.wait({work, stop}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if not work.done() and not stop.done():
+                text = "Pod was active on the node longer than the specified deadline"
+                self._failure = ("DeadlineExceeded", text)
+                await self._end_containers(self._grace())
+            elif work.done():
+                self._note_failure(work)
+            self._changed()
+            await stop
+            await self._end_stopping()
+        finally:
+            for task in (work, reporter, stop):
+                task.cancel()
+            for container in self.containers:
+                container.kill()
+            await asyncio.gather(work, reporter, stop, return_exceptions=True)
+        if not self.silent:
+            await self._finish()
+
+    def _surroundings(self) -> Surroundings:
+        home = self.folder / "home"
+        cache = self.machine.folder / "cache"
+        base = base_env(self.document, home, cache, self.machine.api.server)
+        if any(
+            mount["mountPath"] == TOKEN_FOLDER
+            for one in self.document["spec"]["containers"]
+            for mount in one.get("volumeMounts", [])
+        ):
+            # Clients read the token at a fixed path, which only root could provide.
+            base["KUBECONFIG"] = str(self.folder / "kubeconfig")
+        return Surroundings(
+            api=self.machine.api,
+            pod=self.document,
+            folder=self.folder,
+            ip=self.ip,
+            base={**base, **self.machine.marker},
+            volumes=self._volumes,
+            stopping=self.stopping,
+            replaced=self._replaced,
+            changed=self._changed,
+            tell=self._tell,
+            grace=self._grace,
+        )
+
+    def _grace(self) -> float:
+        return float(self.document["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE))
+
+    async def _work(self) -> None:
+        if self._ended or all(one.state.final for one in self.containers):
+            return
+        await self._prepare()
+        for container in self.init:
+            await container.run()
+            if container.state.exit_code != 0:
+                return
+        for container in self.app:
+            if not container.state.final:
+                container.state.state = waiting("ContainerCreating")
+        fresh = self._volumes.keep_fresh() if self._volumes.changing() else asyncio.sleep(0)
+        refresher = asyncio.ensure_future(fresh)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for container in self.app:
+                    group.create_task(container.run())
+        finally:
+            refresher.cancel()
+
+    async def _prepare(self) -> None:
+        for folder in (self.folder / "home", self.machine.folder / "cache"):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._changed()
+        told = ""
+        while True:
+            try:
+                await self._volumes.fill()
+                break
+            except (ConfigError, ApiError, aiohttp.ClientError, OSError) as error:
+                message = str(error)
+                if message != told:
+                    self._tell("Warning", "FailedMount", message)
+                told = message
+                for container in self.containers:
+                    if "waiting" in container.state.state:
+                        container.state.state = waiting("ContainerCreating", message)
+                self._changed()
+                await asyncio.sleep(CONFIG_RETRY)
+        if "KUBECONFIG" in self._around.base:
+            self._write_kubeconfig()
+
+    def _write_kubeconfig(self) -> None:
+        mounted = self._volumes.mounts(
+            next(
+                one
+                for one in self.document["spec"]["containers"]
+                if any(mount["mountPath"] == TOKEN_FOLDER for mount in one.get("volumeMounts", []))
+            ),
+            {},
+        ).folder(TOKEN_FOLDER)
+        assert mounted is not None  # noqa: S101 - chosen by that mount
+        cluster = {
+            "server": self.machine.api.server,
+            "certificate-authority": str(mounted / "ca.crt"),
+        }
+        context = {"cluster": "local", "user": "pod", "namespace": self.namespace}
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "local", "cluster": cluster}],
+            "users": [{"name": "pod", "user": {"tokenFile": str(mounted / "token")}}],
+            "contexts": [{"name": "local", "context": context}],
+            "current-context": "local",
+        }
+        (self.folder / "kubeconfig").write_text(yaml.safe_dump(document))
+
+    def _note_failure(self, work: asyncio.Task[None]) -> None:
+        if work.cancelled() or work.exception() is None:
+            return
+        logger.error("pod %s/%s", self.namespace, self.name, exc_info=work.exception())
+        for container in self.containers:
+            container.kill()
+        self._failure = ("NodeError", f"the local node failed on this pod: {work.exception()!r}")
+
+    async def _end_stopping(self) -> None:
+        """End the containers by the deadline, which a later deletion may bring forward."""
+        while True:
+            self._hurry.clear()
+            grace = max(0.0, self._stop_by - time.monotonic())
+            ending = asyncio.create_task(self._end_containers(grace))
+            hurry = asyncio.create_task(self._hurry.wait())
+            await asyncio.wait({ending, hurry}, return_when=asyncio.FIRST_COMPLETED)
+            hurry.cancel()
+            if ending.done():
+                return
+            ending.cancel()
+
+    async def _end_containers(self, grace: float) -> None:
+        if any(
+            one.process is not None and one.process.returncode is None for one in self.containers
+        ):
+            self._tell("Normal", "Killing", f"stopping containers, grace {grace:.0f} s")
+        await asyncio.gather(*(one.end(grace) for one in self.containers))
+
+    async def _finish(self) -> None:
+        """The last status, then the object goes: a Job counts a pod when it has seen how it ended."""
+        for container in self.app:
+            container.state.ready = False
+            container.state.final = True
+            if "terminated" not in container.state.state:
+                message = "deleted before it ran"
+                container.state.state = {
+                    "terminated": {"exitCode": 137, "reason": "Deleted", "message": message}
+                }
+        while not self.deleted:
+            try:
+                await self._report()
+                body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
+                await self.machine.api.delete(self.path, body)
+                break
+            except ApiError as error:
+                if error.status in {GONE, CONFLICT}:
+                    break
+                logger.warning("%s; again in %s s", error, RETRY_SECONDS)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                logger.warning("pod %s: %r; again in %s s", self.name, error, RETRY_SECONDS)
+            await asyncio.sleep(RETRY_SECONDS)
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def _changed(self) -> None:
+        self._dirty.set()
+
+    def _tell(self, kind: str, reason: str, message: str) -> None:
+        task = asyncio.create_task(record(self.machine.api, self.document, kind, reason, message))
+        self._events.add(task)
+        task.add_done_callback(self._events.discard)
+
+    async def _report_changes(self) -> None:
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            try:
+                await self._report()
+            except ApiError as error:
+                if error.status in {GONE, CONFLICT}:
+                    continue
+                logger.warning("%s; again in %s s", error, RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
+                self._dirty.set()
+            except (aiohttp.ClientError, TimeoutError) as error:
+                logger.warning("pod %s: %r; again in %s s", self.name, error, RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
+                self._dirty.set()
+
+    async def _report(self) -> None:
+        status = pod_status(
+            [one.state for one in self.init],
+            [one.state for one in self.app],
+            ip=self.ip,
+            start_time=self._start_time,
+            now=now(),
+            before=self._sent,
+            failure=self._failure,
+        )
+        if self._ended or status == self._sent:
+            return
+        # The uid makes it a conflict to write the status of a namesake that came after.
+        body = {"metadata": {"uid": self.uid}, "status": status}
+        await self.machine.api.patch(f"{self.path}/status", body)
+        self._sent = status
