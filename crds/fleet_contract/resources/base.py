@@ -18,7 +18,13 @@ Duration = Annotated[
     str, Field(pattern=r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$", max_length=32, examples=["90s"])
 ]
 Name = Annotated[str, Field(pattern=names.NAME_PATTERN, min_length=1, max_length=names.NAME_MAX)]
-Quantity = Annotated[str, Field(max_length=32)]
+Quantity = (
+    int
+    | Annotated[
+        str, Field(pattern=r"^[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][0-9]+)?$", max_length=32)
+    ]
+)
+"""An amount as in any container; ``cpu: 2`` needs no quotes."""
 FreeForm = dict[str, Any]
 """An object whose fields we do not know: kept as it is by the apiserver."""
 
