@@ -90,7 +90,9 @@ class PolicyVersion(Resource):
     )
     selectable = (".spec.job", ".spec.sequence")
 
-    spec: PolicyVersionSpec = Field(description="What was published.")
+    spec: PolicyVersionSpec = Field(
+        description="What was published.", json_schema_extra={"x-fleet-change": "immutable"}
+    )
     status: PolicyVersionStatus = Field(
         default=PolicyVersionStatus(), description="How it fared in the fleet."
     )
