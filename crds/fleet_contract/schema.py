@@ -119,7 +119,8 @@ def _part(resource: type[Resource], name: str) -> Schema:
     annotation: Any = field.annotation
     raw = TypeAdapter(annotation).json_schema(schema_generator=_Generator)
     node = _rewrite(raw, raw.pop("$defs", {}), (str(resource.kind_name), name))
-    return {**node, "description": field.description}
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    return {**node, **extra, "description": field.description}
 
 
 def _column(name: str, json_path: str, kind: str, priority: int) -> Schema:

@@ -1,0 +1,149 @@
+"""``fleet lint``: what the apiserver would refuse or silently drop, told by file and line."""
+
+from __future__ import annotations
+
+import json
+import re
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from fleet_contract import names
+from fleet_contract.resources import KINDS
+from fleet_contract.schema import described
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleet_contract.resources import Resource
+
+Path = tuple[str | int, ...]
+
+
+class Fault(NamedTuple):
+    """One fault; lines count from 1."""
+
+    line: int
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.line}: {self.where}: {self.what}"
+
+
+def faults(text: str) -> Iterator[Fault]:
+    """Every fault of our kinds in a YAML stream; documents of other kinds are let through."""
+    try:
+        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        documents = list(yaml.safe_load_all(text))
+    except yaml.YAMLError as fault:
+        mark = getattr(fault, "problem_mark", None)
+        what = f"this is no YAML: {getattr(fault, 'problem', fault)}"
+        yield Fault(mark.line + 1 if mark else 1, "document", what)
+        return
+    for node, document in zip(nodes, documents, strict=True):
+        if isinstance(document, dict):
+            for path, what in _document(document):
+                yield Fault(_line(node, path), ".".join(map(str, path)), what)
+
+
+def _document(document: dict[str, Any]) -> Iterator[tuple[Path, str]]:
+    group, _, version = str(document.get("apiVersion", "")).partition("/")
+    if group != names.GROUP:
+        return
+    if version != names.VERSION:
+        yield ("apiVersion",), f"unknown version {version!r}; write {names.API_VERSION}"
+        return
+    known = {str(resource.kind_name): resource for resource in KINDS}
+    resource = known.get(str(document.get("kind")))
+    if resource is None:
+        yield ("kind",), f"unknown kind {document.get('kind')!r}; there are {', '.join(known)}"
+        return
+    yield from _name(document.get("metadata"), resource)
+    for name in document.keys() - {"apiVersion", "kind", "metadata", "spec", "status"}:
+        yield (name,), "no such field; did you mean to put it below spec?"
+    yield from _spec(document.get("spec", {}), resource)
+
+
+def _name(metadata: Any, resource: type[Resource]) -> Iterator[tuple[Path, str]]:
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(name, str):
+        yield ("metadata", "name"), "missing, or no string"
+        return
+    if len(name) > resource.name_max:
+        yield (
+            ("metadata", "name"),
+            f"{len(name)} characters; a {resource.kind_name} has at most {resource.name_max}",
+        )
+    if not re.fullmatch(names.NAME_PATTERN, name):
+        yield (
+            ("metadata", "name"),
+            f"{name!r} is no DNS label: lower-case letters, digits and '-', no dots",
+        )
+
+
+def _spec(spec: Any, resource: type[Resource]) -> Iterator[tuple[Path, str]]:
+    model = resource.model_fields["spec"].annotation
+    assert model is not None  # noqa: S101 - every kind has one
+    try:
+        # As JSON and strictly: the apiserver takes no "5" for a number either, and no snake_case.
+        model.model_validate_json(
+            json.dumps(spec, default=str), strict=True, extra="forbid", by_alias=True, by_name=False
+        )
+    except ValidationError as fault:
+        schema = described(resource.kind_name)["properties"]["spec"]
+        found: dict[Path, str] = {}
+        for error in fault.errors(include_url=False):
+            path = _present(spec, error["loc"])
+            if error["type"] == "extra_forbidden":
+                found[path] = _unknown(str(path[-1]), _fields(schema, path[:-1]))
+            elif error["type"] == "missing":
+                found[path] = "missing; it has no default"
+            else:  # of a union, each branch complains; the last says it best
+                found[path] = f"{error['msg']}; found {_short(error['input'])}"
+        for path, what in found.items():
+            yield ("spec", *path), what
+
+
+def _present(value: Any, path: Path) -> Path:
+    """The path without what pydantic adds to tell which branch of a union was tried."""
+    for depth, part in enumerate(path):
+        if not isinstance(value, (dict, list)):
+            return path[:depth]
+        missing = isinstance(value, dict) and part not in value
+        value = None if missing else value[part]
+    return path
+
+
+def _fields(schema: dict[str, Any], path: Path) -> list[str]:
+    for part in path:
+        schema = schema["items"] if isinstance(part, int) else schema["properties"][part]
+    return list(schema["properties"])
+
+
+def _unknown(name: str, allowed: list[str]) -> str:
+    if close := get_close_matches(name, allowed, n=1):
+        return f"no such field; did you mean {close[0]}?"
+    return f"no such field; there are {', '.join(allowed)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004 - fits on a line
+
+
+def _line(node: yaml.Node | None, path: Path) -> int:
+    """Of the deepest part of the path that the file has: a missing field has no line."""
+    line = node.start_mark.line if node else 0
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == part), None)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line
+    return line + 1

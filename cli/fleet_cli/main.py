@@ -1,0 +1,120 @@
+"""The ``fleet`` command, also ``kubectl fleet``. Commands import what they need when they run."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+app = typer.Typer(
+    name="fleet",
+    help="Post-train robot policies on a fleet that is at work.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Output = Annotated[Path | None, typer.Option(help="Write there instead of printing.")]
+Name = Annotated[str, typer.Option(help="Which local cluster.")]
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """What went wrong outside of us is a sentence on stderr, not a traceback; exit code 1."""
+    try:
+        yield
+    except (RuntimeError, OSError, ValueError) as fault:
+        typer.echo(f"error: {fault}", err=True)
+        raise typer.Exit(1) from fault
+
+
+@app.command()
+def crds(output: Output = None) -> None:
+    """Print the CustomResourceDefinitions, or write them into a folder."""
+    from fleet_cli.crds import files, write
+
+    if output is None:
+        typer.echo("---\n".join(files().values()), nl=False)
+        return
+    with plainly():
+        for path in write(output):
+            typer.echo(path)
+
+
+@app.command()
+def docs(output: Output = None) -> None:
+    """Print the field reference as Markdown, or write it into a file."""
+    from fleet_cli.reference import render
+
+    if output is None:
+        typer.echo(render(), nl=False)
+        return
+    with plainly():
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(render())
+        typer.echo(output)
+
+
+@app.command()
+def lint(
+    files: Annotated[list[Path], typer.Argument(help="YAML files; - is standard input.")],
+) -> None:
+    """Check files for what the apiserver would refuse or silently drop; needs no cluster."""
+    from fleet_cli.lint import faults
+
+    found = 0
+    for file in files:
+        with plainly():
+            text = sys.stdin.read() if str(file) == "-" else file.read_text()
+        for fault in faults(text):
+            typer.echo(f"{file}:{fault}")
+            found += 1
+    if found:
+        raise typer.Exit(1)
+    typer.echo("ok; `kubectl apply --dry-run=server` asks the cluster for the rest")
+
+
+@app.command()
+def up(
+    name: Name = "default",
+    foreground: Annotated[bool, typer.Option(help="Stay, and end it all on Ctrl-C.")] = False,
+) -> None:
+    """Start a Kubernetes of your own on this machine, with NATS and our kinds installed."""
+    from fleet_cli.local import lifecycle
+    from fleet_cli.setup import greeting, install
+
+    def ready(connection: lifecycle.Connection) -> None:
+        install(connection.kubectl, connection.kubeconfig)
+        typer.echo(greeting(connection, name))
+
+    with plainly():
+        lifecycle.up(name, detach=not foreground, ready=ready)
+
+
+@app.command()
+def down(
+    name: Name = "default",
+    purge: Annotated[bool, typer.Option(help="Remove its data too.")] = False,
+) -> None:
+    """End the local cluster; its data stays unless purged."""
+    from fleet_cli.local import lifecycle
+
+    with plainly():
+        ran = lifecycle.down(name, purge=purge)
+    typer.echo(f"cluster {name} ended" if ran else f"no cluster {name} was running")
+
+
+@app.command()
+def version() -> None:
+    """Print the version of this program and of the API it speaks."""
+    from importlib.metadata import version as installed
+
+    from fleet_contract.names import API_VERSION
+
+    typer.echo(f"fleetloop {installed('fleetloop')} ({API_VERSION})")
