@@ -1,0 +1,45 @@
+"""Store demonstrations of the scripted experts as a dataset: ``python -m fleet_runtime.robot.record``.
+
+The last line of output is JSON: ``{"episodes": n}``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from fleet_runtime.artifacts import Store
+from fleet_runtime.experience import codec
+from fleet_runtime.robot.demonstrations import record
+from fleet_runtime.robot.human import GateSettings, ScriptedHuman
+from fleet_runtime.robot.metaworld import MetaWorld
+
+NOISE = 0.1
+"""Standard deviation of a demonstrator's hand, in the action's unit (bounds are ±1)."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Record and store; a failing expert or store ends with a traceback and exit code 1."""
+    parser = argparse.ArgumentParser(prog="fleet_runtime.robot.record", description=__doc__)
+    parser.add_argument("tasks", nargs="+")
+    parser.add_argument("--storage", required=True, help="URL of the object store")
+    parser.add_argument("--folder", required=True, help="key prefix of the dataset")
+    parser.add_argument("--count", type=int, default=2, help="demonstrations a task")
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args(arguments)
+    robot = MetaWorld(chosen.tasks, seed=chosen.seed)
+    human = ScriptedHuman(robot.expert, GateSettings(noise=NOISE), seed=chosen.seed)
+    store = Store(chosen.storage)
+    robot.connect()
+    try:
+        episodes = record(robot, human, chosen.tasks, chosen.count, seed=chosen.seed)
+    finally:
+        robot.close()
+    for episode in episodes:
+        store.create(f"{chosen.folder}/{episode.id}.episode", codec.encode(episode))
+    sys.stdout.write(json.dumps({"episodes": len(episodes)}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
