@@ -1,0 +1,77 @@
+"""Where and who a program is, from the environment: the names of `fleet_contract.names.Env`.
+
+Inside the cluster the operator sets them in the pod; an owner of a robot outside sets the same
+ones. `FLEET_SPEC` is one JSON document, everything else a plain value.
+"""
+
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fleet_contract.agents import LearnerConfig, RobotConfig
+from fleet_contract.names import NAME_MAX, NAME_PATTERN
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_MAX)]
+# A job's UID stands in stream names and object keys: nothing that NATS or a store would read.
+Uid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
+
+
+class Settings(BaseSettings):
+    """What learner and robot share."""
+
+    model_config = SettingsConfigDict(env_prefix="FLEET_", frozen=True, extra="ignore")
+
+    namespace: Name = "default"
+    job: Name
+    job_uid: Uid
+    nats_url: Annotated[str, Field(min_length=1)]
+    storage_url: Annotated[str, Field(min_length=1)]
+    bind_address: str = "127.0.0.1"
+    """Where metrics are served."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """0: serve none."""
+    resync_seconds: Annotated[float, Field(gt=0)] = 15.0
+    """Seconds between two looks at what a message might have told already; jittered by half."""
+
+
+class RobotSettings(Settings):
+    """A robot agent's."""
+
+    robot: Name
+    robot_uid: Uid
+    spool_dir: Path
+    """On a disk that outlives the program: what is spooled here is nowhere else yet."""
+    spec: RobotConfig
+
+
+class LearnerSettings(Settings):
+    """A learner's."""
+
+    spec: LearnerConfig
+
+
+_Kind = TypeVar("_Kind", bound=Settings)
+
+
+def robot_settings() -> RobotSettings:
+    """From the environment; exits with the name of the variable that is missing or wrong."""
+    return _from_environment(RobotSettings)
+
+
+def learner_settings() -> LearnerSettings:
+    """From the environment; exits with the name of the variable that is missing or wrong."""
+    return _from_environment(LearnerSettings)
+
+
+def _from_environment(kind: type[_Kind]) -> _Kind:
+    try:
+        return kind()
+    except ValidationError as fault:
+        wrong = [
+            f"  FLEET_{str(error['loc'][0]).upper()}"
+            f"{''.join(f'.{part}' for part in error['loc'][1:])}: {error['msg']}"
+            for error in fault.errors(include_url=False)
+        ]
+        raise SystemExit("the environment is incomplete or wrong:\n" + "\n".join(wrong)) from None

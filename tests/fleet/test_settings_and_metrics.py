@@ -1,0 +1,82 @@
+"""What a program reads from its environment and what it tells of itself."""
+
+import json
+import socket
+import urllib.request
+
+import pytest
+
+from fleet_contract.names import Env, Metric
+from fleet_runtime.metrics import LearnerMetrics, RobotMetrics
+from fleet_runtime.settings import learner_settings, robot_settings
+
+BASE = {
+    Env.NAMESPACE: "lab",
+    Env.JOB: "kitchen",
+    Env.JOB_UID: "6f1c",
+    Env.NATS_URL: "nats://127.0.0.1:4222",
+    Env.STORAGE_URL: "memory://x",
+}
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Env:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in BASE.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_robot_reads_its_whole_configuration_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(Env.ROBOT, "arm-1")
+    monkeypatch.setenv(Env.ROBOT_UID, "r-uid")
+    monkeypatch.setenv(Env.SPOOL_DIR, "/var/spool/fleet")
+    monkeypatch.setenv(Env.METRICS_PORT, "9100")
+    monkeypatch.setenv(Env.SPEC, json.dumps({"tasks": [{"name": "push"}], "controlHz": 50}))
+    settings = robot_settings()
+    assert (settings.robot, settings.namespace, settings.metrics_port) == ("arm-1", "lab", 9100)
+    assert settings.spec.control_hz == 50
+    assert settings.spec.tasks[0].name == "push"
+
+
+def test_a_learner_reads_its_whole_configuration_from_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(Env.SPEC, json.dumps({"tasks": [{"name": "push"}], "batchSize": 8}))
+    assert learner_settings().spec.batch_size == 8
+
+
+def test_a_missing_or_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(Env.ROBOT, "arm.1")
+    monkeypatch.setenv(Env.ROBOT_UID, "r-uid")
+    monkeypatch.setenv(Env.SPEC, json.dumps({"tasks": []}))
+    with pytest.raises(SystemExit) as end:
+        robot_settings()
+    for name in ("FLEET_ROBOT:", "FLEET_SPOOL_DIR:", "FLEET_SPEC.tasks:"):
+        assert name in str(end.value)
+
+
+def test_metrics_are_served_under_the_contracts_names() -> None:
+    metrics = LearnerMetrics()
+    metrics.steps.inc(3)
+    metrics.frames.labels("online").set(5)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    stop = metrics.serve("127.0.0.1", port)
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+    finally:
+        stop()
+    assert f"{Metric.LEARNER_STEPS}_total 3.0" in text
+    assert f'{Metric.BUFFER_FRAMES}{{side="online"}} 5.0' in text
+
+
+def test_two_programs_metrics_live_in_one_process() -> None:
+    RobotMetrics().bytes.labels("sent").inc()
+    other = RobotMetrics()
+    assert other.registry.get_sample_value(f"{Metric.BYTES}_total", {"direction": "sent"}) is None
+    other.serve("127.0.0.1", 0)()
