@@ -107,13 +107,15 @@ def _spec(spec: Any, resource: type[Resource]) -> Iterator[tuple[Path, str]]:
             yield ("spec", *path), what
 
 
-def _present(value: Any, path: Path) -> Path:
+def _present(spec: Any, path: Path) -> Path:
     """The path without what pydantic adds to tell which branch of a union was tried."""
     for depth, part in enumerate(path):
-        if not isinstance(value, (dict, list)):
+        if isinstance(spec, dict):
+            spec = spec.get(part)
+        elif isinstance(spec, list) and isinstance(part, int):
+            spec = spec[part]
+        else:
             return path[:depth]
-        missing = isinstance(value, dict) and part not in value
-        value = None if missing else value[part]
     return path
 
 
