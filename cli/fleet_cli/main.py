@@ -110,6 +110,22 @@ def down(
     typer.echo(f"cluster {name} ended" if ran else f"no cluster {name} was running")
 
 
+@app.command(
+    context_settings={
+        "ignore_unknown_options": True,
+        "allow_extra_args": True,
+        "help_option_names": [],  # --help goes through to the demo, which knows its options
+    }
+)
+def demo(context: typer.Context) -> None:
+    """Watch a fleet learn: a real control plane, four simulated robots, one shared policy."""
+    from fleet_cli.demo.command import demo as play
+
+    inner = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    inner.command()(play)
+    inner(context.args, prog_name="fleet demo")
+
+
 @app.command()
 def version() -> None:
     """Print the version of this program and of the API it speaks."""

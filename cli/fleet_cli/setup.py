@@ -21,10 +21,16 @@ def install(kubectl: Path, kubeconfig: Path) -> None:
 
     Raises ``RuntimeError`` with kubectl's own words.
     """
-    _kubectl(kubectl, kubeconfig, "apply", "-f", "-", stdin="---\n".join(map(render, crds())))
+    apply(kubectl, kubeconfig, "---\n".join(map(render, crds())))
     _kubectl(kubectl, kubeconfig, "wait", "--for=condition=Established", "crd", "--all")
     if PERMISSIONS.is_file():
-        _kubectl(kubectl, kubeconfig, "apply", "-f", str(PERMISSIONS))
+        apply(kubectl, kubeconfig, PERMISSIONS.read_text())
+
+
+def apply(kubectl: Path, kubeconfig: Path, documents: str) -> None:
+    """Server-side apply of a YAML stream; raises ``RuntimeError`` with kubectl's own words."""
+    words = ("apply", "--server-side", "--force-conflicts", "-f", "-")
+    _kubectl(kubectl, kubeconfig, *words, stdin=documents)
 
 
 def greeting(connection: Connection, name: str) -> str:
@@ -43,12 +49,12 @@ def greeting(connection: Connection, name: str) -> str:
 
 
 def _kubectl(kubectl: Path, kubeconfig: Path, *words: str, stdin: str = "") -> None:
-    verb, *rest = words
-    command = [str(kubectl), "--kubeconfig", str(kubeconfig), verb]
-    if verb == "apply":
-        command += ["--server-side", "--force-conflicts"]
     result = subprocess.run(
-        [*command, *rest], input=stdin, capture_output=True, text=True, check=False
+        [str(kubectl), "--kubeconfig", str(kubeconfig), *words],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if result.returncode:
         raise RuntimeError(f"`kubectl {' '.join(words)}` failed: {result.stderr.strip()}")
