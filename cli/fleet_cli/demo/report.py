@@ -80,11 +80,18 @@ def _plot(path: Path, story: Story, numbers: dict[str, Any]) -> None:
         if numbers[key]:
             level = numbers[key]["success"]
             axes.axhline(level, color="black", linestyle=style, linewidth=1)
-            axes.text(0.0, level + 0.01, f"{key}, gate off, unseen goals: {level:.2f}", fontsize=8)
+            axes.text(
+                0.01,
+                level + 0.01,
+                f"{key}, gate off, unseen goals: {level:.2f}",
+                fontsize=8,
+                transform=axes.get_yaxis_transform(),
+            )
     axes.set(
         xlabel="minutes since the job was applied",
         ylabel="autonomous success, last 20 judged episodes",
         title="Four simulated robots, one shared policy",
+        xlim=(0, max(numbers["minutes"], 0.1)),
         ylim=(0, 1.05),
     )
     axes.grid(alpha=0.3)

@@ -15,13 +15,14 @@ from fleet_cli.demo import agents
 from fleet_cli.demo.feed import listening
 from fleet_cli.demo.story import Story, TaskStory, mean_rate
 from fleet_cli.demo.view import show
-from fleet_cli.install import install
-from fleet_cli.kube import Kube
-from fleet_contract.names import API_VERSION, Kind
+from fleet_cli.local.node.api import Api
+from fleet_cli.setup import apply, install, run_operator
+from fleet_contract import names
+from fleet_contract.names import Kind
 from fleet_contract.resources import FleetTrainingJob, PolicyPhase, PolicyVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from rich.console import Console
 
@@ -81,7 +82,7 @@ class Demo:
     async def perform(self) -> str:
         """The whole play; returns the verdict in one sentence. Raises ``Ended``."""
         async with (
-            Kube.connect(self.cluster.kubeconfig) as kube,
+            Api(self.cluster.kubeconfig) as api,
             _beside(show(self.story, self.clock, self.console)),
         ):
             self.story.chapter = "recording demonstrations"
@@ -93,15 +94,15 @@ class Demo:
                     self.options.demonstrations,
                     self.options.seed,
                 ),
-                install(kube, self.cluster, NAMESPACE),
+                asyncio.to_thread(self._install),
             )
             name = self.job["metadata"]["name"]
             async with (
                 listening(self.cluster.nats_url, NAMESPACE, name, self.story, self.clock),
-                _beside(self._watch_jobs(kube)),
-                _beside(self._watch_versions(kube)),
+                _beside(self._watch_jobs(api)),
+                _beside(self._watch_versions(api)),
             ):
-                await kube.apply(self.job)
+                await asyncio.to_thread(self._apply)
                 self.say(f"job {name} applied: {len(self.story.tasks)} tasks, the fleet starts")
                 self.story.chapter = "teaching from demonstrations"
                 await self._until(lambda: self.story.promotions > 0, FIRST_POLICY_WITHIN)
@@ -215,14 +216,32 @@ class Demo:
             await asyncio.sleep(LOOK)
         return True
 
-    async def _watch_jobs(self, kube: Kube) -> None:
-        async for kind, item in kube.watch(API_VERSION, Kind.TRAINING_JOB, NAMESPACE):
+    def _install(self) -> None:
+        install(self.cluster.kubectl, self.cluster.kubeconfig)
+        run_operator(self.cluster, NAMESPACE)
+
+    def _apply(self) -> None:
+        apply(self.cluster.kubectl, self.cluster.kubeconfig, yaml.safe_dump(self.job))
+
+    async def _watch_jobs(self, api: Api) -> None:
+        async for kind, item in _changes(api, Kind.TRAINING_JOB):
             if item["metadata"]["name"] == self.job["metadata"]["name"]:
                 self.story.on_job(self.clock(), kind, FleetTrainingJob.model_validate(item))
 
-    async def _watch_versions(self, kube: Kube) -> None:
-        async for kind, item in kube.watch(API_VERSION, Kind.POLICY_VERSION, NAMESPACE):
+    async def _watch_versions(self, api: Api) -> None:
+        async for kind, item in _changes(api, Kind.POLICY_VERSION):
             self.story.on_version(kind, PolicyVersion.model_validate(item))
+
+
+async def _changes(api: Api, kind: Kind) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+    """(ADDED | MODIFIED | DELETED, object) of one kind in the demo's namespace, for ever."""
+    path = f"/apis/{names.API_VERSION}/namespaces/{NAMESPACE}/{names.PLURALS[kind]}"
+    async for what, found in api.watch(path):
+        if what == "LISTED":
+            for item in found["items"]:
+                yield "ADDED", item
+        else:
+            yield what, found
 
 
 _SETTLED = {PolicyPhase.ROLLED_BACK, PolicyPhase.PROMOTED, PolicyPhase.SUPERSEDED}

@@ -26,7 +26,6 @@ async def main(kubeconfig: Path, folder: Path, pki: Path, port: int) -> None:
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, ended.set)
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     mark = uuid.uuid4().hex
     guardian = guard.start(f"{MARK}={mark}")
     async with Api(kubeconfig) as api:
@@ -35,13 +34,14 @@ async def main(kubeconfig: Path, folder: Path, pki: Path, port: int) -> None:
         await register(api, port)
         tasks = {asyncio.create_task(agent.run()), asyncio.create_task(heartbeat(api, port))}
         stop = asyncio.create_task(ended.wait())
-        done, _ = await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({stop, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in tasks if task.done()]
         for task in tasks:
             task.cancel()
         await agent.stop()
         await server.cleanup()
         stop.cancel()
-        for task in done:
+        for task in failed:
             task.result()  # an end that nobody asked for is an error, told with its trace
     if guardian.stdin is not None:
         guardian.stdin.close()
@@ -57,4 +57,5 @@ if __name__ == "__main__":
     parser.add_argument("--port", type=int, required=True, help="where logs are served")
     given = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    given.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     asyncio.run(main(given.kubeconfig, given.folder, given.pki, given.port))

@@ -41,8 +41,8 @@ async def serve(agent: Agent, pki: Path, port: int) -> web.AppRunner:
 
 async def _refuse(request: web.Request) -> web.Response:
     text = (
-        f"the local node runs pods as plain processes and serves their logs only, not {request.path}: "
-        "to look into one, use a shell on this machine\n"
+        f"the local node runs pods as plain processes and serves their logs only, "
+        f"not {request.path}: to look into one, use a shell on this machine\n"
     )
     return web.Response(status=501, text=text)
 

@@ -275,7 +275,7 @@ class Pod:
         await asyncio.gather(*(one.end(grace) for one in self.containers))
 
     async def _finish(self) -> None:
-        """The last status, then the object goes: a Job counts a pod when it has seen how it ended."""
+        """The last status, then the object goes: a Job counts a pod once it saw how it ended."""
         for container in self.app:
             container.state.ready = False
             container.state.final = True

@@ -14,7 +14,7 @@ from fleet_cli.local.node.environment import ConfigError, Paths, expand, source
 from fleet_cli.local.node.environment import field as pod_field
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 REFRESH_SECONDS = 60.0  # as often as a kubelet looks again
 TOKEN_RENEW_AT = 0.8  # of its life, as a kubelet does
@@ -29,7 +29,8 @@ class Volumes:
     pod: Json
     folder: Path
     ip: str
-    _renew: dict[Path, float] = field(default_factory=dict)  # token file → monotonic seconds
+    # A token by its file, and when (monotonic seconds) to ask for the next one.
+    _tokens: dict[Path, tuple[bytes, float]] = field(default_factory=dict)
 
     async def fill(self) -> None:
         """Write every volume's files; those already as they should be stay untouched."""
@@ -89,9 +90,7 @@ class Volumes:
             wanted |= await self._files(origin, folder, mode)
         for name, (content, its_mode) in wanted.items():
             _write(folder / name, content, its_mode)
-        for path in folder.rglob("*"):
-            if path.is_file() and str(path.relative_to(folder)) not in wanted:
-                path.unlink()  # a key taken out of its ConfigMap
+        _remove_others(folder, wanted)
 
     async def _files(self, origin: Json, folder: Path, mode: int) -> dict[str, tuple[bytes, int]]:
         if token := origin.get("serviceAccountToken"):
@@ -124,8 +123,9 @@ class Volumes:
         }
 
     async def _token(self, spec: Json, path: Path) -> bytes:
-        if path.exists() and time.monotonic() < self._renew.get(path, 0.0):
-            return path.read_bytes()
+        kept, until = self._tokens.get(path, (b"", 0.0))
+        if time.monotonic() < until:
+            return kept
         metadata = self.pod["metadata"]
         account = self.pod["spec"].get("serviceAccountName") or "default"
         lifetime = spec.get("expirationSeconds", 3600)
@@ -143,8 +143,16 @@ class Volumes:
                 },
             },
         )
-        self._renew[path] = time.monotonic() + TOKEN_RENEW_AT * lifetime
-        return str(answer["status"]["token"]).encode()
+        token = str(answer["status"]["token"]).encode()
+        self._tokens[path] = token, time.monotonic() + TOKEN_RENEW_AT * lifetime
+        return token
+
+
+def _remove_others(folder: Path, wanted: Collection[str]) -> None:
+    """A key that was taken out of its ConfigMap leaves the folder, too."""
+    for path in folder.rglob("*"):
+        if path.is_file() and str(path.relative_to(folder)) not in wanted:
+            path.unlink()
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:
