@@ -113,6 +113,8 @@ class Reason(StrEnum):
     GUARD_TRIPPED = "GuardTripped"
     SUPERSEDED = "Superseded"
     PINNED = "Pinned"
+    PROMOTED_BY_REQUEST = "PromotedByRequest"
+    ABORTED = "Aborted"
     APPLY_REFUSED = "ApplyRefused"
 
 
