@@ -64,7 +64,7 @@ def content(
         rules.append(Rule(robots=tuple(state.rollout.robots), manifest=ref(state.candidate)))
     stable = ref(state.stable) if state.stable else None
     pinned = versions.get(spec.pinned_version or 0) if spec.mode is RolloutMode.PINNED else None
-    wanted = {pin for pin in by_pin} | ({pinned.sequence} if pinned else set())
+    wanted = set(by_pin) | ({pinned.sequence} if pinned else set())
     denied = [
         versions[one].digest
         for one in sorted(state.rolled_back, reverse=True)

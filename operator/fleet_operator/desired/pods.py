@@ -1,0 +1,133 @@
+"""What the pods of learner and robots have in common. Pure.
+
+They meet the restricted Pod Security Standard, and beyond it: a read-only root, no token.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from fleet_contract import names
+from fleet_contract.names import Env, Label
+from fleet_contract.resources.training_job import FleetTrainingJob, Resources
+
+SCRATCH = "/tmp"  # noqa: S108 - a volume of the pod's own
+SPOOL = "/var/lib/fleetloop/spool"
+METRICS_PORT = 9090
+NOBODY = 65532
+
+Manifest = dict[str, Any]
+
+
+def digest(value: Any) -> str:
+    """Sixteen hex digits that differ where two JSON values do."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def environment(
+    job: FleetTrainingJob, *, nats_url: str, storage_url: str, spec: str, **more: str
+) -> list[Manifest]:
+    """Variables of every pod of a job, by ``names.Env``; ``more`` by its members' names."""
+    values = {
+        Env.NAMESPACE: job.metadata.namespace,
+        Env.JOB: job.metadata.name,
+        Env.JOB_UID: job.metadata.uid,
+        Env.NATS_URL: nats_url,
+        Env.STORAGE_URL: storage_url,
+        Env.METRICS_PORT: str(METRICS_PORT),
+        Env.SPEC: spec,
+    } | {Env[name]: value for name, value in more.items()}
+    return [{"name": name.value, "value": value} for name, value in values.items()] + [
+        {
+            "name": Env.BIND_ADDRESS.value,
+            "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}},
+        }
+    ]
+
+
+def pod_spec(
+    *,
+    name: str,
+    image: str,
+    command: list[str],
+    env: list[Manifest],
+    resources: Resources,
+    overrides: Mapping[str, Any],
+    grace: int,
+    restart: str,
+    spool: bool = False,
+) -> Manifest:
+    """A pod's spec; ``grace`` is in seconds. Overrides are merged in last."""
+    volumes = {"scratch": SCRATCH} | ({"spool": SPOOL} if spool else {})
+    container = {
+        "name": name,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": command,
+        "env": env,
+        "resources": resources.dump(),
+        "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
+        "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in volumes.items()],
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    base = {
+        "restartPolicy": restart,
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": grace,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": NOBODY,
+            "runAsGroup": NOBODY,
+            "fsGroup": NOBODY,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [container],
+        "volumes": [{"name": volume, "emptyDir": {}} for volume in volumes],
+    }
+    merged: Manifest = merge(base, overrides)
+    return merged
+
+
+def merge(base: Any, over: Any) -> Any:
+    """Objects merge by key, lists of named things by name, other lists add up, else ``over``."""
+    if isinstance(base, Mapping) and isinstance(over, Mapping):
+        both = {key: merge(base[key], over[key]) for key in base.keys() & over.keys()}
+        return {**base, **over, **both}
+    if isinstance(base, list) and isinstance(over, list):
+        if not all(isinstance(one, Mapping) and "name" in one for one in (*base, *over)):
+            return base + over
+        named = {one["name"]: one for one in base}
+        for one in over:
+            named[one["name"]] = merge(named.get(one["name"], {}), one)
+        return list(named.values())
+    return over
+
+
+def labels(job: FleetTrainingJob, role: names.Role, **more: str) -> dict[str, str]:
+    """Labels of a job's children; ``more`` by the names of ``Label``'s members."""
+    return {
+        Label.JOB.value: job.metadata.name,
+        Label.ROLE.value: role.value,
+        Label.MANAGED_BY.value: names.FIELD_MANAGER,
+    } | {Label[name].value: value for name, value in more.items()}
+
+
+def owner(kind: names.Kind, name: str, uid: str) -> list[Manifest]:
+    """The one reference by which a child goes with its owner."""
+    return [
+        {
+            "apiVersion": names.API_VERSION,
+            "kind": kind.value,
+            "name": name,
+            "uid": uid,
+            "controller": True,
+            # True would need the right to set finalizers on the owner.
+            "blockOwnerDeletion": False,
+        }
+    ]

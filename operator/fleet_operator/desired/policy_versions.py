@@ -1,0 +1,60 @@
+"""A PolicyVersion from what the learner announced. Pure."""
+
+from typing import Any
+
+from fleet_contract import names
+from fleet_contract.messages import Announcement
+from fleet_contract.names import Kind, Label
+from fleet_contract.resources import FleetTrainingJob, PolicyVersionSpec, VersionRef
+from fleet_contract.resources.policy_version import LineageSpec
+from fleet_contract.resources.training_job import DeletionPolicy
+from fleet_operator.desired import pods
+
+
+def version_ref(job: str, announcement: Announcement) -> VersionRef:
+    """As status tells of it."""
+    policy = announcement.policy
+    return VersionRef(
+        name=names.policy_version(job, policy.sequence),
+        sequence=policy.sequence,
+        digest=policy.digest,
+        uri=policy.uri,
+    )
+
+
+def policy_version(job: FleetTrainingJob, announcement: Announcement) -> dict[str, Any]:
+    """The object; with deletionPolicy Retain it outlives its job and so has no owner."""
+    name, uid = job.metadata.name, job.metadata.uid
+    policy, lineage = announcement.policy, announcement.lineage
+    spec = PolicyVersionSpec(
+        job=name,
+        job_uid=uid,
+        sequence=policy.sequence,
+        parent=announcement.parent,
+        learner_epoch=announcement.learner_epoch,
+        learner_step=announcement.step,
+        digest=policy.digest,
+        uri=policy.uri,
+        size=announcement.size,
+        training_metrics=dict(list(announcement.metrics.items())[:32]),
+        lineage=LineageSpec(
+            first=lineage.first, through=lineage.through, episodes=lineage.episodes
+        ),
+    )
+    metadata: dict[str, Any] = {
+        "name": names.policy_version(name, policy.sequence),
+        "namespace": job.metadata.namespace,
+        "labels": {
+            Label.JOB.value: name,
+            Label.SEQUENCE.value: str(policy.sequence),
+            Label.MANAGED_BY.value: names.FIELD_MANAGER,
+        },
+    }
+    if job.spec.deletion_policy is DeletionPolicy.DELETE:
+        metadata["ownerReferences"] = pods.owner(Kind.TRAINING_JOB, name, uid)
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": Kind.POLICY_VERSION.value,
+        "metadata": metadata,
+        "spec": spec.dump(),
+    }

@@ -1,0 +1,26 @@
+"""Where a job's data travel and which images run it, after the operator's defaults. Pure."""
+
+from typing import NamedTuple
+
+from fleet_contract.resources import FleetTrainingJob
+from fleet_contract.resources.training_job import Learner, Simulated
+from fleet_operator.settings import Settings
+
+
+class Transport(NamedTuple):
+    """Resolved addresses and default images."""
+
+    nats_url: str
+    storage_url: str
+    learner_image: str
+    robot_image: str
+
+
+def resolve(job: FleetTrainingJob, settings: Settings) -> Transport:
+    """The job's own words first, then the operator's."""
+    return Transport(
+        job.spec.transport.nats.url or settings.nats_url,
+        job.spec.transport.storage.url or settings.storage_url,
+        settings.learner_image or Learner.model_fields["image"].default,
+        settings.robot_image or Simulated.model_fields["image"].default,
+    )

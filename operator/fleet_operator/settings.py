@@ -1,0 +1,41 @@
+"""What the operator is told by its environment."""
+
+from functools import lru_cache
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable ``FLEET_<FIELD>``."""
+
+    model_config = SettingsConfigDict(env_prefix="FLEET_", frozen=True)
+
+    namespace: str = "default"
+    """The one namespace this operator works in."""
+    nats_url: str = "nats://127.0.0.1:4222"
+    """For jobs that name no NATS server."""
+    storage_url: str = "file:///var/lib/fleetloop/objects"
+    """For jobs that name no object store."""
+    learner_image: str = ""
+    """In place of the learner's default image; empty: what the spec says."""
+    robot_image: str = ""
+    """In place of a simulated robot's default image; empty: what the spec says."""
+    bind_address: str = "127.0.0.1"
+    """Where probe and metrics listen."""
+    probe_port: int = Field(default=8080, ge=0, le=65535)
+    """Port of the liveness probe; 0: none."""
+    metrics_port: int = Field(default=9090, ge=0, le=65535)
+    """Port of the metrics; 0: none."""
+    resync_seconds: float = Field(default=60.0, gt=0)
+    """Every object is looked at again after this long without an event."""
+    lost_after: float = Field(default=20.0, gt=0)
+    """Seconds without a heartbeat after which a robot or learner counts as not connected."""
+    workers: int = Field(default=4, ge=1)
+    """Reconciles that run at the same time."""
+
+
+@lru_cache
+def settings() -> Settings:
+    """Read once."""
+    return Settings()
