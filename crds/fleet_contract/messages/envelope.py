@@ -15,6 +15,8 @@ Signer = Callable[[bytes], tuple[str, str]]
 """Bytes to sign → (key id, signature)."""
 Verifier = Callable[[str, bytes, str], None]
 """(key id, signed bytes, signature) → nothing, or raises ``Untrusted``."""
+MALFORMED_JSON = (ValueError, KeyError, TypeError, RecursionError)
+"""What reading JSON from a stranger can raise; brackets without end exhaust the stack."""
 
 
 def digest_of(data: bytes) -> str:
@@ -93,12 +95,12 @@ class Document(Wire):
         try:
             envelope = json.loads(data)
             kind, version, body = envelope["kind"], envelope["v"], envelope["body"]
-        except (ValueError, KeyError, TypeError) as fault:
-            raise Untrusted(f"not a signed document: {fault!r}") from fault
+            signed = canonical({"kind": kind, "v": version, "body": body})
+        except MALFORMED_JSON as fault:
+            raise Untrusted(f"not a signed document: {fault!r:.200}") from fault
         if (kind, version) != (cls.KIND, cls.V):
             raise Untrusted(f"expected {cls.KIND} v{cls.V}, found {kind} v{version}")
         if verify:
-            signed = canonical({"kind": kind, "v": version, "body": body})
             verify(str(envelope.get("keyId", "")), signed, str(envelope.get("sig", "")))
         try:
             return cls.model_validate(body)

@@ -5,10 +5,10 @@ import struct
 from collections.abc import Sequence
 from enum import StrEnum
 
-from pydantic import ValidationError
+from pydantic import Field, FiniteFloat, ValidationError
 
 from fleet_contract.errors import Reject, RejectCode
-from fleet_contract.messages.envelope import Digest, Document, Wire, first_error
+from fleet_contract.messages.envelope import MALFORMED_JSON, Digest, Document, Wire, first_error
 
 INLINE_MAX = 512 * 1024
 """Payloads up to this many bytes travel inside the message, larger ones by reference."""
@@ -39,7 +39,7 @@ class Record(Wire):
     robot_uid: str
     job_uid: str
     spool_id: str
-    n: int
+    n: int = Field(ge=1)
     """Position in the robot's spool, from 1; (robotUid, spoolId, n) names a record for good."""
     episode_id: str
     segment: int = 0
@@ -53,11 +53,11 @@ class Record(Wire):
     evicted: bool = False
     """A tombstone: the robot had to drop the payload; its number is spent, nothing follows."""
     digest: Digest
-    size: int
+    size: int = Field(ge=0)
     uri: str | None = None
     """Object key of a payload that travels by reference; inline when absent."""
-    started_at: float
-    ended_at: float
+    started_at: FiniteFloat
+    ended_at: FiniteFloat
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -99,13 +99,13 @@ def decode_batch(data: bytes) -> list[tuple[Record, bytes]]:
         records = [Record.model_validate(item) for item in parsed["records"]]
     except ValidationError as fault:
         raise Reject(RejectCode.MALFORMED, f"record {first_error(fault)}") from fault
-    except (ValueError, KeyError, TypeError) as fault:
-        raise Reject(RejectCode.MALFORMED, f"batch header: {fault!r}") from fault
+    except MALFORMED_JSON as fault:
+        raise Reject(RejectCode.MALFORMED, f"batch header: {fault!r:.200}") from fault
     entries = []
     for record in records:
         size = 0 if record.uri or record.evicted else record.size
         payload = data[offset : offset + size]
-        if size < 0 or len(payload) != size:
+        if len(payload) != size:
             raise Reject(RejectCode.MALFORMED, f"batch cut short in record {record.n}")
         entries.append((record, payload))
         offset += size
