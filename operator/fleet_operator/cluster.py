@@ -1,0 +1,169 @@
+"""The Kubernetes API, and nothing else: plain objects in and out through ``kubernetes.aio``."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config.config_exception import ConfigException
+
+from fleet_contract import names
+from fleet_contract.errors import FleetError, Retry
+from fleet_contract.names import Kind
+
+TIMEOUT = 30.0  # seconds for one request
+PATHS = {
+    "FleetTrainingJob": (names.API_VERSION, names.PLURALS[Kind.TRAINING_JOB]),
+    "RobotActor": (names.API_VERSION, names.PLURALS[Kind.ROBOT_ACTOR]),
+    "PolicyVersion": (names.API_VERSION, names.PLURALS[Kind.POLICY_VERSION]),
+    "Job": ("batch/v1", "jobs"),
+    "Pod": ("v1", "pods"),
+    "Event": ("v1", "events"),
+}
+Object = dict[str, Any]
+
+
+class RefusedError(FleetError):
+    """The API server will not have it, now or later: the one who wrote the spec must change it."""
+
+
+class Cluster:
+    """One namespace as the operator's service account sees it. Use it in ``async with``."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self._client: ApiClient | None = None
+
+    async def __aenter__(self) -> Self:
+        configuration = Configuration()
+        try:
+            config.load_incluster_config(client_configuration=configuration)
+        except ConfigException:
+            await config.load_kube_config(client_configuration=configuration)
+        self._client = ApiClient(configuration)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._client is not None:
+            await self._client.close()
+
+    async def get(self, kind: str, name: str) -> Object | None:
+        """One object, None where there is none."""
+        return await self._call("GET", self._path(kind, name), absent={404})
+
+    async def list(self, kind: str, **selectors: str) -> list[Object]:
+        """All objects, by ``labelSelector`` or ``fieldSelector``."""
+        listed = await self._call("GET", self._path(kind), query=selectors) or {}
+        items: list[Object] = listed.get("items", [])
+        return items
+
+    async def create(self, manifest: Object) -> Object | None:
+        """The new object; None where one of that name exists, ours or not."""
+        query = {"fieldManager": names.FIELD_MANAGER}
+        path = self._path(manifest["kind"])
+        return await self._call("POST", path, query=query, body=manifest, absent={409})
+
+    async def write_status(self, kind: Kind, name: str, uid: str, status: Object) -> None:
+        """Server-side apply of the whole status; the UID keeps it off a namesake made anew."""
+        manifest = {
+            "apiVersion": names.API_VERSION,
+            "kind": kind.value,
+            "metadata": {"name": name, "uid": uid},
+            "status": status,
+        }
+        query = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
+        path = f"{self._path(kind, name)}/status"
+        # A conflict says that the object was made anew: the next reconcile sees that.
+        await self._call("PATCH", path, query=query, body=manifest, absent={404, 409})
+
+    async def delete(self, kind: str, name: str, uid: str, *, foreground: bool = False) -> None:
+        """Delete this very object; one that is gone or was made anew is left alone."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": uid},
+            "propagationPolicy": "Foreground" if foreground else "Background",
+        }
+        await self._call("DELETE", self._path(kind, name), body=body, absent={404, 409})
+
+    async def event(self, about: Object, reason: str, message: str, *, warning: bool) -> None:
+        """Tell people of one transition."""
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        metadata = about["metadata"]
+        await self.create(
+            {
+                "apiVersion": "v1",
+                "kind": "Event",
+                "metadata": {
+                    "generateName": f"{metadata['name']}.",
+                    "namespace": self.namespace,
+                },
+                "involvedObject": {
+                    "apiVersion": about["apiVersion"],
+                    "kind": about["kind"],
+                    "name": metadata["name"],
+                    "namespace": self.namespace,
+                    "uid": metadata["uid"],
+                },
+                "reason": reason,
+                "message": message[:1024],
+                "type": "Warning" if warning else "Normal",
+                "source": {"component": "fleetloop-operator"},
+                "firstTimestamp": now,
+                "lastTimestamp": now,
+                "count": 1,
+            }
+        )
+
+    def _path(self, kind: str, name: str = "") -> str:
+        version, plural = PATHS[kind]
+        root = "/api/v1" if version == "v1" else f"/apis/{version}"
+        return f"{root}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, str] | None = None,
+        body: Object | None = None,
+        absent: frozenset[int] | set[int] = frozenset(),
+    ) -> Object | None:
+        """The answer; None for the status codes in ``absent``. Raises Retry or RefusedError."""
+        assert self._client is not None, "use Cluster in `async with`"  # noqa: S101 - our own fault
+        what = f"{method} {path}"
+        patch = "application/apply-patch+yaml"
+        headers = {"Content-Type": patch if method == "PATCH" else "application/json"}
+        try:
+            method, url, headers, sent, form = await self._client.param_serialize(
+                method=method,
+                resource_path=path,
+                query_params=list((query or {}).items()),
+                header_params=headers | {"Accept": "application/json"},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            answer = await self._client.call_api(
+                method, url, headers, sent, form, _request_timeout=TIMEOUT
+            )
+            data = await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as fault:
+            raise Retry(f"{what}: the API server cannot be reached ({fault!r})") from fault
+        if answer.status in absent:
+            return None
+        if answer.status >= 400:  # noqa: PLR2004 - HTTP's border
+            message = _message(data)
+            if answer.status in {400, 403, 422} and "being terminated" not in message:
+                raise RefusedError(f"{what}: the API server refused it: {message}")
+            raise Retry(f"{what}: {answer.status} {message}")
+        result: Object = json.loads(data)
+        return result
+
+
+def _message(data: bytes) -> str:
+    try:
+        return str(json.loads(data)["message"])
+    except (ValueError, KeyError, TypeError):
+        return data[:200].decode(errors="replace")

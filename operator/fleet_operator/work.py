@@ -1,0 +1,122 @@
+"""One keyed queue: each key is worked on by one worker at a time, however often it is added."""
+
+import asyncio
+import heapq
+import logging
+import random
+from collections.abc import Awaitable, Callable, Hashable
+from typing import NamedTuple
+
+from fleet_contract.errors import Fenced, Retry
+
+BACKOFF = 0.5  # seconds before the first retry; doubles
+BACKOFF_MAX = 60.0
+SPACING = 0.25  # seconds between two turns of one key: what arrives meanwhile is seen in one
+
+logger = logging.getLogger(__name__)
+
+
+class Key(NamedTuple):
+    """One object."""
+
+    kind: str
+    name: str
+
+
+Reconcile = Callable[[Key], Awaitable[float | None]]
+"""Works on one key; returns the seconds until it must be looked at again, None: never."""
+
+
+class WorkQueue:
+    """Level-triggered work: a key says that something changed, not what."""
+
+    def __init__(self, reconcile: Reconcile, *, workers: int) -> None:
+        self._reconcile = reconcile
+        self._workers = workers
+        self._due: dict[Hashable, float] = {}
+        self._heap: list[tuple[float, Key]] = []
+        self._busy: set[Key] = set()
+        self._last: dict[Key, float] = {}
+        self._failures: dict[Key, int] = {}
+        self._changed = asyncio.Event()
+
+    def add(self, key: Key, delay: float = 0.0) -> None:
+        """Look at the key in ``delay`` seconds, or earlier where that is due already."""
+        due = asyncio.get_running_loop().time() + delay
+        due = max(due, self._last.get(key, 0.0) + SPACING)
+        if due < self._due.get(key, float("inf")):
+            self._due[key] = due
+            heapq.heappush(self._heap, (due, key))
+            self._changed.set()
+
+    def __len__(self) -> int:
+        """Keys that wait or are worked on, resyncs included."""
+        return len(self._due) + len(self._busy)
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        slots = asyncio.Semaphore(self._workers)
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                await slots.acquire()
+                key = await self._next()
+                self._busy.add(key)
+                tasks.create_task(self._turn(key, slots), name=f"{key.kind}/{key.name}")
+
+    async def _next(self) -> Key:
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._changed.clear()
+            held = []
+            found = None
+            while self._heap and found is None:
+                due, key = self._heap[0]
+                if self._due.get(key) != due:
+                    heapq.heappop(self._heap)  # an earlier turn took it along
+                elif due > clock():
+                    break
+                elif key in self._busy:
+                    held.append(heapq.heappop(self._heap))
+                else:
+                    heapq.heappop(self._heap)
+                    found = key
+            wait = self._heap[0][0] - clock() if self._heap else None
+            for entry in held:
+                heapq.heappush(self._heap, entry)
+            if found is not None:
+                del self._due[found]
+                return found
+            try:
+                async with asyncio.timeout(wait):
+                    await self._changed.wait()
+            except TimeoutError:
+                pass
+
+    async def _turn(self, key: Key, slots: asyncio.Semaphore) -> None:
+        again: float | None
+        try:
+            again = await self._reconcile(key)
+            self._failures.pop(key, None)
+        except (Retry, Fenced) as fault:
+            again = self._backoff(key)
+            logger.warning("%s %s: %s; again in %.1f s", key.kind, key.name, fault, again)
+        except Exception:
+            # A fault of ours must not take the other objects down with it.
+            again = self._backoff(key)
+            logger.exception("%s %s: again in %.1f s", key.kind, key.name, again)
+        finally:
+            self._busy.discard(key)
+            self._changed.set()
+            slots.release()
+        now = asyncio.get_running_loop().time()
+        self._last[key] = now
+        if again is None:
+            if key not in self._due:
+                self._last.pop(key, None)
+        else:
+            self.add(key, again)
+
+    def _backoff(self, key: Key) -> float:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        delay = min(BACKOFF * 2 ** min(failures - 1, 10), BACKOFF_MAX)
+        return delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret
