@@ -1,4 +1,4 @@
-"""Store demonstrations of the scripted experts as a dataset: ``python -m fleet_runtime.robot.record``.
+"""Store the scripted experts' demonstrations: ``python -m fleet_runtime.robot.record``.
 
 The last line of output is JSON: ``{"episodes": n}``.
 """
