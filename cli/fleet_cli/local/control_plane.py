@@ -128,7 +128,8 @@ class ControlPlane:
         return Component(
             "kube-controller-manager",
             self._command("kube-controller-manager", flags),
-            f"{self.url('controller-manager')}/healthz",
+            # The account it makes: before that, the API server refuses every pod.
+            f"{self.url('apiserver')}/api/v1/namespaces/default/serviceaccounts/default",
         )
 
     def scheduler(self) -> Component:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -131,33 +130,41 @@ def _interrupt(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _detach(folder: Path) -> Connection:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     log = folder / "logs" / "cluster.log"
-    log.parent.mkdir(exist_ok=True)
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fleet_cli.local.lifecycle", str(folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # the terminal may close
-            cwd="/",
-        )
+    log.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    pid = _spawn([sys.executable, "-m", "fleet_cli.local.lifecycle", str(folder)], log)
     deadline = time.monotonic() + DETACHED_WITHIN
     try:
         while time.monotonic() < deadline:
             state = read_state(folder)
-            if state is not None and state.owner.pid == process.pid and state.ready:
+            if state is not None and state.owner.pid == pid and state.ready:
                 return _connection(folder, state)
-            if process.poll() is not None:
+            if os.waitpid(pid, os.WNOHANG)[0]:
                 break
             time.sleep(POLL)
+        else:
+            os.kill(pid, signal.SIGTERM)
     except BaseException:  # Ctrl-C while it starts: nothing half-started stays
-        process.terminate()
+        os.kill(pid, signal.SIGTERM)
         raise
-    process.terminate()
-    message = f"the cluster in {folder} did not come up; {log} ends:\n"
-    raise RuntimeError(message + tail(log, 15))
+    message = f"the cluster in {folder} did not come up; {log} ends:\n{tail(log, 15)}"
+    raise RuntimeError(message)
+
+
+def _spawn(command: list[str], log: Path) -> int:
+    """A process in a session of its own, so that the terminal may close; nobody waits for it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+    return os.posix_spawn(
+        command[0],
+        command,
+        os.environ,
+        setsid=True,
+        file_actions=[
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_OPEN, 1, str(log), flags, 0o600),
+            (os.POSIX_SPAWN_DUP2, 1, 2),
+        ],
+    )
 
 
 def _connection(folder: Path, state: State) -> Connection:
@@ -178,6 +185,7 @@ def _connection(folder: Path, state: State) -> Connection:
 
 
 if __name__ == "__main__":
+    os.chdir("/")  # it must not keep a folder from being unmounted
     try:
         _hold(Path(sys.argv[1]), None)
     except RuntimeError as error:

@@ -41,7 +41,7 @@ class Agent:
         """End every process; the pods stay in the API for the node's next run."""
         for pod in self.pods.values():
             pod.silent = True
-            pod.stop(STOP_GRACE)
+            pod.stop(min(pod.grace(), STOP_GRACE))
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def find(self, namespace: str, name: str) -> Pod | None:

@@ -64,6 +64,14 @@ class Api:
     async def get(self, path: str, **params: str) -> Json:
         return await self._request("GET", path, params=params)
 
+    async def text(self, path: str, **params: str) -> str:
+        """An answer that is no object: logs, metrics."""
+        async with self._open().get(path, params=params) as response:
+            answer = await response.text()
+            if response.status >= 400:  # noqa: PLR2004
+                raise ApiError(response.status, f"GET {path}: {response.status} {answer}")
+            return answer
+
     async def create(self, path: str, body: Json) -> Json:
         return await self._request("POST", path, body)
 

@@ -136,7 +136,7 @@ class Pod:
             if not work.done() and not stop.done():
                 text = "Pod was active on the node longer than the specified deadline"
                 self._failure = ("DeadlineExceeded", text)
-                await self._end_containers(self._grace())
+                await self._end_containers(self.grace())
             elif work.done():
                 self._note_failure(work)
             self._changed()
@@ -173,10 +173,10 @@ class Pod:
             replaced=self._replaced,
             changed=self._changed,
             tell=self._tell,
-            grace=self._grace,
+            grace=self.grace,
         )
 
-    def _grace(self) -> float:
+    def grace(self) -> float:
         return float(self.document["spec"].get("terminationGracePeriodSeconds", DEFAULT_GRACE))
 
     async def _work(self) -> None:

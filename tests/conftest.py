@@ -1,0 +1,41 @@
+"""What every room's tests may ask for: a real cluster, and a namespace of one's own in it."""
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from fleet_cli.local.cluster import LocalCluster
+from fleet_cli.local.node.api import Api
+from helpers.kube import Kube
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+    """One for the whole session: what a test leaves behind stays in its namespace."""
+    with LocalCluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture
+async def api(cluster: LocalCluster) -> AsyncIterator[Api]:
+    """The API server as the administrator sees it, plain JSON."""
+    async with Api(cluster.kubeconfig) as client:
+        yield client
+
+
+@pytest.fixture
+async def kube(api: Api) -> AsyncIterator[Kube]:
+    """A fresh namespace and the verbs to use it; it is deleted, but not awaited, at the end."""
+    namespace = f"test-{uuid.uuid4().hex[:8]}"
+    await api.create("/api/v1/namespaces", {"metadata": {"name": namespace}})
+    kube = Kube(api, namespace)
+    # Before it exists, the API server refuses every pod.
+    await kube.until("serviceaccounts", "default", lambda _: True)
+    yield kube
+    await api.delete(f"/api/v1/namespaces/{namespace}", {})
+
+
+@pytest.fixture
+def namespace(kube: Kube) -> str:
+    return kube.namespace

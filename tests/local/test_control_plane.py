@@ -1,0 +1,56 @@
+"""The control plane is a real one, and several of them get along."""
+
+import json
+import subprocess
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from fleet_cli.local.cluster import LocalCluster
+from fleet_cli.local.node.api import Api, ApiError
+from helpers.kube import Kube, condition
+
+
+def kubectl(cluster: LocalCluster, *arguments: str) -> str:
+    command = [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+
+
+def test_kubectl_reaches_a_ready_api_server_of_the_pinned_version(cluster: LocalCluster) -> None:
+    assert kubectl(cluster, "get", "--raw", "/readyz") == "ok"
+    versions = json.loads(kubectl(cluster, "version", "-o", "json"))
+    assert versions["serverVersion"]["gitVersion"] == "v1.36.3"
+    assert versions["serverVersion"]["minor"] == "36"
+    assert versions["clientVersion"]["gitVersion"] == "v1.36.3"
+
+
+async def test_the_node_is_ready_and_takes_pods(api: Api) -> None:
+    async for _, seen in api.watch("/api/v1/nodes"):
+        for node in seen.get("items", [seen]):
+            if condition(node, "Ready") == "True" and not node["spec"].get("taints"):
+                return
+
+
+def test_nats_serves_jetstream_from_the_folder(cluster: LocalCluster) -> None:
+    with urllib.request.urlopen(f"{cluster.nats_monitor_url}/jsz", timeout=5) as answer:
+        told = json.load(answer)
+    assert told["config"]["store_dir"].startswith(str(cluster.dir))
+
+
+async def test_a_stranger_without_a_token_may_not_read_pods(cluster: LocalCluster) -> None:
+    async with Api(cluster.kubeconfig) as api:
+        api._session.headers["Authorization"] = "Bearer stranger"  # type: ignore[union-attr]
+        with pytest.raises(ApiError, match="Unauthorized"):
+            await api.get("/api/v1/pods")
+
+
+async def test_two_clusters_run_side_by_side_and_know_nothing_of_each_other(
+    kube: Kube, tmp_path: Path
+) -> None:
+    with LocalCluster(tmp_path) as other:
+        assert kubectl(other, "get", "--raw", "/readyz") == "ok"
+        assert kube.namespace not in kubectl(other, "get", "namespaces", "-o", "name")
+        with pytest.raises(RuntimeError, match="a cluster already runs in"):
+            LocalCluster(tmp_path).start()
+    assert await kube.get("pods")

@@ -1,0 +1,120 @@
+"""Up, down, and every way in which a cluster can end: nothing of it stays, nothing else goes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fleet_cli.local import connection, down, up
+from fleet_cli.local.node.api import Api
+from fleet_cli.local.processes import ProcessId
+from fleet_cli.local.state import State, read_state
+from helpers.kube import Kube, await_exit, container
+
+
+@pytest.fixture
+def bystander() -> Iterator[int]:
+    """A process of somebody else's."""
+    process = subprocess.Popen(["sleep", "1000"])
+    yield process.pid
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("FLEET_HOME", str(tmp_path))
+    yield tmp_path / "test"
+    down("test")
+
+
+def pids(folder: Path) -> list[int]:
+    state = read_state(folder)
+    assert state is not None
+    return [state.owner.pid, *(process.pid for process in state.processes.values())]
+
+
+async def test_a_cluster_outlives_its_shell_survives_its_own_death_and_goes_down(
+    home: Path, bystander: int
+) -> None:
+    """One long story, because each chapter needs a running cluster."""
+    found = up("test")
+    assert up("test").pid == found.pid  # found running, not started again
+    every = pids(home)
+    async with Api(found.kubeconfig) as api:
+        kube = Kube(api, "default")
+        script = "trap '' TERM HUP; setsid sleep 1000 & echo $$$$ $!; wait"
+        await kube.run("again", "sh", "-c", script, pod={"restartPolicy": "Always"})
+        await kube.run("once", "sh", "-c", "sleep 1000")
+        for name in ("again", "once"):
+            await kube.phase(name, "Running")
+        processes: list[str] = []
+        while len(processes) < 2:
+            processes = (await kube.logs("again")).split()
+    os.kill(found.pid, signal.SIGKILL)
+    for pid in (*every, *map(int, processes)):
+        await_exit(pid)
+    assert connection("test") is None
+
+    found = up("test")
+    every = pids(home)
+    async with Api(found.kubeconfig) as api:
+        kube = Kube(api, "default")
+        # What ran when the node died: run again, or failed where it must run only once.
+        await kube.until("pods", "again", lambda p: container(p)["restartCount"] == 1)
+        seen = await kube.phase("once", "Failed")
+        assert container(seen)["state"]["terminated"]["reason"] == "ContainerStatusUnknown"
+
+    assert down("test")
+    for pid in every:
+        await_exit(pid, 1)
+    os.kill(bystander, 0)
+    assert not down("test")
+
+
+def test_ctrl_c_in_the_foreground_ends_everything_and_frees_the_folder(home: Path) -> None:
+    script = (
+        "from fleet_cli.local import up;"
+        "up('test', detach=False, ready=lambda _: print('up', flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        every = pids(home)
+        with pytest.raises(RuntimeError, match="a cluster already runs in"):
+            up("test", detach=False)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    for pid in every:
+        await_exit(pid, 1)
+
+
+def test_down_never_ends_a_stranger_that_got_an_old_process_id(home: Path, bystander: int) -> None:
+    home.mkdir(parents=True)
+    stale = ProcessId(bystander, started=1)
+    State(owner=stale, processes={"etcd": stale}, ready=True).write(home)
+    assert connection("test") is None
+    assert not down("test")
+    os.kill(bystander, 0)
+
+
+def test_a_damaged_state_file_is_named_and_nothing_is_killed(home: Path) -> None:
+    home.mkdir(parents=True)
+    (home / "cluster.json").write_text(json.dumps({"owner": 1}))
+    with pytest.raises(RuntimeError, match=r"cluster.json is damaged"):
+        down("test")
+    (home / "cluster.json").unlink()
+
+
+def test_purge_removes_the_folder_of_a_cluster_that_is_down(home: Path) -> None:
+    home.mkdir(parents=True)
+    State(owner=ProcessId(2**22, started=1)).write(home)
+    down("test", purge=True)
+    assert not home.exists()
