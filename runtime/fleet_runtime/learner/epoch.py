@@ -1,0 +1,49 @@
+"""A learner's office: its epoch, claimed by creating an object, and the look-out for a newer one.
+
+Nobody hands epochs out: whoever starts takes the next free number. Two learners may live for a
+moment; everything they claim is created conditionally, and the lower epoch gives way.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from fleet_contract import names
+from fleet_contract.errors import Fenced
+from fleet_runtime.artifacts import Exists, Missing
+
+if TYPE_CHECKING:
+    from fleet_runtime.artifacts import Store
+
+log = logging.getLogger(__name__)
+
+
+def claim(store: Store, job_uid: str, holder: str) -> int:
+    """Take the next epoch of the job, from 1 on; `holder` (a host or pod) is noted for people.
+
+    Raises `Retry` when the store is unreachable.
+    """
+    prefix = names.epoch_key(job_uid, 0).rsplit("/", 1)[0] + "/"
+    while True:
+        taken = [int(key.rsplit("/", 1)[1]) for key in store.list(prefix)]
+        epoch = max(taken, default=0) + 1
+        # The time makes the body unlike any other claimant's: equal content would count as ours.
+        body = {"epoch": epoch, "holder": holder, "atNs": time.time_ns()}
+        try:
+            store.create(names.epoch_key(job_uid, epoch), json.dumps(body).encode())
+        except Exists:
+            continue
+        log.info("learner epoch %d of job %s is ours", epoch, job_uid)
+        return epoch
+
+
+def guard(store: Store, job_uid: str, epoch: int) -> None:
+    """Raises `Fenced` once a newer learner has claimed; `Retry` when the store is unreachable."""
+    try:
+        store.get(names.epoch_key(job_uid, epoch + 1))
+    except Missing:
+        return
+    raise Fenced(f"learner epoch {epoch + 1} is claimed, this one holds {epoch}: leaving the job")

@@ -1,0 +1,370 @@
+"""Experience from the broker into the journal: judge, journal, ack, receipt, in that order.
+
+Each round is gathered (fetch), decided (`Intake.judge`, no network but the store's payloads) and
+applied (`Ingest._apply`). Dying between any two steps of the last leaves work that the next
+learner repeats without harm: what was journaled but not acked comes again and counts once; what
+was acked but not receipted is receipted when the next learner starts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import logging
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from fleet_contract import names
+from fleet_contract.errors import Reject, RejectCode, Retry
+from fleet_contract.messages import decode_batch, digest_of
+from fleet_contract.names import Channel, Stream
+from fleet_runtime.learner.admission import Resend, Strikes, fetch_payload, trains
+from fleet_runtime.learner.handoff import Admitted
+from fleet_runtime.learner.journal import Entry
+from fleet_runtime.learner.receipts import SpoolKey, spool_of
+from fleet_runtime.wire import backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleet_contract.messages import Record
+    from fleet_runtime.artifacts import Store
+    from fleet_runtime.experience.types import Episode
+    from fleet_runtime.learner.admission import Rules
+    from fleet_runtime.learner.handoff import Handoff
+    from fleet_runtime.learner.journal import Journal, Place, Segment
+    from fleet_runtime.learner.library import Library
+    from fleet_runtime.learner.progress import Progress
+    from fleet_runtime.learner.receipts import Ledger
+    from fleet_runtime.wire import Delivery, Wire
+
+log = logging.getLogger(__name__)
+
+BATCH = 64
+"""Messages fetched at once: at most as many MiB in memory."""
+LINGER = 0.25
+"""Seconds a fetch gathers: the journal gets at most four segments a second."""
+ROUND_BYTES = 64 * 2**20
+"""Decoded bytes after which a round is committed before the next message is judged."""
+LATER = 5.0
+"""Seconds until a message whose payload the store could not give comes again."""
+REFRESH = 15.0
+"""Seconds after which a quiet robot's receipt is told anew: the stream's position has moved on, and
+a record the broker lost is sent again only by a robot that learns it was passed."""
+RECEIPTS_AT_ONCE = 100
+"""Receipts under way at the same time."""
+QUARANTINE_BYTES = 2**30
+"""Refused payloads one learner run keeps for people to look at."""
+
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass
+class Round:
+    """What to do about some messages, in the order of the fields."""
+
+    quarantine: list[bytes] = dataclasses.field(default_factory=list)
+    entries: list[Entry] = dataclasses.field(default_factory=list)
+    episodes: dict[tuple[str, str, str, int], Episode] = dataclasses.field(default_factory=dict)
+    done: list[Delivery] = dataclasses.field(default_factory=list)
+    later: list[Delivery] = dataclasses.field(default_factory=list)
+    touched: set[SpoolKey] = dataclasses.field(default_factory=set)
+    repeated: list[Record] = dataclasses.field(default_factory=list)
+    keys: set[tuple[str, str, str, int]] = dataclasses.field(default_factory=set)
+    bytes: int = 0
+
+
+class Intake:
+    """The judgement over messages; knows what is settled, changes nothing outside itself."""
+
+    def __init__(self, rules: Rules, store: Store, ledger: Ledger, library: Library) -> None:
+        self._rules = rules
+        self._store = store
+        self._ledger = ledger
+        self._library = library
+        self._strikes = Strikes()
+
+    def judge(self, deliveries: list[Delivery]) -> Round:
+        """Take messages from the front of the list until it is empty or the round is large.
+
+        Nothing in a message is raised: each record gets its verdict, whatever its neighbours are.
+        """
+        found = Round()
+        while deliveries and found.bytes < ROUND_BYTES:
+            delivery = deliveries.pop(0)
+            (found.done if self._message(delivery, found) else found.later).append(delivery)
+        return found
+
+    def _message(self, delivery: Delivery, found: Round) -> bool:
+        """Judge one message; False when it must come again because the store is away."""
+        robot = names.robot_of(delivery.subject)
+        try:
+            batch = decode_batch(delivery.data)
+        except Reject as fault:
+            log.warning("message %d of robot %s: %s; quarantined", delivery.sequence, robot, fault)
+            found.quarantine.append(delivery.data)
+            return True
+        whole = True
+        for record, inline in batch:
+            try:
+                self._record(record, inline, robot, found)
+            except Resend as fault:
+                log.warning("%s; the robot will send it again", fault)
+                found.touched.add(spool_of(record))
+            except Retry as fault:
+                log.warning("record %d of robot %s waits: %s", record.n, robot, fault)
+                whole = False
+        return whole
+
+    def _record(self, record: Record, inline: bytes, robot: str, found: Round) -> None:
+        key = (record.robot, *record.key)
+        payload = inline
+        try:
+            self._rules.check_record(record, robot)
+            if self._ledger.settled(record) or key in found.keys:
+                self._repeated(record, inline, found)
+                return
+            episode = None
+            if not record.evicted:
+                payload = fetch_payload(self._store, record, inline, self._strikes)
+                episode = self._rules.check_payload(record, payload)
+                self._unique(record, found)
+        except Reject as refusal:
+            self._refuse(record, payload, robot, refusal, found)
+            return
+        found.touched.add(spool_of(record))
+        found.keys.add(key)
+        found.entries.append(Entry(record, b"" if record.uri else payload))
+        if episode is not None:
+            found.episodes[key] = episode
+            found.bytes += episode.nbytes
+
+    def _repeated(self, record: Record, inline: bytes, found: Round) -> None:
+        """A record that was settled before: tell its robot again."""
+        found.touched.add(spool_of(record))
+        found.repeated.append(record)
+        if self._ledger.conflicts(record):
+            message = f"n {record.n} of spool {record.spool_id} came before with other content"
+            log.warning("robot %s: %s; the first is kept", record.robot, message)
+            if inline:
+                found.quarantine.append(inline)
+
+    def _unique(self, record: Record, found: Round) -> None:
+        taken = record.episode_id in self._library or any(
+            episode.id == record.episode_id for episode in found.episodes.values()
+        )
+        if taken:
+            message = f"episode {record.episode_id!r} was admitted from another record"
+            raise Reject(RejectCode.CONFLICT, message)
+
+    def _refuse(
+        self, record: Record, payload: bytes, robot: str, refusal: Reject, found: Round
+    ) -> None:
+        log.warning("record %d of robot %s: %s; quarantined", record.n, robot, refusal)
+        if payload:
+            found.quarantine.append(payload)
+        # Under a stranger's name nothing is settled: the number is the stranger's to spend.
+        if record.robot != robot or record.n < 1:
+            return
+        key = (record.robot, *record.key)
+        if self._ledger.settled(record) or key in found.keys:
+            found.repeated.append(record)
+        else:
+            found.keys.add(key)
+            found.entries.append(Entry(record, refusal=refusal))
+        found.touched.add(spool_of(record))
+
+
+class Ingest:
+    """The background task. One per learner; its only writer of journal and receipts."""
+
+    def __init__(
+        self,
+        *,
+        wire: Wire,
+        store: Store,
+        journal: Journal,
+        ledger: Ledger,
+        library: Library,
+        rules: Rules,
+        handoff: Handoff,
+        progress: Progress,
+        namespace: str,
+        job: str,
+        epoch: int,
+    ) -> None:
+        self._wire = wire
+        self._store = store
+        self._journal = journal
+        self._ledger = ledger
+        self._library = library
+        self._rules = rules
+        self._handoff = handoff
+        self._progress = progress
+        self._namespace = namespace
+        self._job = job
+        self._epoch = epoch
+        self._intake = Intake(rules, store, ledger, library)
+        self._stream = names.stream(rules.job_uid, Stream.EXPERIENCE)
+        self._passed = 0
+        self._waiting: set[int] = set()
+        self._told: dict[SpoolKey, float] = {}
+        self._untold: set[SpoolKey] = set(ledger)
+        self._kept_bytes = 0
+        self._receipts = names.stream(rules.job_uid, Stream.RECEIPTS)
+        self._stream_id = ""
+        self._checked = -REFRESH
+
+    async def run(self) -> None:
+        """Until cancelled. Raises `Fenced` when a newer learner writes the journal."""
+        pause = backoff()
+        while True:
+            try:
+                await self._tell()
+                deliveries = await self._wire.fetch(
+                    self._stream, names.LEARNER_CONSUMER, batch=BATCH, timeout=LINGER
+                )
+                await self.take(deliveries)
+            except Retry as fault:
+                log.warning("ingest waits: %s", fault)
+                await anext(pause)
+            else:
+                pause = backoff()
+
+    async def take(self, deliveries: list[Delivery]) -> None:
+        """Judge and settle these messages."""
+        self._waiting.update(item.sequence for item in deliveries)
+        while deliveries:
+            found = await asyncio.to_thread(self._intake.judge, deliveries)
+            await self._apply(found)
+
+    @property
+    def position(self) -> int:
+        """The stream sequence up to which every message seen was settled or sent back."""
+        return min(self._waiting) - 1 if self._waiting else self._passed
+
+    async def _apply(self, found: Round) -> None:
+        await self._until_stored(lambda: self._quarantine(found.quarantine))
+        admitted = await self._until_stored(lambda: self._commit(found))
+        for record in filter(self._ledger.settled, found.repeated):
+            self._ledger.settle(record)  # so that the next receipt lists it again
+        for delivery in found.done:
+            self._waiting.discard(delivery.sequence)
+            self._passed = max(self._passed, delivery.sequence)
+            self._progress.bytes_received += len(delivery.data)
+        await self._answer(found)
+        self._untold |= found.touched
+        await self._tell()
+        await self._handoff.put(admitted)
+
+    async def _answer(self, found: Round) -> None:
+        acks = [delivery.ack() for delivery in found.done]
+        naks = [delivery.nak(LATER) for delivery in found.later]
+        for failed in await asyncio.gather(*acks, *naks, return_exceptions=True):
+            if isinstance(failed, BaseException):
+                log.debug("a message will come again: %s", failed)
+
+    async def _until_stored(self, work: Callable[[], Result]) -> Result:
+        """Run blocking work in a thread until the store answers: nothing judged is let go."""
+        pause = backoff()
+        while True:
+            try:
+                return await asyncio.to_thread(work)
+            except Retry as fault:
+                log.warning("ingest waits for the store: %s", fault)
+                await anext(pause)
+
+    def _quarantine(self, payloads: list[bytes]) -> None:
+        for payload in payloads:
+            if self._kept_bytes + len(payload) > QUARANTINE_BYTES:
+                log.warning("quarantine is full; a refused payload of %d bytes goes", len(payload))
+                continue
+            key = names.quarantine_key(self._rules.job_uid, digest_of(payload))
+            self._store.create(key, payload)
+            self._kept_bytes += len(payload)
+        payloads.clear()
+
+    def _commit(self, found: Round) -> list[Admitted]:
+        """Journal the entries, taking in what an older learner wrote meanwhile."""
+        admitted = []
+        while found.entries:
+            for segment in self._journal.append(found.entries):
+                admitted += self._take_in(segment, found.episodes)
+            found.entries = [
+                entry
+                for entry in found.entries
+                if not self._ledger.settled(entry.record)
+                and (entry.refusal or entry.record.episode_id not in self._library)
+            ]
+        self._progress.journal_position = self._journal.position
+        return admitted
+
+    def _take_in(
+        self, segment: Segment, episodes: dict[tuple[str, str, str, int], Episode]
+    ) -> list[Admitted]:
+        admitted = []
+        for entry, place in absorb(segment, self._ledger, self._library):
+            episode = episodes.get((entry.record.robot, *entry.record.key))
+            if segment.epoch != self._epoch or episode is None:
+                episode = self._library.load(entry.record.episode_id)
+            admitted.append(Admitted(entry.record, episode))
+            log.debug("episode %s at %s", entry.record.episode_id, place)
+        self._progress.rejected += sum(1 for entry in segment.entries if entry.refusal)
+        return admitted
+
+    async def _tell(self) -> None:
+        """Send the receipts that are due; what cannot be sent stays due."""
+        now = time.monotonic()
+        if now - self._checked > REFRESH:
+            await self._check_stream()
+            self._checked = now
+            quiet = (key for key, told in self._told.items() if now - told > REFRESH)
+            self._untold.update(itertools.islice(quiet, RECEIPTS_AT_ONCE))
+        while self._untold:
+            keys = list(itertools.islice(self._untold, RECEIPTS_AT_ONCE))
+            sent = await asyncio.gather(*map(self._receipt, keys))
+            self._untold.difference_update(
+                key for key, well in zip(keys, sent, strict=True) if well
+            )
+            if not all(sent):
+                return
+
+    async def _receipt(self, key: SpoolKey) -> bool:
+        document = self._ledger.receipt(
+            key, job_uid=self._rules.job_uid, epoch=self._epoch, position=self.position
+        )
+        subject = names.robot_subject(self._namespace, key.robot, self._job, Channel.RECEIPT)
+        try:
+            await self._wire.store(subject, document.seal(), stream=self._receipts)
+        except (Retry, Reject) as fault:
+            log.warning("receipt for robot %s waits: %s", key.robot, fault)
+            return False
+        self._told[key] = time.monotonic()
+        return True
+
+    async def _check_stream(self) -> None:
+        """A stream made anew counts from one again."""
+        state = await self._wire.stream_state(self._stream)
+        if state is not None and state.id != self._stream_id:
+            self._stream_id, self._passed = state.id, 0
+            self._waiting.clear()
+
+
+def absorb(segment: Segment, ledger: Ledger, library: Library) -> list[tuple[Entry, Place]]:
+    """Settle a journaled segment and remember its payloads; the entries that are new and train.
+
+    Replay and work at run time both go through here, so that both end in the same state.
+    """
+    fresh = []
+    for entry, place in zip(segment.entries, segment.places, strict=True):
+        known = ledger.settled(entry.record)
+        ledger.settle(entry.record, entry.refusal)
+        if known or entry.refusal or entry.record.evicted:
+            continue
+        if entry.record.episode_id in library:
+            continue
+        library.add(entry.record.episode_id, place)
+        if trains(entry.record):
+            fresh.append((entry, place))
+    return fresh

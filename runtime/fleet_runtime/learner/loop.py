@@ -1,0 +1,240 @@
+"""The training loop: it fits one screen and knows no algorithm's name.
+
+    journaled episodes in → update → losses to the sampler → version and checkpoint out
+
+It runs in a thread of its own. Everything slow (network, serialising, disk) happens elsewhere on
+copies; what this thread waits for, it awaits as an event.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fleet_contract.errors import FleetError, Reject, Retry
+from fleet_contract.messages import LearnerStage, Lineage, TaskTraining
+from fleet_runtime.experience.batch import Side
+from fleet_runtime.learner.checkpoint import Saved
+from fleet_runtime.learner.publish import Snapshot
+
+if TYPE_CHECKING:
+    import threading
+    from collections import Counter
+
+    from fleet_runtime.algorithms.base import Algorithm, Update
+    from fleet_runtime.learner.checkpoint import Checkpointer
+    from fleet_runtime.learner.handoff import Handoff
+    from fleet_runtime.learner.library import Library
+    from fleet_runtime.learner.progress import Progress
+    from fleet_runtime.learner.publish import Publisher
+    from fleet_runtime.metrics import LearnerMetrics
+    from fleet_runtime.replay.feed import Feed
+    from fleet_runtime.replay.index import ReplayIndex
+    from fleet_runtime.replay.limiter import UpdateLimiter
+    from fleet_runtime.replay.sampler import AdaptiveSampler
+
+log = logging.getLogger(__name__)
+
+IDLE = 0.5
+"""Seconds a wait for data may last before versions and checkpoints are looked after again."""
+
+
+def train(run: Training, stop: threading.Event) -> None:
+    """Until `stop`. Raises FleetError when training has diverged."""
+    while not stop.is_set():
+        run.take_in()
+        if run.may_update():
+            run.update()
+        else:
+            run.wait()
+        run.hand_out()
+    if run.presentable:
+        run.save(time.monotonic())
+
+
+def stage(
+    *, step: int, offline_steps: int, offline: bool, data: bool, allowed: int
+) -> LearnerStage:
+    """Where the run stands. Pure.
+
+    Args:
+        step: updates made.
+        offline_steps: updates of the supervised stage.
+        offline: whether there are demonstrations.
+        data: whether there is anything to draw.
+        allowed: updates that may be made now.
+    """
+    if not data:
+        return LearnerStage.WAITING_FOR_DATA
+    if offline and step < offline_steps:
+        return LearnerStage.OFFLINE
+    return LearnerStage.ONLINE if allowed > 0 else LearnerStage.WAITING_FOR_DATA
+
+
+@dataclasses.dataclass
+class Training:
+    """The parts of one run, bound together before the loop starts."""
+
+    algorithm_name: str
+    algorithm: Algorithm
+    index: ReplayIndex
+    sampler: AdaptiveSampler
+    feed: Feed
+    limiter: UpdateLimiter | None  # None: no limit
+    library: Library
+    handoff: Handoff
+    publisher: Publisher
+    checkpointer: Checkpointer
+    progress: Progress
+    metrics: LearnerMetrics
+    epoch: int
+    offline_steps: int
+    from_scratch: bool  # the weights before the first update are random
+    by_task: Counter[str]  # online episodes taken in, journal replay included
+    _metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    _offline: bool = False
+    _data: bool = False
+
+    def __post_init__(self) -> None:
+        self.progress.step = self.algorithm.updates
+        self.progress.goal_step = self.offline_steps
+        self.progress.tasks = self.tasks
+        self.look()
+
+    @property
+    def episodes(self) -> int:
+        """Online episodes taken in."""
+        return self.by_task.total()
+
+    @property
+    def presentable(self) -> bool:
+        """Whether the weights are worth keeping: random ones are for nobody."""
+        return self.algorithm.updates > 0 or not self.from_scratch
+
+    def take_in(self) -> None:
+        """Make what was journaled sampleable."""
+        taken = self.handoff.take()
+        for admitted in taken:
+            try:
+                self.index.add(admitted.episode, Side.ONLINE)
+            except (Reject, ValueError) as fault:
+                log.warning("episode %s cannot train: %s", admitted.episode.id, fault)
+                continue
+            self.by_task[admitted.episode.task] += 1
+            self.metrics.episodes.labels(admitted.episode.task, admitted.episode.outcome).inc()
+            self.metrics.records.labels("admitted").inc()
+            self.progress.latencies.append(max(0.0, time.time() - admitted.record.ended_at))
+        if taken:
+            self.look()
+
+    def may_update(self) -> bool:
+        """Whether there is something to train on that was not worn out yet."""
+        step = self.algorithm.updates
+        allowed = self.limiter.allowed(step, self.episodes) if self.limiter else 1
+        self.progress.stage = stage(
+            step=step,
+            offline_steps=self.offline_steps,
+            offline=self._offline,
+            data=self._data,
+            allowed=allowed,
+        )
+        return self.progress.stage is not LearnerStage.WAITING_FOR_DATA
+
+    def update(self) -> None:
+        """One update. A payload that cannot be read costs its episode, not the run."""
+        try:
+            update = self.algorithm.update(self.feed)
+        except Unreadable as fault:
+            log.error("%s; the episode is left out", fault)  # noqa: TRY400
+            self.index.drop(fault.episode_id)
+            self.look()
+            return
+        except Retry as fault:
+            log.warning("training waits for the store: %s", fault)
+            self.wait()
+            return
+        _demand_finite(update, self.algorithm.updates)
+        self.sampler.observe(update.losses)
+        self._metrics = update.metrics
+        self.progress.step = self.algorithm.updates
+
+    def wait(self) -> None:
+        """Until an episode arrives, or a moment has passed."""
+        started = self.progress.waiting_since = time.monotonic()
+        self.handoff.wait(IDLE)
+        self.progress.waited += time.monotonic() - started
+        self.progress.waiting_since = None
+
+    def hand_out(self) -> None:
+        """Offer copies to publisher and checkpointer when they are due."""
+        now, step = time.monotonic(), self.algorithm.updates
+        if (
+            self.progress.stage is not LearnerStage.OFFLINE
+            and self.presentable
+            and self.publisher.due(step, now)
+        ):
+            through = max(0, self.progress.journal_position - 1)
+            lineage = Lineage(first=0, through=through, episodes=self.episodes)
+            snapshot = Snapshot(self.algorithm.policy(), step, dict(self._metrics), lineage)
+            self.publisher.offer(snapshot, now)
+        if self.presentable and self.checkpointer.due(now):
+            self.save(now)
+
+    def save(self, now: float) -> None:
+        """Hand a copy of everything that is not experience to the checkpointer."""
+        saved = Saved(
+            learner_epoch=self.epoch,
+            algorithm=self.algorithm_name,
+            step=self.algorithm.updates,
+            sequence=self.progress.published,
+            journal_position=self.progress.journal_position,
+            spaces=self.index.spaces,
+            sampler=dict(self.sampler.state()),
+        )
+        self.checkpointer.offer(saved, self.algorithm.state(), now)
+
+    def tasks(self) -> dict[str, TaskTraining]:
+        """The sampler's view, for the heartbeat."""
+        means, share = self.sampler.means(), self.sampler.online_share()
+        return {
+            name: TaskTraining(
+                loss_online=_number(means[i, Side.ONLINE]),
+                loss_offline=_number(means[i, Side.OFFLINE]),
+                online_weight=_number(share[i]),
+                episodes=self.by_task[name],
+            )
+            for i, name in enumerate(self.index.spaces.tasks)
+        }
+
+    def look(self) -> None:
+        """Note what the index holds, after it changed."""
+        self.progress.episodes = self.episodes
+        eligible = self.index.eligible()
+        self._offline = bool(eligible[:, Side.OFFLINE].any())
+        self._data = bool((eligible.sum(axis=1) * self.sampler.weights).any())
+        self.progress.offline_frames = int(eligible[:, Side.OFFLINE].sum())
+        self.progress.online_frames = int(eligible[:, Side.ONLINE].sum())
+
+
+class Unreadable(FleetError):
+    """An indexed episode's bytes are gone or rotten."""
+
+    def __init__(self, episode_id: str, why: Exception) -> None:
+        super().__init__(f"episode {episode_id} cannot be read again: {why}")
+        self.episode_id = episode_id
+
+
+def _demand_finite(update: Update, step: int) -> None:
+    if not np.isfinite(update.losses).any():
+        raise FleetError(
+            f"update {step} has no finite loss ({update.metrics}): training diverged. Lower the "
+            "learning rate in spec.algorithm.parameters; a restart resumes the last checkpoint"
+        )
+
+
+def _number(value: np.floating) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,289 @@
+"""The learner program: binds the rooms, runs them, and says by its exit code how it ended.
+
+Exit codes: 0 the goal is reached (nobody sets one yet, so never), 1 a fault that a restart or the
+job's owner must heal (the log's last line says which), 3 a newer learner took over, 143 asked to
+stop (SIGTERM, SIGINT) and a checkpoint is saved.
+
+Threads: the event loop (network) in the main one, training in one of its own, and short-lived ones
+for whatever blocks on the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import platform
+import signal
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+
+from fleet_contract import names
+from fleet_contract.errors import Fenced, FleetError, Retry
+from fleet_contract.messages import LearnerStage
+from fleet_contract.resources.base import seconds
+from fleet_runtime.artifacts import Store
+from fleet_runtime.learner import epoch as office
+from fleet_runtime.learner.admission import Rules
+from fleet_runtime.learner.checkpoint import Checkpointer, Checkpoints
+from fleet_runtime.learner.handoff import Handoff
+from fleet_runtime.learner.ingest import Ingest
+from fleet_runtime.learner.journal import Journal
+from fleet_runtime.learner.library import Library
+from fleet_runtime.learner.loop import train
+from fleet_runtime.learner.prepare import Parts, Preparation
+from fleet_runtime.learner.progress import Progress, Reporter
+from fleet_runtime.learner.publish import Pace, Publisher, Versions
+from fleet_runtime.learner.receipts import Ledger
+from fleet_runtime.metrics import LearnerMetrics
+from fleet_runtime.settings import LearnerSettings, learner_settings
+from fleet_runtime.wire import Wire, backoff
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+log = logging.getLogger(__name__)
+
+EXIT_FAULT = 1
+EXIT_FENCED = 3
+EXIT_STOPPED = 128 + signal.SIGTERM
+HEARTBEAT = 1.0
+"""Seconds between heartbeats."""
+FENCE_WATCH = 2.0
+"""Seconds between two looks for a newer epoch: how long two learners may live without data."""
+GRACE = 20.0
+"""Seconds that the last update and the last checkpoint may take; a pod has 30."""
+SWITCH_INTERVAL = 0.0005
+"""Seconds until a busy thread yields. Python's own 5 ms would hold up each of an update's many
+small operations while an episode is being judged."""
+
+
+class Experience(NamedTuple):
+    """What replay rebuilt, handed from the training thread to ingest."""
+
+    journal: Journal
+    ledger: Ledger
+    library: Library
+
+
+class Learner:
+    """One run of the program."""
+
+    def __init__(self, settings: LearnerSettings) -> None:
+        self._settings = settings
+        self._uid = settings.job_uid
+        self._stop = threading.Event()
+        self._asked = asyncio.Event()
+        self._handoff = Handoff()
+        self._progress = Progress()
+        self._metrics = LearnerMetrics()
+        self._rules = Rules(self._uid, frozenset(task.name for task in settings.spec.tasks))
+
+    async def run(self) -> int:
+        """Until it is asked to stop or cannot go on; the exit code."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked.set)
+        stop_metrics = self._metrics.serve(self._settings.bind_address, self._settings.metrics_port)
+        try:
+            return await self._work(loop)
+        except Fenced as fault:
+            log.error("fenced: %s", fault)  # noqa: TRY400
+            return EXIT_FENCED
+        except (FleetError, ValueError) as fault:
+            log.error("%s", fault)  # noqa: TRY400
+            return EXIT_FAULT
+        finally:
+            self._stop.set()
+            self._handoff.wake()
+            stop_metrics()
+
+    async def _work(self, loop: asyncio.AbstractEventLoop) -> int:
+        settings, config = self._settings, self._settings.spec
+        store = Store(settings.storage_url)
+        epoch = await self._claimed(store)
+        if epoch is None:
+            return EXIT_STOPPED
+        self._progress.epoch = epoch
+        self._versions = Versions(store, self._uid, epoch, config.control_hz)
+        self._checkpoints = Checkpoints(store, self._uid, epoch, config.checkpoint.keep)
+        self._checkpointer = Checkpointer(self._checkpoints, seconds(config.checkpoint.interval))
+        self._publisher = Publisher(
+            versions=self._versions,
+            pace=Pace(config.publish.every_steps, seconds(config.publish.min_interval)),
+            progress=self._progress,
+            namespace=settings.namespace,
+            job=settings.job,
+            job_uid=self._uid,
+        )
+        replayed: asyncio.Future[Experience] = loop.create_future()
+        threads = ThreadPoolExecutor(1, thread_name_prefix="train")
+        training = loop.run_in_executor(threads, self._train, store, loop, replayed)
+        works: list[Coroutine[None, None, None]] = [
+            self._network(store, replayed),
+            self._checkpointer.run(),
+            self._watch(store),
+        ]
+        tasks: list[asyncio.Future[None]] = [training, *map(asyncio.ensure_future, works)]
+        tasks.append(asyncio.ensure_future(self._until_asked()))
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
+            return await self._leave(training)
+        finally:
+            self._stop.set()
+            self._handoff.wake()
+            for task in tasks[1:]:
+                task.cancel()
+            await asyncio.wait(tasks, timeout=GRACE)
+            threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _until_asked(self) -> None:
+        await self._asked.wait()
+
+    async def _leave(self, training: asyncio.Future[None]) -> int:
+        log.info("asked to stop; saving a last checkpoint")
+        self._progress.stage = LearnerStage.STOPPING
+        self._stop.set()
+        self._handoff.wake()
+        try:
+            async with asyncio.timeout(GRACE):
+                await training
+                await self._checkpointer.flush()
+        except TimeoutError:
+            log.warning("no last checkpoint within %.0f s; the one before it serves", GRACE)
+        return EXIT_STOPPED
+
+    async def _claimed(self, store: Store) -> int | None:
+        """Our epoch; None when asked to stop before the store answered."""
+        pause = backoff()
+        while not self._asked.is_set():
+            try:
+                return await asyncio.to_thread(office.claim, store, self._uid, platform.node())
+            except Retry as fault:
+                log.warning("waiting for the store: %s", fault)
+                await anext(pause)
+        return None
+
+    def _train(
+        self,
+        store: Store,
+        loop: asyncio.AbstractEventLoop,
+        replayed: asyncio.Future[Experience],
+    ) -> None:
+        """The training thread, from the first look at the store to the last update."""
+        wait = 0.5
+        while not self._stop.is_set():
+            journal = Journal(store, self._uid, self._progress.epoch)
+            experience = Experience(journal, Ledger(), Library(journal))
+            preparation = Preparation(self._parts(experience))
+            try:
+                preparation.replay(
+                    lambda found=experience: _tell(loop, replayed, found)  # type: ignore[misc]
+                )
+                break
+            except Retry as fault:
+                log.warning("waiting for the store: %s", fault)
+                self._stop.wait(wait)
+                wait = min(10.0, wait * 2)
+        else:
+            return
+        run = preparation.training()
+        if run is not None:
+            train(run, self._stop)
+
+    def _parts(self, experience: Experience) -> Parts:
+        return Parts(
+            config=self._settings.spec,
+            rules=self._rules,
+            epoch=self._progress.epoch,
+            journal=experience.journal,
+            ledger=experience.ledger,
+            library=experience.library,
+            checkpoints=self._checkpoints,
+            versions=self._versions,
+            handoff=self._handoff,
+            publisher=self._publisher,
+            checkpointer=self._checkpointer,
+            progress=self._progress,
+            metrics=self._metrics,
+            stopped=self._stop.is_set,
+        )
+
+    async def _network(self, store: Store, replayed: asyncio.Future[Experience]) -> None:
+        """Everything that needs the broker; training on what there is goes on without it."""
+        settings = self._settings
+        wire = await Wire.connect(settings.nats_url, f"learner {settings.namespace}/{settings.job}")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._beat(wire))
+                experience = await replayed
+                group.create_task(self._publisher.run(wire))
+                ingest = Ingest(
+                    wire=wire,
+                    store=store,
+                    journal=experience.journal,
+                    ledger=experience.ledger,
+                    library=experience.library,
+                    rules=self._rules,
+                    handoff=self._handoff,
+                    progress=self._progress,
+                    namespace=settings.namespace,
+                    job=settings.job,
+                    epoch=self._progress.epoch,
+                )
+                group.create_task(ingest.run())
+        except* FleetError as faults:
+            raise faults.exceptions[0] from None
+        finally:
+            await wire.close()
+
+    async def _beat(self, wire: Wire) -> None:
+        subject = names.learner_heartbeat_subject(self._settings.namespace, self._settings.job)
+        reporter = Reporter(self._progress, self._metrics, self._uid)
+        while True:
+            await asyncio.sleep(HEARTBEAT)
+            with contextlib.suppress(Retry):  # the next one tells the same
+                await wire.publish(subject, reporter.beat(time.monotonic()).encode())
+
+    async def _watch(self, store: Store) -> None:
+        while True:
+            await asyncio.sleep(FENCE_WATCH)
+            with contextlib.suppress(Retry):
+                await asyncio.to_thread(office.guard, store, self._uid, self._progress.epoch)
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, replayed: asyncio.Future[Experience], found: Experience
+) -> None:
+    def settle() -> None:
+        if not replayed.done():
+            replayed.set_result(found)
+
+    loop.call_soon_threadsafe(settle)
+
+
+def main() -> int:
+    """Run a learner from the environment; the exit code, as told at the top."""
+    logging.basicConfig(
+        level=os.environ.get("FLEET_LOG_LEVEL", "INFO"),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)  # pods share machines: more only where somebody said so
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    settings = learner_settings()
+    log.info("learner of %s/%s (%s)", settings.namespace, settings.job, settings.job_uid)
+    return asyncio.run(_run(settings))
+
+
+async def _run(settings: LearnerSettings) -> int:
+    return await Learner(settings).run()

@@ -1,0 +1,90 @@
+"""Demonstrations from before the fleet ran: folders of `*.episode` files in the codec's format."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import TYPE_CHECKING, NamedTuple
+
+from fleet_contract.errors import FleetError, Reject
+from fleet_runtime.artifacts import Missing, Store
+from fleet_runtime.experience import codec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Sequence
+
+    from fleet_contract.resources.training_job import Dataset
+    from fleet_runtime.experience.types import Episode
+
+log = logging.getLogger(__name__)
+
+SUFFIX = ".episode"
+PROGRESS = 500
+"""Files between two lines of progress."""
+
+
+class Demonstration(NamedTuple):
+    """An episode and what reads its bytes again."""
+
+    id: str
+    episode: Episode | None
+    read: Callable[[], bytes]
+
+    def shelved(self) -> Demonstration:
+        """The same without the decoded steps."""
+        return self._replace(episode=None)
+
+
+def open_folder(url: str) -> tuple[Store, str]:
+    """The store a folder lies in, and the folder's name there; ValueError for no such thing."""
+    parent, _, folder = url.rstrip("/").rpartition("/")
+    if not folder or parent.endswith(":/"):
+        raise ValueError(f"{url!r} names no folder; write one like file:///data/demos")
+    return Store(parent or "/"), folder
+
+
+def demonstrations(
+    datasets: Sequence[Dataset],
+    tasks: Collection[str],
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Demonstration]:
+    """Every readable episode of the datasets, each id once, in the files' order.
+
+    A file that cannot be used is named in a warning and left out; its neighbours go on. Ends early
+    once `stopped` says so.
+
+    Raises:
+        FleetError: there are datasets, and nothing in them can be used; the message says why.
+        Retry: a store is unreachable.
+        ValueError: a URL nothing here can serve.
+    """
+    seen: set[str] = set()
+    refused: list[str] = []
+    for dataset in datasets:
+        store, folder = open_folder(dataset.uri)
+        keys = [key for key in store.list(folder) if key.endswith(SUFFIX)]
+        log.info("dataset %s: %d episode files", dataset.uri, len(keys))
+        for number, key in enumerate(keys, start=1):
+            if stopped():
+                return
+            if number % PROGRESS == 0:
+                log.info("dataset %s: %d of %d files read", dataset.uri, number, len(keys))
+            read = functools.partial(store.get, key)
+            try:
+                episode = codec.decode(read()).validate(tasks=tasks)
+            except (Reject, Missing) as fault:
+                log.warning("%s/%s is left out: %s", store.url, key, fault)
+                refused.append(f"{key}: {fault}")
+                continue
+            if episode.id in seen:
+                log.warning("%s/%s repeats episode %s; left out", store.url, key, episode.id)
+                continue
+            seen.add(episode.id)
+            yield Demonstration(episode.id, episode, read)
+    if datasets and not seen:
+        urls = ", ".join(dataset.uri for dataset in datasets)
+        why = refused[0] if refused else f"no file ends in {SUFFIX}"
+        raise FleetError(
+            f"no episode of {urls} can be used ({why}): point spec.offline.datasets at folders of "
+            f"{SUFFIX} files whose tasks are among {sorted(tasks)}"
+        )
