@@ -32,8 +32,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Receive = Callable[[str, bytes], None]
 """(subject, data) → nothing; must not block."""
-ReceiveNumbered = Callable[[int, bytes], None]
-"""(stream sequence, data) → nothing; must not block."""
+ReceiveNumbered = Callable[[int, str, bytes], None]
+"""(stream sequence, subject, data) → nothing; must not block."""
 
 
 class Stored(NamedTuple):
@@ -238,7 +238,7 @@ class Bus:
         """Messages of a stream from sequence ``start`` on, in order; returns what ends it."""
 
         async def handle(message: Msg) -> None:
-            receive(message.metadata.sequence.stream, message.data)
+            receive(message.metadata.sequence.stream, message.subject, message.data)
 
         async def subscribe(js: JetStreamContext) -> Any:
             return await js.subscribe(

@@ -39,15 +39,19 @@ class Cluster:
     async def __aenter__(self) -> Self:
         configuration = Configuration()
         try:
-            config.load_incluster_config(client_configuration=configuration)
+            config.load_incluster_config(  # type: ignore[no-untyped-call]
+                client_configuration=configuration
+            )
         except ConfigException:
-            await config.load_kube_config(client_configuration=configuration)
+            await config.load_kube_config(  # type: ignore[no-untyped-call]
+                client_configuration=configuration
+            )
         self._client = ApiClient(configuration)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._client is not None:
-            await self._client.close()
+            await self._client.close()  # type: ignore[no-untyped-call]
 
     async def get(self, kind: str, name: str) -> Object | None:
         """One object, None where there is none."""
@@ -148,7 +152,7 @@ class Cluster:
             answer = await self._client.call_api(
                 method, url, headers, sent, form, _request_timeout=TIMEOUT
             )
-            data = await answer.read()
+            data = await answer.read()  # type: ignore[no-untyped-call]
         except (aiohttp.ClientError, TimeoutError, OSError) as fault:
             raise Retry(f"{what}: the API server cannot be reached ({fault!r})") from fault
         if answer.status in absent:

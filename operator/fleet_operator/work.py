@@ -118,5 +118,5 @@ class WorkQueue:
 
     def _backoff(self, key: Key) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        delay = min(BACKOFF * 2 ** min(failures - 1, 10), BACKOFF_MAX)
+        delay: float = min(BACKOFF * 2 ** min(failures - 1, 10), BACKOFF_MAX)
         return delay * random.uniform(0.8, 1.2)  # noqa: S311 - jitter, no secret

@@ -136,7 +136,7 @@ def _ready(run: Run, pods: Sequence[Pod]) -> Finding:
         return told(
             False,
             Reason.LEARNER_FAILED,
-            f"Job {run.name} failed: {run.failed}. Read its log, then delete it or change the spec.",
+            f"Job {run.name} failed: {run.failed}. Read its log; delete it to try again.",
         )
     for pod in pods:
         if pod.running:

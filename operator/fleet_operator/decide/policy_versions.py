@@ -1,0 +1,100 @@
+"""PolicyVersions' statuses, from the job's decision: the job's reconcile is their one writer."""
+
+from collections.abc import Iterable, Mapping
+
+from fleet_contract.names import ConditionType as C
+from fleet_contract.names import Reason
+from fleet_contract.resources import CohortStatus, PolicyPhase, PolicyVersion, PolicyVersionStatus
+from fleet_operator.decide.analysis import Evidence
+from fleet_operator.decide.conditions import Finding, settle
+from fleet_operator.decide.rollout import Decision, Move, State
+from fleet_operator.decide.training_job import rate
+
+_UNDER_WAY = frozenset({PolicyPhase.CANDIDATE, PolicyPhase.GATED, PolicyPhase.STAGED})
+
+
+def statuses(
+    versions: Iterable[PolicyVersion],
+    decision: Decision,
+    evidence: Evidence,
+    pinned: frozenset[int],
+    now: float,
+) -> Mapping[int, PolicyVersionStatus]:
+    """The new status of each version that should read otherwise, by sequence."""
+    moved = {move.version.sequence: move for move in decision.moves}  # the last one counts
+    changed = {}
+    for version in versions:
+        sequence = version.spec.sequence
+        last = moved.get(sequence) or _standing(version, decision.state, evidence, pinned)
+        if last is None:
+            continue
+        fresh = _status(version, last, now)
+        if fresh != version.status:
+            changed[sequence] = fresh
+    return changed
+
+
+def _standing(
+    version: PolicyVersion, state: State, evidence: Evidence, pinned: frozenset[int]
+) -> Move | None:
+    """What to say of a version that did not move in this turn; None: what was said stands."""
+    sequence, phase = version.spec.sequence, version.status.phase
+    candidate = state.candidate
+    if candidate and candidate.sequence == sequence:
+        if not state.started:
+            return Move(candidate, PolicyPhase.CANDIDATE, Reason.ANNOUNCED, state.rollout.message)
+        return Move(
+            candidate,
+            PolicyPhase.STAGED,
+            Reason.CANARY_STARTED,
+            state.rollout.message,
+            evidence,
+            len(state.rollout.robots),
+        )
+    unread = version.status.observed_generation < 0
+    if phase not in _UNDER_WAY and not unread:
+        return None
+    # An operator died between two writes: the job's status is what counts.
+    if state.stable and state.stable.sequence == sequence:
+        return Move(state.stable, PolicyPhase.PROMOTED, Reason.CANARY_PASSED, "The fleet runs it.")
+    of = state.stable or candidate
+    if of is None:
+        return None
+    if sequence in state.rolled_back:
+        return Move(of, PolicyPhase.ROLLED_BACK, Reason.SUCCESS_BELOW_THRESHOLD, "Taken back.")
+    if sequence in pinned:
+        return Move(of, PolicyPhase.CANDIDATE, Reason.PINNED, "Kept for those pinned to it.")
+    return Move(of, PolicyPhase.SUPERSEDED, Reason.SUPERSEDED, "A newer one came before its turn.")
+
+
+def _status(version: PolicyVersion, move: Move, now: float) -> PolicyVersionStatus:
+    before, evidence = version.status, move.evidence
+    end = move.phase not in _UNDER_WAY
+    back = move.phase is PolicyPhase.ROLLED_BACK
+    promoted = move.phase is PolicyPhase.PROMOTED
+    findings = [
+        Finding(C.READY, end, move.reason, move.message)
+        if end
+        else Finding(C.READY, False, move.reason, "Its trial is not over."),
+        Finding(C.PROMOTED, promoted, move.reason if promoted else Reason.ANNOUNCED),
+        *([Finding(C.ROLLED_BACK, True, move.reason, move.message)] if back else []),
+    ]
+    cohort, shown = before.cohort, before.success_rate
+    if evidence is not None:
+        cohort = CohortStatus(
+            robots=move.robots,
+            episodes=evidence.episodes,
+            successes=evidence.successes,
+            interventions=evidence.interventions,
+            guard_trips=evidence.guard_trips,
+        )
+        shown = rate(evidence.rate if evidence.episodes else None)
+    return PolicyVersionStatus(
+        observed_generation=version.metadata.generation,
+        conditions=settle(before.conditions, findings, version.metadata.generation, now),
+        last_handled_request=before.last_handled_request,
+        phase=move.phase,
+        cohort=cohort,
+        success_rate=shown,
+        message=move.message,
+    )

@@ -1,0 +1,198 @@
+"""One robot: its pod and its status. Pure."""
+
+from typing import Literal, NamedTuple
+
+from fleet_contract.messages import Assignment, Heartbeat, PolicyRef
+from fleet_contract.names import ConditionType as C
+from fleet_contract.names import Reason, policy_version
+from fleet_contract.resources import RobotActor, RobotActorStatus, RobotMode, VersionRef
+from fleet_contract.resources.base import now_rfc3339
+from fleet_operator.decide.conditions import Finding, holds, settle
+from fleet_operator.decide.learner import Pod
+from fleet_operator.decide.training_job import rate
+
+COUNTERS_EVERY = 15.0  # seconds between two writes that only count on
+
+
+class Seen(NamedTuple):
+    """What is known of the robot outside its own object."""
+
+    job_exists: bool
+    at_work: bool  # neither it nor its job is suspended
+    template_hash: str = ""
+    pod: Pod | None = None
+    beat: Heartbeat | None = None
+    connected: bool = False
+    settling: bool = False  # we listen for too short a time to call it lost
+    assignment: Assignment | None = None
+    success: float | None = None
+    intervention: float | None = None
+    refusal: str = ""
+
+
+def pod_action(robot: RobotActor, seen: Seen) -> Literal["create", "delete", "keep"]:
+    """What to do about the pod: one that is going must be gone before the next is made."""
+    if robot.spec.mode is RobotMode.EXTERNAL:
+        return "keep"
+    wanted = seen.job_exists and seen.at_work
+    pod = seen.pod
+    if pod is None:
+        return "create" if wanted else "keep"
+    if pod.deleting:
+        return "keep"
+    ended = pod.phase in {"Succeeded", "Failed"}
+    ours = pod.owner_uid == robot.metadata.uid
+    stale = pod.hash != seen.template_hash and seen.job_exists
+    return "delete" if not wanted or ended or stale or not ours else "keep"
+
+
+def status(robot: RobotActor, seen: Seen, now: float) -> RobotActorStatus:
+    """The whole new status; counters as they are now."""
+    before, beat = robot.status, seen.beat
+    connected = seen.connected or (seen.settling and holds(before.conditions, C.CONNECTED))
+    findings = _findings(robot, seen, connected=connected)
+    conditions = settle(before.conditions, findings, robot.metadata.generation, now)
+    fresh = RobotActorStatus(
+        observed_generation=robot.metadata.generation,
+        conditions=conditions,
+        phase=_phase(seen, connected=connected),
+        active=before.active,
+        pending=before.pending,
+        last_seen=before.last_seen,
+        episodes=before.episodes,
+        success_rate=rate(seen.success) or before.success_rate,
+        intervention_rate=rate(seen.intervention) or before.intervention_rate,
+        spool_depth=before.spool_depth,
+        template_hash=seen.pod.hash if seen.pod else "",
+    )
+    if beat is None or not seen.connected:
+        return fresh
+    return fresh.model_copy(
+        update={
+            "active": _version(robot.spec.job, beat.active),
+            "pending": _version(robot.spec.job, beat.pending),
+            "last_seen": now_rfc3339(now),
+            "episodes": beat.episodes,
+            "spool_depth": beat.spool_depth,
+        }
+    )
+
+
+_COUNTERS = ("last_seen", "episodes", "success_rate", "intervention_rate", "spool_depth")
+
+
+def worth_writing(before: RobotActorStatus, after: RobotActorStatus, since: float) -> bool:
+    """Whether to write, ``since`` seconds after the last write.
+
+    A change of meaning at once; counters now and then; that it was merely seen again, never.
+    """
+    blank = {name: RobotActorStatus.model_fields[name].default for name in _COUNTERS}
+    if before.model_copy(update=blank) != after.model_copy(update=blank):
+        return True
+    seen = {"last_seen": None}
+    counted = before.model_copy(update=seen) != after.model_copy(update=seen)
+    return counted and since >= COUNTERS_EVERY
+
+
+def _findings(robot: RobotActor, seen: Seen, *, connected: bool) -> list[Finding]:
+    verdict = _verdict(robot, seen, connected=connected)
+    heard = (
+        Finding(C.CONNECTED, True, Reason.HEARTBEAT_RECEIVED, "It is heard of.")
+        if connected
+        else Finding(C.CONNECTED, False, Reason.HEARTBEAT_MISSING, "It is not heard of.")
+    )
+    suspended = Finding(C.SUSPENDED, not seen.at_work, Reason.SUSPENDED, "It or its job is.")
+    return [*verdict, heard, _synced(robot, seen), *([suspended] if seen.job_exists else [])]
+
+
+def _verdict(robot: RobotActor, seen: Seen, *, connected: bool) -> list[Finding]:
+    def stalled(reason: Reason, message: str) -> list[Finding]:
+        return [Finding(C.READY, False, reason, message), Finding(C.STALLED, True, reason, message)]
+
+    def reconciling(reason: Reason, message: str) -> list[Finding]:
+        return [
+            Finding(C.READY, False, reason, message),
+            Finding(C.RECONCILING, True, reason, message),
+        ]
+
+    pod = seen.pod
+    if not seen.job_exists:
+        return stalled(
+            Reason.JOB_NOT_FOUND,
+            f"There is no FleetTrainingJob {robot.spec.job} in this namespace: apply it, or "
+            "delete this robot and enroll it for another.",
+        )
+    if seen.refusal:
+        return stalled(Reason.APPLY_REFUSED, seen.refusal)
+    if not seen.at_work:
+        if pod is not None:
+            return reconciling(Reason.SUSPENDED, "Its pod ends.")
+        return [Finding(C.READY, True, Reason.SUSPENDED, "It is out of work, as asked.")]
+    if pod is not None and pod.image_fault:
+        return stalled(
+            Reason.IMAGE_PULL_FAILED,
+            f"Pod {pod.name} has no image ({pod.message}): correct "
+            "spec.robots.simulated.image of its job.",
+        )
+    if robot.spec.mode is RobotMode.SIMULATED and (pod is None or not pod.running):
+        why = pod.message if pod else ""
+        return reconciling(Reason.POD_PENDING, f"Its pod does not run yet. {why}".strip())
+    if not connected:
+        return reconciling(
+            Reason.HEARTBEAT_MISSING,
+            "It does not send heartbeats: look whether it runs and reaches NATS.",
+        )
+    return [Finding(C.READY, True, Reason.READY, "It is at work.")]
+
+
+def _synced(robot: RobotActor, seen: Seen) -> Finding:
+    assigned = seen.assignment.policy_for(robot.metadata.name) if seen.assignment else None
+    if assigned is None:
+        return Finding(C.POLICY_SYNCED, None, Reason.NOT_ASSIGNED, "No version is assigned yet.")
+    if robot.spec.pin is not None and robot.spec.pin != assigned.sequence:
+        return Finding(
+            C.POLICY_SYNCED,
+            False,
+            Reason.NOT_ASSIGNED,
+            f"Version {robot.spec.pin}, to which it is pinned, is not known.",
+        )
+    active = seen.beat.active if seen.beat else None
+    if active and active.digest == assigned.digest:
+        return Finding(
+            C.POLICY_SYNCED, True, Reason.ON_ASSIGNED_VERSION, "It runs what it is assigned."
+        )
+    return Finding(
+        C.POLICY_SYNCED,
+        False,
+        Reason.AWAITING_EPISODE_END,
+        f"It takes version {assigned.sequence} up when its episode ends.",
+    )
+
+
+def synced(robot: str, beat: Heartbeat | None, assignment: Assignment | None) -> bool:
+    """Whether the robot runs what the document gives it."""
+    assigned = assignment.policy_for(robot) if assignment else None
+    active = beat.active if beat else None
+    return assigned is not None and active is not None and active.digest == assigned.digest
+
+
+def _phase(seen: Seen, *, connected: bool) -> str:
+    if not seen.job_exists:
+        return "NoJob"
+    if not seen.at_work:
+        return "Suspended"
+    if not connected:
+        return "Pending" if seen.pod and not seen.pod.running else "Offline"
+    waiting = seen.beat is not None and seen.beat.active is None
+    return "WaitingForPolicy" if waiting else "Running"
+
+
+def _version(job: str, policy: PolicyRef | None) -> VersionRef | None:
+    if policy is None:
+        return None
+    return VersionRef(
+        name=policy_version(job, policy.sequence),
+        sequence=policy.sequence,
+        digest=policy.digest,
+        uri=policy.uri,
+    )

@@ -1,0 +1,195 @@
+"""A job's status: what was found in every room, told in one place. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from fleet_contract.names import ConditionType as C
+from fleet_contract.names import Label, Reason
+from fleet_contract.resources import FleetTrainingJob, FleetTrainingJobStatus
+from fleet_contract.resources.training_job import (
+    AssignmentStatus,
+    LearnerStatus,
+    RobotsStatus,
+    TaskStatus,
+)
+from fleet_operator.decide.conditions import Finding, holds, settle
+from fleet_operator.decide.fleet import FleetPlan
+from fleet_operator.decide.learner import LearnerPlan
+from fleet_operator.decide.rollout import State
+
+DATA_WITHIN = 300.0  # seconds without an ended episode after which data do not flow
+
+
+class Facts(NamedTuple):
+    """What one reconcile found and decided."""
+
+    robots: RobotsStatus
+    fleet: FleetPlan
+    learner: LearnerPlan
+    spec_hash: str
+    stage: str
+    step: int
+    epoch: int
+    state: State
+    assignment: AssignmentStatus
+    windows: Mapping[str, tuple[int, int]]
+    episodes: int
+    data_age: float  # seconds since the last ended episode, as far as we know
+    streams_fault: str = ""
+    refusal: str = ""
+
+
+def goal_reached(job: FleetTrainingJob, windows: Mapping[str, tuple[int, int]]) -> bool:
+    """Every task of weight is at the goal over enough episodes; once reached, it stays so
+    until the spec changes.
+    """
+    goal = job.spec.goal
+    if goal.success_rate is None:
+        return False
+    before = job.status.condition(C.COMPLETE)
+    if before and before.status == "True" and before.observed_generation == job.metadata.generation:
+        return True
+    return all(
+        episodes >= goal.min_episodes and successes >= goal.success_rate * episodes - 1e-9
+        for episodes, successes in (
+            windows.get(task.name, (0, 0)) for task in job.spec.tasks if task.weight > 0
+        )
+    )
+
+
+def status(
+    job: FleetTrainingJob, facts: Facts, *, complete: bool, now: float
+) -> FleetTrainingJobStatus:
+    """The whole new status."""
+    findings = _findings(job, facts, complete=complete)
+    conditions = settle(job.status.conditions, findings, job.metadata.generation, now)
+    rates = {task: s / n for task, (n, s) in facts.windows.items() if n}
+    return FleetTrainingJobStatus(
+        observed_generation=job.metadata.generation,
+        conditions=conditions,
+        last_handled_request=facts.state.last_handled_request,
+        phase=_phase(job, facts, complete=complete, ready=holds(conditions, C.READY)),
+        replicas=facts.fleet.simulated,
+        selector=f"{Label.JOB}={job.metadata.name},{Label.SIMULATED}=true",
+        robots=facts.robots,
+        learner=LearnerStatus(
+            run=facts.learner.number,
+            spec_hash=facts.spec_hash,
+            stage=facts.stage,
+            step=facts.step,
+            epoch=facts.epoch,
+        ),
+        stable=facts.state.stable,
+        rollout=facts.state.rollout,
+        rolled_back=list(facts.state.rolled_back),
+        last_sequence=facts.state.last_sequence,
+        assignment=facts.assignment,
+        tasks=[
+            TaskStatus(
+                name=task.name,
+                episodes=facts.windows.get(task.name, (0, 0))[0],
+                success_rate=rate(rates.get(task.name)),
+            )
+            for task in job.spec.tasks
+        ],
+        success_rate=rate(sum(rates.values()) / len(rates) if rates else None),
+        episodes=facts.episodes,
+    )
+
+
+def rate(value: float | None) -> str:
+    """As printed columns show it; empty where nothing was measured."""
+    return "" if value is None else f"{value:.2f}"
+
+
+def _findings(job: FleetTrainingJob, facts: Facts, *, complete: bool) -> Sequence[Finding]:
+    robots, learner = facts.robots, facts.learner.finding
+    streams = Finding(C.STREAMS_READY, True, Reason.STREAMS_READY, "The job's streams exist.")
+    if facts.streams_fault:
+        streams = Finding(C.STREAMS_READY, False, Reason.STREAMS_FAILED, facts.streams_fault)
+    flowing = facts.data_age <= DATA_WITHIN
+    missing = robots.desired - robots.connected
+    return (
+        *_verdict(job, facts, complete=complete),
+        streams,
+        learner,
+        Finding(C.DATA_FLOWING, True, Reason.EPISODES_ARRIVING, "Episodes end and are reported.")
+        if flowing
+        else Finding(
+            C.DATA_FLOWING,
+            False,
+            Reason.NO_EPISODES,
+            f"No episode ended in the last {DATA_WITHIN / 60:.0f} minutes.",
+        ),
+        Finding(
+            C.FLEET_DEGRADED,
+            True,
+            Reason.ROBOTS_MISSING,
+            f"{missing} of {robots.desired} robots are not connected.",
+        )
+        if missing > 0
+        else Finding(C.FLEET_DEGRADED, False, Reason.FLEET_HEALTHY, "Every robot is connected."),
+        Finding(C.SUSPENDED, job.spec.suspend, Reason.SUSPENDED, "spec.suspend is true."),
+        Finding(C.COMPLETE, complete, Reason.GOAL_REACHED, "Every task reached the goal."),
+    )
+
+
+def _verdict(job: FleetTrainingJob, facts: Facts, *, complete: bool) -> Sequence[Finding]:
+    """Ready, and beside it Reconciling or Stalled: the first of these rules that applies.
+
+    Ready means converged and healthy. Robots that come and go do not take it back once it was
+    given: that is FleetDegraded.
+    """
+
+    def stalled(reason: Reason, message: str) -> Sequence[Finding]:
+        return (Finding(C.READY, False, reason, message), Finding(C.STALLED, True, reason, message))
+
+    def reconciling(reason: Reason, message: str) -> Sequence[Finding]:
+        return (
+            Finding(C.READY, False, reason, message),
+            Finding(C.RECONCILING, True, reason, message),
+        )
+
+    learner, robots, replicas = facts.learner, facts.robots, job.spec.robots.simulated.replicas
+    if facts.refusal:
+        return stalled(Reason.APPLY_REFUSED, facts.refusal)
+    if facts.streams_fault:
+        return stalled(Reason.STREAMS_FAILED, facts.streams_fault)
+    if learner.finding.reason in {Reason.LEARNER_FAILED, Reason.IMAGE_PULL_FAILED}:
+        return stalled(learner.finding.reason, learner.finding.message)
+    if facts.fleet.taken:
+        return reconciling(
+            Reason.ROBOTS_MISSING,
+            f"RobotActor {facts.fleet.taken[0]} belongs to somebody else: delete it, or wait "
+            "until it is collected.",
+        )
+    if facts.fleet.simulated != replicas or facts.fleet.delete:
+        return reconciling(
+            Reason.ROBOTS_MISSING, f"{facts.fleet.simulated} of {replicas} simulated robots exist."
+        )
+    if job.spec.suspend or complete:
+        if learner.delete or learner.finding.reason is Reason.LEARNER_PENDING:
+            return reconciling(learner.finding.reason, learner.finding.message)
+        reason = Reason.GOAL_REACHED if complete else Reason.SUSPENDED
+        return (Finding(C.READY, True, reason, "Nothing is left to be done."),)
+    if not learner.finding.holds:
+        return reconciling(learner.finding.reason, learner.finding.message)
+    was_ready = holds(job.status.conditions, C.READY)
+    if robots.desired and not robots.connected and not was_ready:
+        return reconciling(Reason.ROBOTS_MISSING, f"None of {robots.desired} robots is connected.")
+    return (Finding(C.READY, True, Reason.READY, "Learner, streams and fleet are at work."),)
+
+
+def _phase(job: FleetTrainingJob, facts: Facts, *, complete: bool, ready: bool) -> str:
+    """One word for people; nothing decides by it."""
+    if facts.refusal or facts.streams_fault:
+        return "Stalled"
+    if complete:
+        return "Complete"
+    if job.spec.suspend:
+        return "Suspended"
+    if not ready:
+        return "Pending"
+    if facts.state.candidate:
+        return facts.state.rollout.phase.value
+    return "Training"

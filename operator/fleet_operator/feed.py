@@ -1,0 +1,170 @@
+"""What one job's fleet and learner said: kept in memory, rebuilt from the streams at a restart."""
+
+from collections import deque
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from fleet_contract.errors import FleetError
+from fleet_contract.messages import (
+    Announcement,
+    Assignment,
+    Event,
+    EventKind,
+    Heartbeat,
+    LearnerHeartbeat,
+    Outcome,
+)
+from fleet_contract.names import robot_of
+
+KEPT_EVENTS = 20_000
+RECENT = 20  # judged episodes behind a robot's own rates
+
+
+class Heard(NamedTuple):
+    """A robot's last heartbeat and when it came, in seconds of the loop's clock."""
+
+    beat: Heartbeat
+    at: float
+
+
+class Episode(NamedTuple):
+    """One ended episode of a robot."""
+
+    id: str
+    judged: bool | None
+    assisted: bool
+
+
+class Feed:
+    """Pure bookkeeping; each method says whether something changed in meaning."""
+
+    def __init__(self, job_uid: str) -> None:
+        self.job_uid = job_uid
+        self.announcement: Announcement | None = None
+        self.assignment: Assignment | None = None
+        self.assignment_sequence = 0
+        self.events: deque[tuple[int, Event]] = deque(maxlen=KEPT_EVENTS)
+        self.last_event = 0
+        self.last_outcome_at = float("-inf")
+        self.heard: dict[str, Heard] = {}
+        self.learner: LearnerHeartbeat | None = None
+        self.learner_at = float("-inf")
+        self._episodes: dict[str, deque[Episode]] = {}
+
+    def forget_events(self) -> None:
+        """The stream was lost and made anew: its numbers begin again."""
+        self.events.clear()
+        self._episodes.clear()
+        self.last_event = 0
+
+    def announced(self, data: bytes) -> bool:
+        """An announcement came; a newer one than known changes what we know."""
+        try:
+            found = Announcement.decode(data)
+        except FleetError:
+            return False
+        known = self.announcement.policy.sequence if self.announcement else 0
+        if found.job_uid != self.job_uid or found.policy.sequence <= known:
+            return False
+        self.announcement = found
+        return True
+
+    def event(self, sequence: int, subject: str, data: bytes, now: float) -> bool:
+        """One message of the events stream; in order, possibly again after a reconnect."""
+        if sequence <= self.last_event:
+            return False
+        self.last_event = sequence
+        try:
+            event = Event.decode(data)
+        except FleetError:
+            return False
+        # The subject is what the broker let its sender use; the body could name anybody.
+        if event.job_uid != self.job_uid or event.robot != robot_of(subject):
+            return False
+        if event.kind not in {EventKind.OUTCOME, EventKind.GUARD}:
+            return False
+        self.events.append((sequence, event))
+        if event.kind is EventKind.OUTCOME and event.outcome is not Outcome.DISCARDED:
+            self.last_outcome_at = now
+            mine = self._episodes.setdefault(event.robot, deque(maxlen=RECENT))
+            episode = Episode(event.episode_id, event.judged, event.human_frames > 0)
+            for index, known in enumerate(mine):
+                if known.id == episode.id:
+                    mine[index] = episode
+                    break
+            else:
+                mine.append(episode)
+        return True
+
+    def heartbeat(self, subject: str, data: bytes, now: float) -> Heartbeat | None:
+        """A robot's heartbeat; the heartbeat where it tells something new, else None."""
+        try:
+            beat = Heartbeat.decode(data)
+        except FleetError:
+            return None
+        if beat.job_uid != self.job_uid or beat.robot != robot_of(subject):
+            return None
+        before = self.heard.get(beat.robot)
+        self.heard[beat.robot] = Heard(beat, now)
+        if before and meaning(before.beat) == meaning(beat):
+            return None
+        return beat
+
+    def learner_beat(self, data: bytes, now: float) -> bool:
+        """The learner's heartbeat; an older epoch's is a zombie's and is not heard."""
+        try:
+            beat = LearnerHeartbeat.decode(data)
+        except FleetError:
+            return False
+        before = self.learner
+        if beat.job_uid != self.job_uid or (before and beat.epoch < before.epoch):
+            return False
+        self.learner, self.learner_at = beat, now
+        return before is None or (before.stage, before.epoch) != (beat.stage, beat.epoch)
+
+    def connected(self, robot: str, robot_uid: str, since: float) -> bool:
+        """Whether this very robot was heard of after ``since``."""
+        heard = self.heard.get(robot)
+        return heard is not None and heard.at >= since and heard.beat.robot_uid == robot_uid
+
+    def rates(self, robot: str) -> tuple[float | None, float | None]:
+        """(success, intervention) over the robot's recent episodes; None where there are none."""
+        episodes = self._episodes.get(robot, ())
+        judged = [one.judged for one in episodes if one.judged is not None]
+        success = sum(judged) / len(judged) if judged else None
+        assisted = sum(one.assisted for one in episodes) / len(episodes) if episodes else None
+        return success, assisted
+
+    def windows(self, tasks: set[str], length: int) -> dict[str, tuple[int, int]]:
+        """Per task: (episodes, successes) of its latest ``length`` judged ones."""
+        seen: dict[str, dict[str, bool]] = {task: {} for task in tasks}
+        neutral: set[str] = set()
+        missing = set(tasks)
+        for event in self._newest_first():
+            if not missing:
+                break
+            if event.task not in missing or event.episode_id in neutral:
+                continue
+            if event.judged is None:
+                neutral.add(event.episode_id)  # a later word took the judgement back
+                continue
+            # The first word met is the latest on that episode.
+            mine = seen[event.task]
+            mine.setdefault(event.episode_id, event.judged)
+            if len(mine) >= length:
+                missing.discard(event.task)
+        return {task: (len(mine), sum(mine.values())) for task, mine in seen.items()}
+
+    def _newest_first(self) -> Iterator[Event]:
+        return (event for _, event in reversed(self.events) if event.kind is EventKind.OUTCOME)
+
+
+def meaning(beat: Heartbeat) -> tuple[object, ...]:
+    """The part of a heartbeat whose change is worth a write."""
+    return (
+        beat.robot_uid,
+        beat.job_uid,
+        beat.active.digest if beat.active else None,
+        beat.pending.digest if beat.pending else None,
+        beat.assignment_epoch,
+    )

@@ -1,0 +1,250 @@
+"""Everything that comes in over NATS, sorted by job; wakes the queue when its meaning changed."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from fleet_contract import names
+from fleet_contract.errors import Fenced, Retry, Untrusted
+from fleet_contract.messages import Assignment
+from fleet_contract.names import Channel, Kind, Stream
+from fleet_operator.bus import Bus, Found
+from fleet_operator.feed import KEPT_EVENTS, Feed
+from fleet_operator.work import Key
+
+COUNTERS_EVERY = 15.0  # seconds between two looks at a robot or learner that only counted on
+WATCH_EVERY = 5.0  # seconds between two looks for heartbeats that stopped
+
+logger = logging.getLogger(__name__)
+Wake = Callable[[Key], None]
+
+
+class Subscription:
+    """One job at its broker."""
+
+    def __init__(self, job: str, bus: Bus, feed: Feed) -> None:
+        self.job, self.bus, self.feed = job, bus, feed
+        self.stale = True  # what happened before we listened, or while we could not, is unread
+        self.streams: dict[Stream, Found] = {}
+        self.checked_at = float("-inf")
+        self.end: Callable[[], Awaitable[None]] | None = None
+        self.lock = asyncio.Lock()
+        self.present: set[str] = set()
+        self._learner_present = False
+
+    def learner_lost(self, since: float) -> bool:
+        """True once when the learner falls silent."""
+        before, self._learner_present = self._learner_present, self.feed.learner_at >= since
+        return before and not self._learner_present
+
+
+class Inbox:
+    """The jobs' feeds. Robots and learners are heard from the first reconcile of their job on."""
+
+    def __init__(self, namespace: str, wake: Wake, *, lost_after: float) -> None:
+        self.namespace, self.lost_after = namespace, lost_after
+        self._wake = wake
+        self._buses: dict[str, Bus] = {}
+        self._jobs: dict[str, Subscription] = {}
+        self._woken: dict[Key, float] = {}
+        self._listening: dict[str, Any] = {}
+        self.started_at = asyncio.get_running_loop().time()
+
+    @property
+    def now(self) -> float:
+        """Seconds of the loop's clock; never compared with another machine's."""
+        return asyncio.get_running_loop().time()
+
+    @property
+    def heard_since(self) -> float:
+        """Who was last heard of before this is not connected."""
+        return self.now - self.lost_after
+
+    @property
+    def settling(self) -> bool:
+        """We listen for too short a time to call anybody lost."""
+        return self.started_at > self.heard_since
+
+    def buses(self) -> list[Bus]:
+        return list(self._buses.values())
+
+    def bus(self, url: str) -> Bus:
+        """The one connection to a server."""
+        if url not in self._buses:
+            bus = self._buses[url] = Bus(url)
+            bus.on_connect(lambda: self._reconnected(bus))
+        return self._buses[url]
+
+    def get(self, job: str) -> Subscription | None:
+        """What is known of a job, None before its first reconcile."""
+        return self._jobs.get(job)
+
+    def feed(self, job: str, uid: str) -> Feed | None:
+        """The feed of this very job."""
+        found = self._jobs.get(job)
+        return found.feed if found and found.feed.job_uid == uid else None
+
+    async def open(
+        self, job: str, uid: str, url: str, *, events_from: int, check_every: float
+    ) -> Subscription:
+        """Streams made or checked, everything unread read, and listening. Raises ``Retry``."""
+        known = self._jobs.get(job)
+        if known is None or known.feed.job_uid != uid or known.bus.url != url:
+            if known is not None:
+                await self.close(job)
+            known = self._jobs[job] = Subscription(job, self.bus(url), Feed(uid))
+        async with known.lock:
+            await known.bus.client()
+            await self._listen(known.bus)
+            if known.stale or self.now - known.checked_at >= check_every:
+                await self._read(known, events_from)
+        return known
+
+    async def close(self, job: str) -> None:
+        """Forget a job."""
+        known = self._jobs.pop(job, None)
+        if known is not None and known.end is not None:
+            await known.end()
+
+    async def shut(self) -> None:
+        """Leave every broker."""
+        for bus in self._buses.values():
+            await bus.close()
+
+    async def watch(self) -> None:
+        """Wakes who fell silent: nothing arrives when a heartbeat stops. Never returns."""
+        while True:
+            await asyncio.sleep(min(WATCH_EVERY, self.lost_after / 2))
+            for known in self._jobs.values():
+                present = {
+                    robot
+                    for robot, heard in known.feed.heard.items()
+                    if heard.at >= self.heard_since
+                }
+                for robot in known.present - present:
+                    self._wake(Key(Kind.ROBOT_ACTOR, robot))
+                if known.present - present or known.learner_lost(self.heard_since):
+                    self._wake(Key(Kind.TRAINING_JOB, known.job))
+                known.present = present
+
+    async def _read(self, known: Subscription, events_from: int) -> None:
+        """What is stored: streams, announcement, assignment; then the events from there on."""
+        feed, bus, job = known.feed, known.bus, known.job
+        # Set first: a reconnect while we read makes it stale again.
+        known.stale, was_stale = False, known.stale
+        try:
+            streams = await bus.ensure(self.namespace, job, feed.job_uid)
+            before, after = known.streams.get(Stream.EVENTS), streams[Stream.EVENTS]
+            if before and before.generation != after.generation:
+                feed.forget_events()
+                was_stale = True
+            known.streams = streams
+            if stored := await bus.last(feed.job_uid, names.announce_subject(self.namespace, job)):
+                feed.announced(stored.data)
+            await self.read_assignment(known)
+            if was_stale or known.end is None:
+                if known.end is not None:
+                    await known.end()
+                start = feed.last_event + 1
+                if not feed.last_event:
+                    start = max(after.last - KEPT_EVENTS + 1, 1)
+                    start = min(start, events_from) if events_from else start
+                known.end = await bus.follow(
+                    names.stream(feed.job_uid, Stream.EVENTS), start, self._event_of(known)
+                )
+        except BaseException:
+            known.stale = True
+            raise
+        known.checked_at = self.now
+
+    async def read_assignment(self, known: Subscription) -> None:
+        """The last document on the stream, by whomever. Raises ``Retry``."""
+        subject = names.assign_subject(self.namespace, known.job)
+        stored = await known.bus.last(known.feed.job_uid, subject)
+        known.feed.assignment, known.feed.assignment_sequence = None, 0
+        if stored is not None:
+            known.feed.assignment_sequence = stored.sequence
+            with contextlib.suppress(Untrusted):
+                known.feed.assignment = Assignment.open(stored.data)
+
+    async def _listen(self, bus: Bus) -> None:
+        """The three core subscriptions of a broker, once; nats-py renews them at a reconnect."""
+        if self._listening.get(bus.url) is (client := await bus.client()):
+            return
+        heartbeats = names.robot_subject(self.namespace, "*", "*", Channel.HEARTBEAT)
+        await bus.subscribe(heartbeats, self._heartbeat)
+        await bus.subscribe(names.learner_heartbeat_subject(self.namespace, "*"), self._learner)
+        await bus.subscribe(names.announce_subject(self.namespace, "*"), self._announcement)
+        self._listening[bus.url] = client
+
+    def _reconnected(self, bus: Bus) -> None:
+        for known in self._jobs.values():
+            if known.bus is bus:
+                known.stale = True
+                self._wake(Key(Kind.TRAINING_JOB, known.job))
+
+    # --- arrivals; none of these may block or raise ---------------------------------------
+
+    def _heartbeat(self, subject: str, data: bytes) -> None:
+        job = subject.split(".")[3]
+        known = self._jobs.get(job)
+        if known is None:
+            return
+        robot = names.robot_of(subject)
+        key = Key(Kind.ROBOT_ACTOR, robot)
+        lost = not self._heard_lately(known.feed, robot)
+        changed = known.feed.heartbeat(subject, data, self.now) is not None
+        if changed or (lost and self._heard_lately(known.feed, robot)):
+            self._wake(key)
+            self._wake(Key(Kind.TRAINING_JOB, job))
+        else:
+            self._wake_at_times(key)
+
+    def _heard_lately(self, feed: Feed, robot: str) -> bool:
+        heard = feed.heard.get(robot)
+        return heard is not None and heard.at >= self.heard_since
+
+    def _learner(self, subject: str, data: bytes) -> None:
+        job = subject.split(".")[2]
+        known = self._jobs.get(job)
+        if known is None:
+            return
+        key = Key(Kind.TRAINING_JOB, job)
+        if known.feed.learner_beat(data, self.now):
+            self._wake(key)
+        else:
+            self._wake_at_times(key)
+
+    def _announcement(self, subject: str, data: bytes) -> None:
+        job = subject.split(".")[2]
+        known = self._jobs.get(job)
+        if known is not None and known.feed.announced(data):
+            self._wake(Key(Kind.TRAINING_JOB, job))
+
+    def _event_of(self, known: Subscription) -> Callable[[int, str, bytes], None]:
+        def receive(sequence: int, subject: str, data: bytes) -> None:
+            if known.feed.event(sequence, subject, data, self.now):
+                self._wake(Key(Kind.TRAINING_JOB, known.job))
+
+        return receive
+
+    def _wake_at_times(self, key: Key) -> None:
+        if self.now - self._woken.get(key, float("-inf")) >= COUNTERS_EVERY:
+            self._woken[key] = self.now
+            self._wake(key)
+
+
+async def publish_assignment(inbox: Inbox, known: Subscription, document: Assignment) -> None:
+    """The job's new document, after the one we know. Raises ``Fenced`` or ``Retry``."""
+    feed = known.feed
+    subject = names.assign_subject(inbox.namespace, known.job)
+    try:
+        sequence = await known.bus.put(
+            feed.job_uid, subject, document.seal(), feed.assignment_sequence
+        )
+    except (Fenced, Retry):
+        known.stale = True  # it may have landed all the same
+        raise
+    feed.assignment, feed.assignment_sequence = document, sequence
