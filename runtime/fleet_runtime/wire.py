@@ -140,8 +140,10 @@ class Wire:
         return self._client.is_connected
 
     async def ready(self) -> None:
-        """Returns as soon as there is a connection."""
-        await self._up.wait()
+        """Returns as soon as there is a connection; never once the wire is `closed`."""
+        while not self._client.is_connected:
+            self._up.clear()  # the library tells of a loss a little after it knows
+            await self._up.wait()
 
     def on_reconnect(self, callback: Callable[[], None]) -> None:
         """Have `callback` called after each reconnect: what core NATS carried meanwhile is lost."""

@@ -1,0 +1,210 @@
+"""What a robot would send, and a learner process to send it to."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from helpers.nats import connect
+from nats.aio.client import Client
+
+from fleet_contract import names
+from fleet_contract.messages import Record, digest_of, encode_batch
+from fleet_contract.names import Channel, Env
+from fleet_runtime.experience import codec
+from fleet_runtime.experience.types import Episode
+
+JOB, JOB_UID, NAMESPACE = "job", "uid-1", "default"
+TASKS = ("push", "pick")
+OBSERVATION, ACTION = 6, 2
+
+
+def episode(
+    name: str, *, task: str = "push", robot: str = "ada", steps: int = 20, seed: int = 0, **over: Any
+) -> Episode:
+    """A sound, autonomous success; `over` replaces fields, also by unsound ones."""
+    rng = np.random.default_rng(seed)
+    fields: dict[str, Any] = {
+        "id": name,
+        "robot": robot,
+        "task": task,
+        "outcome": "success",
+        "outcome_source": "environment",
+        "mode": "live",
+        "policy_digest": "",
+        "policy_sequence": -1,
+        "terminated": True,
+        "truncated": False,
+        "duration_s": steps / 20,
+        "observation": rng.normal(size=(steps + 1, OBSERVATION)).astype(np.float32),
+        "action": rng.uniform(-1, 1, (steps, ACTION)).astype(np.float32),
+        "policy_action": np.zeros((steps, ACTION), np.float32),
+        "intervention": np.zeros(steps, np.bool_),
+        "scheduled": np.zeros(steps, np.bool_),
+        "reward": np.zeros(steps, np.float32),
+        "time": np.arange(steps, dtype=np.float64) / 20,
+        "observation_age": np.zeros(steps, np.float32),
+        "chunk_index": np.zeros(steps, np.int32),
+    }
+    return Episode(**(fields | over))
+
+
+def record(made: Episode, n: int, payload: bytes, **over: Any) -> Record:
+    """The record a robot writes beside its payload."""
+    fields: dict[str, Any] = {
+        "robot": made.robot,
+        "robot_uid": f"{made.robot}-uid",
+        "job_uid": JOB_UID,
+        "spool_id": "spool-1",
+        "n": n,
+        "episode_id": made.id,
+        "task": made.task,
+        "outcome": made.outcome,
+        "mode": made.mode,
+        "digest": digest_of(payload),
+        "size": len(payload),
+        "started_at": 1.0,
+        "ended_at": 2.0,
+    }
+    return Record(**(fields | over))
+
+
+def entry(n: int, *, robot: str = "ada", **over: Any) -> tuple[Record, bytes]:
+    """Number n of a robot's spool, with the payload that goes inline."""
+    made = episode(f"{robot}-{n}", robot=robot, seed=n, **over)
+    payload = codec.encode(made)
+    return record(made, n, payload), payload
+
+
+def message(*entries: tuple[Record, bytes]) -> bytes:
+    return encode_batch(entries)
+
+
+def experience_subject(robot: str = "ada") -> str:
+    return names.robot_subject(NAMESPACE, robot, JOB, Channel.EXPERIENCE)
+
+
+def write_dataset(folder: Path, per_task: int = 4) -> str:
+    """A dataset as an fsspec URL."""
+    folder.mkdir()
+    for task in TASKS:
+        for i in range(per_task):
+            made = episode(f"demo-{task}-{i}", task=task, robot="teacher", seed=1000 + i)
+            (folder / f"{task}-{i}.episode").write_bytes(codec.encode(made))
+    return f"file://{folder}"
+
+
+def spec(datasets: Sequence[str] = (), *, steps: int = 20, **over: Any) -> dict[str, Any]:
+    """A small job's `FLEET_SPEC`."""
+    return {
+        "tasks": [{"name": task} for task in TASKS],
+        "policy": {"parameters": {"hidden": 16, "layers": 1}},
+        "offline": {"datasets": [{"uri": uri} for uri in datasets], "steps": steps},
+        "publish": {"everySteps": 20, "minInterval": "50ms"},
+        "checkpoint": {"interval": "200ms", "keep": 2},
+        "batchSize": 16,
+    } | over
+
+
+class LearnerProcess:
+    """`python -m fleet_runtime.learner` with a log to look at."""
+
+    def __init__(
+        self, folder: Path, nats_url: str, spec: dict[str, Any], *, store: str = "store"
+    ) -> None:
+        self.store_url = f"file://{folder / store}"
+        self._log = folder / f"learner-{store}.log"
+        self._environment = os.environ | {
+            Env.NAMESPACE: NAMESPACE,
+            Env.JOB: JOB,
+            Env.JOB_UID: JOB_UID,
+            Env.NATS_URL: nats_url,
+            Env.STORAGE_URL: self.store_url,
+            Env.SPEC: json.dumps(spec),
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "fleet_runtime.learner"], env=self._environment, stderr=log
+            )
+
+    def kill(self) -> None:
+        """kill -9, and it is gone when this returns."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    async def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return await self.exit()
+
+    async def exit(self, timeout: float = 30.0) -> int:
+        """The code it exits with by itself."""
+        assert self._process is not None
+        try:
+            return await asyncio.to_thread(self._process.wait, timeout)
+        except subprocess.TimeoutExpired as fault:
+            raise AssertionError(f"still running:\n{self.log}") from fault
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+
+@contextlib.contextmanager
+def learner_process(
+    folder: Path, nats_url: str, spec: dict[str, Any], *, store: str = "store"
+) -> Iterator[LearnerProcess]:
+    process = LearnerProcess(folder, nats_url, spec, store=store)
+    process.start()
+    try:
+        yield process
+    finally:
+        process.kill()
+
+
+class Ear:
+    """Hears a subject and lets a test await what it is waiting for."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+        self._news = asyncio.Condition()
+
+    async def hear(self, data: bytes) -> None:
+        async with self._news:
+            self.heard.append(data)
+            self._news.notify_all()
+
+    async def until(self, enough: Callable[[list[bytes]], bool], timeout: float = 30.0) -> None:
+        async with asyncio.timeout(timeout), self._news:
+            await self._news.wait_for(lambda: enough(self.heard))
+
+
+@contextlib.asynccontextmanager
+async def listening(url: str, *subjects: str) -> AsyncIterator[tuple[Client, list[Ear]]]:
+    """A client, and an ear for each subject from now on."""
+    client = await connect(url)
+    ears = [Ear() for _ in subjects]
+    try:
+        for subject, ear in zip(subjects, ears, strict=True):
+
+            async def deliver(heard: Any, ear: Ear = ear) -> None:
+                await ear.hear(heard.data)
+
+            await client.subscribe(subject, cb=deliver)
+        await client.flush()
+        yield client, ears
+    finally:
+        await client.close()
