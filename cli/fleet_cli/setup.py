@@ -6,14 +6,21 @@ import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from fleet_cli.crds import render
 from fleet_contract.schema import crds
 
 if TYPE_CHECKING:
     from fleet_cli.local.lifecycle import Connection
 
-PERMISSIONS = Path(__file__).parents[2] / "manifests" / "base" / "rbac.yaml"
+BASE = Path(__file__).parents[2] / "manifests" / "base"
 """In a checkout; a wheel carries no manifests, and whoever runs the operator applies them."""
+PERMISSIONS = {
+    *("Namespace", "ServiceAccount"),
+    *("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"),
+}
+"""Kinds of the base that a cluster needs before an operator runs on it or beside it."""
 
 
 def install(kubectl: Path, kubeconfig: Path) -> None:
@@ -23,8 +30,10 @@ def install(kubectl: Path, kubeconfig: Path) -> None:
     """
     apply(kubectl, kubeconfig, "---\n".join(map(render, crds())))
     _kubectl(kubectl, kubeconfig, "wait", "--for=condition=Established", "crd", "--all")
-    if PERMISSIONS.is_file():
-        apply(kubectl, kubeconfig, PERMISSIONS.read_text())
+    if (BASE / "kustomization.yaml").is_file():
+        base = yaml.safe_load_all(_kubectl(kubectl, kubeconfig, "kustomize", str(BASE)))
+        chosen = [item for item in base if item["kind"] in PERMISSIONS]
+        apply(kubectl, kubeconfig, "---\n".join(map(render, chosen)))
 
 
 def apply(kubectl: Path, kubeconfig: Path, documents: str) -> None:
@@ -48,7 +57,7 @@ def greeting(connection: Connection, name: str) -> str:
     )
 
 
-def _kubectl(kubectl: Path, kubeconfig: Path, *words: str, stdin: str = "") -> None:
+def _kubectl(kubectl: Path, kubeconfig: Path, *words: str, stdin: str = "") -> str:
     result = subprocess.run(
         [str(kubectl), "--kubeconfig", str(kubeconfig), *words],
         input=stdin,
@@ -58,3 +67,4 @@ def _kubectl(kubectl: Path, kubeconfig: Path, *words: str, stdin: str = "") -> N
     )
     if result.returncode:
         raise RuntimeError(f"`kubectl {' '.join(words)}` failed: {result.stderr.strip()}")
+    return result.stdout

@@ -1,0 +1,95 @@
+"""The `fleet` command as people type it."""
+
+import os
+import resource
+import subprocess
+import sys
+from importlib.metadata import entry_points, version
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from fleet_cli import crds, reference
+from fleet_cli.main import app
+
+FLEET = Path(sys.executable).with_name("fleet")
+ROOT = Path(__file__).parents[2]
+
+
+def fleet(*words: str, code: int = 0) -> str:
+    """What it prints, both streams; it must end with the code."""
+    result = CliRunner().invoke(app, list(words))
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def test_help_comes_at_once() -> None:
+    spent = []
+    for _ in range(3):  # seconds of CPU, not of a busy machine's clock
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([FLEET, "--help"], check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(spent) < 0.5
+
+
+def test_kubectl_finds_it_as_a_plugin() -> None:
+    scripts = {script.name: script.value for script in entry_points(group="console_scripts")}
+    assert scripts["kubectl-fleet"] == scripts["fleet"] == "fleet_cli.main:app"
+
+
+def test_the_version_names_the_api_too() -> None:
+    assert fleet("version").strip() == f"fleetloop {version('fleetloop')} (fleetloop.dev/v1alpha1)"
+
+
+def test_the_kinds_are_printed_as_one_stream() -> None:
+    assert fleet("crds") == "---\n".join(crds.files().values())
+
+
+def test_the_kinds_are_written_and_a_stale_one_goes(tmp_path: Path) -> None:
+    (tmp_path / "gone.yaml").write_text(f"{crds.HEADER}kind: Gone\n")
+    (tmp_path / "kustomization.yaml").write_text("resources: []\n")
+    fleet("crds", "--output", str(tmp_path))
+    assert {path.name for path in tmp_path.iterdir()} == {*crds.files(), "kustomization.yaml"}
+
+
+def test_the_reference_is_written_where_asked(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "reference.md"
+    assert fleet("docs", "--output", str(page)).strip() == str(page)
+    assert page.read_text() == reference.render() == fleet("docs")
+
+
+def test_a_folder_that_cannot_be_is_an_error_and_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert fleet("crds", "--output", str(tmp_path / "file" / "x"), code=1).startswith("error: ")
+
+
+def test_the_demo_tells_its_own_options() -> None:
+    help_text = subprocess.check_output(
+        [FLEET, "demo", "--help"], text=True, env=os.environ | {"COLUMNS": "200"}
+    )
+    assert "fleet demo" in help_text
+    assert "--minutes" in help_text
+
+
+def test_a_cluster_comes_up_with_the_kinds_and_goes_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEET_HOME", str(tmp_path))
+    try:
+        said = fleet("up", "--name", "trial")
+        line = next(line for line in said.splitlines() if "KUBECONFIG=" in line)
+        kubeconfig = line.split("=", 1)[1]
+        path = next(line for line in said.splitlines() if "PATH=" in line)
+        kubectl = path.split('"')[1].removesuffix(":$PATH") + "/kubectl"
+        sample = ROOT / "manifests" / "samples" / "minimal.yaml"
+        command = [kubectl, "--kubeconfig", kubeconfig]
+        subprocess.run([*command, "apply", "-f", sample], check=True, stdout=subprocess.DEVNULL)
+        assert "is ready" in fleet("up", "--name", "trial")  # again: found, and nothing is lost
+        assert b"minimal" in subprocess.check_output([*command, "get", "fleet"])
+    finally:
+        said = fleet("down", "--name", "trial", "--purge")
+    assert said == "cluster trial ended\n"
+    assert not (tmp_path / "trial").exists()
+    assert fleet("down", "--name", "trial") == "no cluster trial was running\n"
