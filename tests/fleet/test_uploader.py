@@ -14,9 +14,9 @@ from fleet_runtime.robot.identity import Identity
 from fleet_runtime.robot.spool import Spool
 from fleet_runtime.robot.uploader import Uploader
 from fleet_runtime.wire import Wire
-from helpers.learner import STREAM, ToyLearner
 from helpers.nats import Broker, lose_streams, make_streams
 from helpers.records import draft
+from helpers.toy_learner import STREAM, ToyLearner
 
 WHO = Identity("default", "r0", "robot-uid", "job", "uid-1")
 
