@@ -3,13 +3,12 @@
 import json
 import subprocess
 import urllib.request
-from pathlib import Path
 
 import pytest
 
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api, ApiError
-from helpers.kube import Kube, condition
+from helpers.kube import condition
 
 
 def kubectl(cluster: LocalCluster, *arguments: str) -> str:
@@ -43,14 +42,3 @@ async def test_a_stranger_without_a_token_may_not_read_pods(cluster: LocalCluste
         api._session.headers["Authorization"] = "Bearer stranger"  # type: ignore[union-attr]
         with pytest.raises(ApiError, match="Unauthorized"):
             await api.get("/api/v1/pods")
-
-
-async def test_two_clusters_run_side_by_side_and_know_nothing_of_each_other(
-    kube: Kube, tmp_path: Path
-) -> None:
-    with LocalCluster(tmp_path) as other:
-        assert kubectl(other, "get", "--raw", "/readyz") == "ok"
-        assert kube.namespace not in kubectl(other, "get", "namespaces", "-o", "name")
-        with pytest.raises(RuntimeError, match="a cluster already runs in"):
-            LocalCluster(tmp_path).start()
-    assert await kube.get("pods")

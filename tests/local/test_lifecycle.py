@@ -1,5 +1,6 @@
 """Up, down, and every way in which a cluster can end: nothing of it stays, nothing else goes."""
 
+import asyncio
 import json
 import os
 import signal
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
@@ -77,23 +79,27 @@ async def test_a_cluster_outlives_its_shell_survives_its_own_death_and_goes_down
     assert not down("test")
 
 
-def test_ctrl_c_in_the_foreground_ends_everything_and_frees_the_folder(home: Path) -> None:
+async def test_a_second_cluster_in_the_foreground_is_apart_and_ctrl_c_leaves_nothing_of_it(
+    home: Path, kube: Kube
+) -> None:
     script = (
         "from fleet_cli.local import up;"
         "up('test', detach=False, ready=lambda _: print('up', flush=True))"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "up\n"
-        every = pids(home)
-        with pytest.raises(RuntimeError, match="a cluster already runs in"):
-            up("test", detach=False)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=PIPE)
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"up\n"
+    every = pids(home)
+    with pytest.raises(RuntimeError, match="a cluster already runs in"):
+        up("test", detach=False)
+    async with Api(home / "kubeconfig") as other:
+        listed = await other.get("/api/v1/namespaces")
+    assert kube.namespace not in {one["metadata"]["name"] for one in listed["items"]}
+    process.send_signal(signal.SIGINT)
+    assert await process.wait() == 0
     for pid in every:
         await_exit(pid, 1)
+    assert await kube.get("pods")  # the first one is still there
 
 
 def test_down_never_ends_a_stranger_that_got_an_old_process_id(home: Path, bystander: int) -> None:

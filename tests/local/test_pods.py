@@ -133,7 +133,8 @@ async def test_kubectl_reads_logs_of_this_run_and_the_previous_one(
     assert follow.stdout is not None
     assert await follow.stdout.readline() == b"one\n"
     await kube.delete("pods", "talks")
-    assert await follow.communicate() == (b"two\nthree\n", None)
+    rest, _ = await follow.communicate()
+    assert rest == b"two\nthree\n"
 
 
 async def test_kubectl_exec_is_refused_with_a_sentence(kube: Kube, cluster: LocalCluster) -> None:
@@ -200,7 +201,7 @@ async def test_a_deleted_pod_ends_within_its_grace_and_its_children_with_it(
     await kube.run("polite", "sh", "-c", script)
     stubborn = f"trap '' TERM; echo $$$$ > {tmp_path}/pid; while :; do sleep 1; done"
     await kube.run("stubborn", "sh", "-c", stubborn, pod={"terminationGracePeriodSeconds": 1})
-    pids = []
+    pids: list[int] = []
     for name in ("polite", "stubborn"):
         await kube.phase(name, "Running")
     while len(pids) < 2:  # until the shell has come as far as its echo

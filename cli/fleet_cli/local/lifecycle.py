@@ -104,7 +104,8 @@ def _end(state: State) -> bool:
 
 
 def _hold(folder: Path, ready: Callable[[Connection], None] | None) -> Connection:
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    # SIGHUP: the terminal was closed.
+    before = {sign: signal.signal(sign, _interrupt) for sign in (signal.SIGTERM, signal.SIGHUP)}
     cluster = LocalCluster(folder)
     found: Connection | None = None
     try:
@@ -122,7 +123,8 @@ def _hold(folder: Path, ready: Callable[[Connection], None] | None) -> Connectio
             raise
         return found
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for sign, handler in before.items():
+            signal.signal(sign, handler)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

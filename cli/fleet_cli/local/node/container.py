@@ -4,48 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet_cli.local.node import probes
-from fleet_cli.local.node.environment import ConfigError, command, container_env
+from fleet_cli.local.node.environment import ConfigError
 from fleet_cli.local.node.events import now
+from fleet_cli.local.node.launch import prepare, signal_group
 from fleet_cli.local.node.status import ContainerState, terminated, waiting
-from fleet_cli.local.processes import die_with
 
 if TYPE_CHECKING:
     from asyncio.subprocess import Process
-    from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-    from fleet_cli.local.node.api import Api, Json
-    from fleet_cli.local.node.volumes import Volumes
+    from fleet_cli.local.node.api import Json
+    from fleet_cli.local.node.launch import Surroundings
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds; a local loop is short, so are its pauses
 FORGIVEN_AFTER = 600.0  # seconds of running after which earlier crashes no longer count
 CONFIG_RETRY = 2.0  # seconds until a missing Secret is looked for again
 PULL_SHOWN = 0.5  # seconds from the failed "pull" to the back-off, for watchers to see both
 START_FAILED = 128  # exit code where there was no process
-
-
-@dataclass
-class Surroundings:
-    """What a container gets from its pod."""
-
-    api: Api
-    pod: Json
-    folder: Path
-    ip: str
-    base: Mapping[str, str]
-    volumes: Volumes
-    stopping: asyncio.Event
-    replaced: asyncio.Event  # set and cleared at each new version of the pod
-    changed: Callable[[], None]
-    tell: Callable[[str, str, str], None]  # event: type, reason, message
-    grace: Callable[[], float]
 
 
 @dataclass
@@ -119,17 +100,17 @@ class Container:
             return
         deadline = time.monotonic() + grace
         await self._pre_stop(grace)
-        _signal_group(process.pid, signal.SIGTERM)
+        signal_group(process.pid, signal.SIGTERM)
         try:
             async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
                 await process.wait()
         except TimeoutError:
-            _signal_group(process.pid, signal.SIGKILL)
+            signal_group(process.pid, signal.SIGKILL)
             await process.wait()
 
     def kill(self) -> None:
         if self.process is not None and self.process.returncode is None:
-            _signal_group(self.process.pid, signal.SIGKILL)
+            signal_group(self.process.pid, signal.SIGKILL)
 
     def _again(self, code: int) -> bool:
         return self.policy == "Always" or (self.policy == "OnFailure" and code != 0)
@@ -145,7 +126,8 @@ class Container:
             self.around.tell("Warning", "Failed", message)
             await asyncio.sleep(PULL_SHOWN)
             self._wait_with("ImagePullBackOff", f"Back-off pulling image {image!r}")
-            await self.around.replaced.wait()
+            while self.spec["image"] == image:  # our own status changes are new versions, too
+                await self.around.replaced.wait()
         self.state.image = image
 
     def _wait_with(self, reason: str, message: str) -> None:
@@ -178,7 +160,7 @@ class Container:
             return START_FAILED
         self.process = process
         if self.around.stopping.is_set():  # it was too late to be ended with the others
-            _signal_group(process.pid, signal.SIGKILL)
+            signal_group(process.pid, signal.SIGKILL)
         started = now()
         self.state.state = {"running": {"startedAt": started}}
         uid = self.around.pod["metadata"]["uid"]
@@ -190,7 +172,7 @@ class Container:
         finally:
             watcher.cancel()
             # What the process left behind goes with it, as with a container's first process.
-            _signal_group(process.pid, signal.SIGKILL)
+            signal_group(process.pid, signal.SIGKILL)
         code = returned if returned >= 0 else 128 - returned
         reason = "Completed" if code == 0 else "Error"
         self.state.state = terminated(code, reason, started, now())
@@ -198,55 +180,21 @@ class Container:
         return code
 
     async def _start(self) -> Process | None:
+        """The started process; None where the pod was stopped before all it needs was there."""
         around = self.around
         while True:
             try:
-                paths = around.volumes.mounts(self.spec, around.base)
-                env = await container_env(
-                    around.api, around.pod, self.spec, around.ip, paths, around.base
-                )
-                paths = around.volumes.mounts(self.spec, env)  # subPathExpr may name any of them
-                line = command(self.spec, env, paths)
-                break
+                launch = await prepare(self.spec, around)
             except ConfigError as error:
                 self._wait_with("CreateContainerConfigError", str(error))
                 around.tell("Warning", "Failed", str(error))
+            else:
+                self._target = launch.target
+                return await launch.start(self.log(self.state.restarts))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(CONFIG_RETRY):
                     await around.stopping.wait()
                     return None
-        cwd = self._working_directory(paths.rewrite(self.spec.get("workingDir") or ""))
-        ports = {
-            port["name"]: port["containerPort"]
-            for port in self.spec.get("ports", [])
-            if "name" in port
-        }
-        self._target = probes.Target(around.ip, ports, env, cwd, paths)
-        log = self.log(self.state.restarts)
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
-            return await asyncio.create_subprocess_exec(
-                *line,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=output,
-                stderr=asyncio.subprocess.STDOUT,
-                env=env,
-                cwd=cwd,
-                start_new_session=True,
-                preexec_fn=die_with(os.getpid()),
-            )
-
-    def _working_directory(self, wanted: str) -> Path:
-        home = self.around.folder / "home"
-        if not wanted:
-            return home
-        path = Path(wanted)
-        if path.is_dir():
-            return path
-        # A folder of the image, which is not there: an empty one of the pod's own.
-        own = self.around.folder / "root" / wanted.lstrip("/")
-        own.mkdir(parents=True, exist_ok=True)
-        return own
 
     async def _probe(self) -> None:
         target = self._target
@@ -295,9 +243,3 @@ class Container:
                     await asyncio.sleep(hook["sleep"]["seconds"])
                 elif "exec" in hook and self._target is not None:
                     await probes.run(hook["exec"]["command"], self._target)
-
-
-def _signal_group(pid: int, sign: signal.Signals) -> None:
-    """Each container leads a session of its own: its shell's children end with the shell."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, sign)

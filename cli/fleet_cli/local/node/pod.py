@@ -11,12 +11,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import aiohttp
-import yaml
 
 from fleet_cli.local.node.api import Api, ApiError
-from fleet_cli.local.node.container import CONFIG_RETRY, Container, Surroundings
+from fleet_cli.local.node.container import CONFIG_RETRY, Container
 from fleet_cli.local.node.environment import ConfigError, base_env
 from fleet_cli.local.node.events import now, record
+from fleet_cli.local.node.identity import with_token, write_kubeconfig
+from fleet_cli.local.node.launch import Surroundings
+from fleet_cli.local.node.report import Reporter
 from fleet_cli.local.node.status import pod_status, waiting
 from fleet_cli.local.node.volumes import Volumes
 
@@ -26,11 +28,8 @@ if TYPE_CHECKING:
 
     from fleet_cli.local.node.api import Json
 
-TOKEN_FOLDER = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - a path
 DEFAULT_GRACE = 30.0  # seconds
 FORCED_GRACE = 2.0  # seconds, where the object is gone already
-RETRY_SECONDS = 1.0
-GONE, CONFLICT = 404, 409
 logger = logging.getLogger(__name__)
 
 
@@ -70,10 +69,12 @@ class Pod:
         self.deleted = False
         self.silent = False  # the node ends: the pod's status is left for its next run
         self._start_time = former.get("startTime") or now()
-        self._sent: Json = former
-        self._ended = former.get("phase") in {"Failed", "Succeeded"}  # before this run of the node
+        # Before this run of the node.
+        self._ended = former.get("phase") in {"Failed", "Succeeded"}
+        self._reporter = Reporter(
+            machine.api, self.path, self.uid, self._status, sent=former, silent=self._ended
+        )
         self._failure: tuple[str, str] | None = None
-        self._dirty = asyncio.Event()
         self._replaced = asyncio.Event()
         self._stop_by = float("inf")
         self._hurry = asyncio.Event()  # the deadline has come nearer
@@ -127,7 +128,7 @@ class Pod:
 
     async def run(self) -> None:
         """Until the pod is deleted, or the node ends."""
-        reporter = asyncio.create_task(self._report_changes())
+        reporter = asyncio.create_task(self._reporter.run())
         work = asyncio.create_task(self._work())
         stop = asyncio.create_task(self.stopping.wait())
         limit = self.document["spec"].get("activeDeadlineSeconds")
@@ -139,7 +140,7 @@ class Pod:
                 await self._end_containers(self.grace())
             elif work.done():
                 self._note_failure(work)
-            self._changed()
+            self._reporter.changed()
             await stop
             await self._end_stopping()
         finally:
@@ -155,12 +156,7 @@ class Pod:
         home = self.folder / "home"
         cache = self.machine.folder / "cache"
         base = base_env(self.document, home, cache, self.machine.api.server)
-        if any(
-            mount["mountPath"] == TOKEN_FOLDER
-            for one in self.document["spec"]["containers"]
-            for mount in one.get("volumeMounts", [])
-        ):
-            # Clients read the token at a fixed path, which only root could provide.
+        if with_token(self.document):
             base["KUBECONFIG"] = str(self.folder / "kubeconfig")
         return Surroundings(
             api=self.machine.api,
@@ -171,7 +167,7 @@ class Pod:
             volumes=self._volumes,
             stopping=self.stopping,
             replaced=self._replaced,
-            changed=self._changed,
+            changed=self._reporter.changed,
             tell=self._tell,
             grace=self.grace,
         )
@@ -202,7 +198,7 @@ class Pod:
     async def _prepare(self) -> None:
         for folder in (self.folder / "home", self.machine.folder / "cache"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._changed()
+        self._reporter.changed()
         told = ""
         while True:
             try:
@@ -216,35 +212,11 @@ class Pod:
                 for container in self.containers:
                     if "waiting" in container.state.state:
                         container.state.state = waiting("ContainerCreating", message)
-                self._changed()
+                self._reporter.changed()
                 await asyncio.sleep(CONFIG_RETRY)
         if "KUBECONFIG" in self._around.base:
-            self._write_kubeconfig()
-
-    def _write_kubeconfig(self) -> None:
-        mounted = self._volumes.mounts(
-            next(
-                one
-                for one in self.document["spec"]["containers"]
-                if any(mount["mountPath"] == TOKEN_FOLDER for mount in one.get("volumeMounts", []))
-            ),
-            {},
-        ).folder(TOKEN_FOLDER)
-        assert mounted is not None  # noqa: S101 - chosen by that mount
-        cluster = {
-            "server": self.machine.api.server,
-            "certificate-authority": str(mounted / "ca.crt"),
-        }
-        context = {"cluster": "local", "user": "pod", "namespace": self.namespace}
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "clusters": [{"name": "local", "cluster": cluster}],
-            "users": [{"name": "pod", "user": {"tokenFile": str(mounted / "token")}}],
-            "contexts": [{"name": "local", "context": context}],
-            "current-context": "local",
-        }
-        (self.folder / "kubeconfig").write_text(yaml.safe_dump(document))
+            path, server = self.folder / "kubeconfig", self.machine.api.server
+            write_kubeconfig(path, self.document, self._volumes, server)
 
     def _note_failure(self, work: asyncio.Task[None]) -> None:
         if work.cancelled() or work.exception() is None:
@@ -284,59 +256,21 @@ class Pod:
                 container.state.state = {
                     "terminated": {"exitCode": 137, "reason": "Deleted", "message": message}
                 }
-        while not self.deleted:
-            try:
-                await self._report()
-                body = {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
-                await self.machine.api.delete(self.path, body)
-                break
-            except ApiError as error:
-                if error.status in {GONE, CONFLICT}:
-                    break
-                logger.warning("%s; again in %s s", error, RETRY_SECONDS)
-            except (aiohttp.ClientError, TimeoutError) as error:
-                logger.warning("pod %s: %r; again in %s s", self.name, error, RETRY_SECONDS)
-            await asyncio.sleep(RETRY_SECONDS)
+        await self._reporter.finish(lambda: self.deleted)
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
-
-    def _changed(self) -> None:
-        self._dirty.set()
 
     def _tell(self, kind: str, reason: str, message: str) -> None:
         task = asyncio.create_task(record(self.machine.api, self.document, kind, reason, message))
         self._events.add(task)
         task.add_done_callback(self._events.discard)
 
-    async def _report_changes(self) -> None:
-        while True:
-            await self._dirty.wait()
-            self._dirty.clear()
-            try:
-                await self._report()
-            except ApiError as error:
-                if error.status in {GONE, CONFLICT}:
-                    continue
-                logger.warning("%s; again in %s s", error, RETRY_SECONDS)
-                await asyncio.sleep(RETRY_SECONDS)
-                self._dirty.set()
-            except (aiohttp.ClientError, TimeoutError) as error:
-                logger.warning("pod %s: %r; again in %s s", self.name, error, RETRY_SECONDS)
-                await asyncio.sleep(RETRY_SECONDS)
-                self._dirty.set()
-
-    async def _report(self) -> None:
-        status = pod_status(
+    def _status(self, before: Json) -> Json:
+        return pod_status(
             [one.state for one in self.init],
             [one.state for one in self.app],
             ip=self.ip,
             start_time=self._start_time,
             now=now(),
-            before=self._sent,
+            before=before,
             failure=self._failure,
         )
-        if self._ended or status == self._sent:
-            return
-        # The uid makes it a conflict to write the status of a namesake that came after.
-        body = {"metadata": {"uid": self.uid}, "status": status}
-        await self.machine.api.patch(f"{self.path}/status", body)
-        self._sent = status
