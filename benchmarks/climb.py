@@ -38,7 +38,6 @@ class Plan:
     tasks: tuple[str, ...] = DEFAULT_TASKS
     demonstrations: int = 2  # per task
     demonstration_noise: float = 0.2  # of the demonstrator's hand, in action units
-    human_noise: float = 0.0  # of the hand that takes over
     first_updates: int = 2000
     rounds: int = 20
     episodes: int = 16  # per round, over all tasks
@@ -64,7 +63,7 @@ SMOKE = Plan(
 
 
 def climb(
-    plan: Plan, seed: int, parameters: dict[str, object], alpha: float
+    plan: Plan, seed: int, parameters: dict[str, object], alpha: float, gate: GateSettings
 ) -> tuple[float, float]:
     """Success without help before and after the rounds."""
     store: dict[str, bytes] = {}  # stands in for the object store, so steps pass the codec too
@@ -73,7 +72,7 @@ def climb(
     demonstrator = ScriptedHuman(
         robot.expert, GateSettings(noise=plan.demonstration_noise), seed=seed
     )
-    human = ScriptedHuman(robot.expert, GateSettings(noise=plan.human_noise), seed=seed + 1)
+    human = ScriptedHuman(robot.expert, gate, seed=seed + 1)
     demonstrations = record(robot, demonstrator, plan.tasks, plan.demonstrations, seed=seed)
 
     spaces = robot.spec.spaces()
@@ -143,13 +142,16 @@ def main() -> int:
     parser.add_argument("--plan", type=json.loads, default={}, help="JSON of fields to change")
     parser.add_argument("--parameters", type=json.loads, default={}, help="JSON for the algorithm")
     parser.add_argument("--alpha", type=float, default=SamplerSettings().alpha)
+    parser.add_argument("--gate", type=json.loads, default={}, help="JSON for the human's gate")
     options = parser.parse_args()
     torch.set_num_threads(1)
     plan = SMOKE if options.smoke else Plan()
     changed = {k: tuple(v) if isinstance(v, list) else v for k, v in options.plan.items()}
     plan = Plan(**{**vars(plan), **changed})
     started = time.perf_counter()
-    base, final = climb(plan, options.seed, options.parameters, options.alpha)
+    base, final = climb(
+        plan, options.seed, options.parameters, options.alpha, GateSettings(**options.gate)
+    )
     good = base <= plan.base_at_most and final >= plan.goal
     spent = time.perf_counter() - started
     print(

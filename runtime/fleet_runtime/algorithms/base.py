@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     import torch
     from numpy.typing import NDArray
+    from pydantic import BaseModel
 
     from fleet_runtime.experience.spaces import Spaces
     from fleet_runtime.policies.base import Policy
@@ -30,6 +31,7 @@ class Update(NamedTuple):
 class Algorithm(Protocol):
     """A way to improve one shared policy from batches of experience."""
 
+    parameters: ClassVar[type[BaseModel]]  # its config, every field described
     sample_spec: SampleSpec
     updates: int  # made so far, over all runs
 

@@ -13,7 +13,7 @@ noise of its last updates shows as jitter of the arm.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 class HGDagger:
     """Flow-matching imitation with an averaged policy for acting."""
+
+    parameters: ClassVar[type[BaseModel]]
 
     def __init__(self, config: HGDaggerConfig, policy: FlowPolicy, *, seed: int = 0) -> None:
         self.config = config
@@ -159,7 +161,9 @@ class HGDagger:
 class HGDaggerConfig(BaseModel):
     """Parameters of a job's `algorithm` field; one that is not listed here is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
     """Rows of a batch."""
@@ -181,3 +185,6 @@ class HGDaggerConfig(BaseModel):
     """What it imitates of the offline side."""
     online: tuple[Source, ...] = tuple(sorted(SUCCESSES, key=lambda s: s.value))
     """What it imitates of the online side."""
+
+
+HGDagger.parameters = HGDaggerConfig

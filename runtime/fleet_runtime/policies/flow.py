@@ -151,7 +151,9 @@ class FlowPolicy:
 class FlowConfig(BaseModel):
     """Settings of a flow policy; limits keep a hostile bundle from allocating without end."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     spaces: Spaces
     """The embodiment's interface and its tasks."""

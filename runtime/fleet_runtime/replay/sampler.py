@@ -134,7 +134,9 @@ class AdaptiveSampler:
 class SamplerSettings(BaseModel):
     """The sampler's constants."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     alpha: Annotated[float, Field(ge=1)] = 2.0
     """α: how much more an online loss weighs than an offline one (undisclosed; our choice)."""

@@ -1,0 +1,5 @@
+"""The learning tests share two cores with everybody else."""
+
+import torch
+
+torch.set_num_threads(1)

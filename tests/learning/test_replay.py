@@ -1,0 +1,277 @@
+"""Replay: what may be drawn, how far a chunk may reach, and how much memory it takes."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fleet_contract.errors import Reject, RejectCode
+from fleet_runtime.experience.batch import SampleSpec, Side, Source
+from fleet_runtime.replay.arena import Arena
+from fleet_runtime.replay.feed import Feed
+from fleet_runtime.replay.index import ReplayIndex, segments
+from fleet_runtime.replay.limiter import UpdateLimiter
+from fleet_runtime.replay.sampler import AdaptiveSampler, SamplerSettings
+from fleet_runtime.replay.selectors import UniformRuns
+from learning.makers import SPACES, episode, frames
+
+if TYPE_CHECKING:
+    from fleet_runtime.experience.types import Episode
+
+EVERYTHING = SampleSpec(4, 16, frozenset(Source), frozenset(Source))
+PATTERNS = st.text(alphabet=".hs", min_size=1, max_size=30)
+
+
+def index_of(*made: Episode, spec: SampleSpec = EVERYTHING, **limits: int) -> ReplayIndex:
+    kept = {one.id: one for one in made}
+    index = ReplayIndex(SPACES, spec, kept.__getitem__, **limits)
+    for one in made:
+        index.add(one, Side.ONLINE)
+    return index
+
+
+def counts(offline: int = 0, online: int = 0) -> np.ndarray:
+    """Rows wanted of task `left`."""
+    return np.array([[offline, online], [0, 0]])
+
+
+@settings(max_examples=60, deadline=None)
+@given(PATTERNS, st.integers(1, 12), st.integers(0, 99))
+def test_a_chunk_is_valid_up_to_the_next_change_of_control(
+    pattern: str, chunk: int, seed: int
+) -> None:
+    spec = dataclasses.replace(EVERYTHING, chunk=chunk)
+    index = index_of(episode(**frames(pattern)), spec=spec)
+    batch = index.sample(counts(online=20), np.random.default_rng(seed))
+    human = [flag != "." for flag in pattern]
+    for row in range(len(batch)):
+        start = int(batch.observation[row, 0])  # the maker numbers its observations
+        for ahead in range(chunk):
+            reached = human[start : start + ahead + 1]
+            inside = start + ahead < len(pattern) and set(reached) == {human[start]}
+            assert batch.valid[row, ahead] == inside
+            if inside:
+                assert batch.action[row, ahead, 0] == np.float32((start + ahead) / 100)
+
+
+@given(PATTERNS)
+def test_segments_tile_an_episode_and_alternate(pattern: str) -> None:
+    flags = frames(pattern)["intervention"]
+    found = list(segments(flags))
+    assert [step for start, stop, _ in found for step in range(start, stop)] == [*range(len(flags))]
+    assert all((flags[start:stop] == human).all() for start, stop, human in found)
+    assert all(a[2] != b[2] for a, b in itertools.pairwise(found))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "changes", "source", "steps"),
+    [
+        ("....", {}, Source.POLICY_ALONE_SUCCESS, 4),
+        ("..hh", {}, Source.HUMAN, 2),
+        ("..hh", {}, Source.POLICY_HELPED_SUCCESS, 2),
+        ("..hh", {"outcome": "timeout"}, Source.POLICY_FAILURE, 2),
+        ("..hh", {"outcome": "timeout"}, Source.HUMAN, 2),
+        ("..hh", {"outcome": "aborted"}, Source.HUMAN, 0),
+        ("....", {"outcome": "aborted"}, Source.POLICY_FAILURE, 0),
+        ("....", {"mode": "eval"}, Source.POLICY_ALONE_SUCCESS, 0),
+        ("....", {"mode": "shadow"}, Source.POLICY_ALONE_SUCCESS, 0),
+    ],
+)
+def test_only_the_sources_asked_for_are_drawn(
+    pattern: str, changes: dict[str, Any], source: Source, steps: int
+) -> None:
+    spec = SampleSpec(4, 16, frozenset(), frozenset({source}))
+    index = index_of(episode(**frames(pattern), **changes), spec=spec)
+    assert index.eligible().tolist() == [[0, steps], [0, 0]]
+
+
+def test_every_step_of_a_pool_is_equally_likely() -> None:
+    pool = UniformRuns()
+    for number, (start, stop) in enumerate([(0, 1), (5, 9), (2, 7)]):
+        pool.add(number, start, stop)
+    drawn = pool.draw(20_000, np.random.default_rng(0))
+    _, seen = np.unique(drawn.episode * 100 + drawn.step, return_counts=True)
+    assert len(seen) == len(pool) == 10
+    assert seen.min() > 1800
+    assert seen.max() < 2200
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12),
+    room=st.integers(9, 30),
+    seed=st.integers(0, 99),
+)
+def test_what_was_evicted_is_loaded_again_and_memory_stays_bounded(
+    lengths: list[int], room: int, seed: int
+) -> None:
+    made = [
+        episode(f"e{n}", steps=s, action=np.full((s, 1), n, np.float32))
+        for n, s in enumerate(lengths)
+    ]
+    index = index_of(*made, cache_steps=room)
+    for _ in range(3):
+        batch = index.sample(counts(online=16), np.random.default_rng(seed))
+        assert np.isin(batch.action, np.arange(len(made))).all()
+        assert (batch.action == batch.action[:, :1]).all()  # a chunk is of one episode
+        assert (
+            batch.observation[:, 0] < np.array(lengths)[batch.action[:, 0, 0].astype(int)]
+        ).all()
+    if sum(lengths) <= room:
+        assert index.loads == 0
+
+
+def test_the_arena_never_grows() -> None:
+    arena = Arena(100, 2, 1)
+    before = arena.nbytes
+    for number in range(50):
+        arena.put(number, episode(steps=1 + number))
+    assert arena.nbytes == before
+    assert len(arena) == 2  # 49 and 50 steps
+
+
+def test_an_episode_delivered_twice_is_added_once() -> None:
+    index = index_of(episode(), episode())
+    index.add(episode(), Side.ONLINE)
+    assert (len(index), index.steps) == (1, 6)
+
+
+def test_the_oldest_online_episodes_make_room_and_demonstrations_stay() -> None:
+    kept = {name: episode(name) for name in ["demo", "a", "b", "c"]}
+    index = ReplayIndex(SPACES, EVERYTHING, kept.__getitem__, max_steps=18)
+    index.add(kept["demo"], Side.OFFLINE)
+    dropped = [index.add(kept[name], Side.ONLINE) for name in ["a", "b", "c"]]
+    assert dropped == [(), (), ("a",)]
+    assert [entry.id for entry in index] == ["demo", "b", "c"]
+
+
+def test_a_late_label_moves_an_episode_between_sources() -> None:
+    wins = SampleSpec(4, 16, frozenset(), frozenset({Source.POLICY_ALONE_SUCCESS}))
+    index = index_of(episode(outcome="timeout"), spec=wins)
+    assert index.eligible().sum() == 0
+    assert index.relabel("e", "success")
+    assert index.eligible().sum() == 6
+    assert index.relabel("e", "discarded")
+    assert index.eligible().sum() == 0
+    assert not index.relabel("unknown", "success")
+
+
+def test_a_dropped_episode_is_never_drawn() -> None:
+    index = index_of(episode("a"), episode("b"))
+    assert index.drop("a")
+    assert not index.drop("a")
+    assert "a" not in index
+    assert index.eligible().sum() == 6
+
+
+def test_an_unfit_episode_is_rejected_and_leaves_no_trace() -> None:
+    index = index_of(cache_steps=5)
+    for wrong, code in [
+        (episode(task="dance"), RejectCode.UNKNOWN_TASK),
+        (episode(observation=np.zeros((7, 9), np.float32)), RejectCode.SHAPE),
+        (episode(), RejectCode.TOO_LARGE),
+    ]:
+        with pytest.raises(Reject) as caught:
+            index.add(wrong, Side.ONLINE)
+        assert caught.value.code is code
+    assert (len(index), index.steps) == (0, 0)
+
+
+LOSS = st.one_of(st.just(float("nan")), st.floats(0, 1e4))
+
+
+@given(
+    losses=st.lists(st.lists(LOSS, min_size=2, max_size=2), min_size=1, max_size=5),
+    weights=st.data(),
+)
+def test_the_mix_is_a_distribution_within_the_papers_limits(
+    losses: list[list[float]], weights: st.DataObject
+) -> None:
+    tasks = len(losses)
+    given_weights = weights.draw(
+        st.lists(st.floats(0.1, 10), min_size=tasks, max_size=tasks), label="weights"
+    )
+    sampler = AdaptiveSampler(tasks, weights=given_weights)
+    sampler.observe(np.array(losses))
+    mix = sampler.mix(np.ones((tasks, 2), np.int64))
+    assert mix.sum() == pytest.approx(1.0)
+    assert mix.sum(axis=1) == pytest.approx(np.array(given_weights) / sum(given_weights))
+    share = mix[:, Side.ONLINE] / mix.sum(axis=1)
+    assert (share >= 0.2 - 1e-9).all()
+    assert (share <= 0.8 + 1e-9).all()
+
+
+def test_the_online_share_is_the_papers_formula() -> None:
+    sampler = AdaptiveSampler(1, SamplerSettings(alpha=1.5))
+    sampler.observe(np.array([[0.4, 0.6]]))
+    expected = np.exp(1.5 * 0.6) / (np.exp(1.5 * 0.6) + np.exp(0.4))
+    assert sampler.online_share() == pytest.approx([expected])
+
+
+def test_only_the_newest_losses_count() -> None:
+    sampler = AdaptiveSampler(1, SamplerSettings(window=2))
+    for loss in [9.0, 1.0, 3.0]:
+        sampler.observe(np.array([[loss, np.nan]]))
+    assert sampler.means()[0, Side.OFFLINE] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("eligible", "expected"),
+    [
+        ([[5, 5], [5, 5]], [[0.25, 0.25], [0.25, 0.25]]),
+        ([[5, 0], [5, 5]], [[0.5, 0.0], [0.25, 0.25]]),
+        ([[0, 5], [5, 0]], [[0.0, 0.5], [0.5, 0.0]]),
+        ([[0, 0], [5, 5]], [[0.0, 0.0], [0.5, 0.5]]),
+    ],
+    ids=["cold start is half and half", "empty online", "opposite sides", "a task without data"],
+)
+def test_empty_buffers_leave_their_share_to_what_there_is(
+    eligible: list[list[int]], expected: list[list[float]]
+) -> None:
+    mix = AdaptiveSampler(2).mix(np.array(eligible))
+    assert mix.tolist() == expected
+
+
+def test_with_nothing_to_draw_the_sampler_says_so() -> None:
+    with pytest.raises(ValueError, match="nothing to draw"):
+        AdaptiveSampler(2).mix(np.zeros((2, 2), np.int64))
+
+
+@given(st.integers(0, 450))
+def test_a_sampler_goes_on_from_its_state_as_if_it_never_stopped(updates: int) -> None:
+    first, second = AdaptiveSampler(2, seed=1), AdaptiveSampler(2, seed=2)
+    rng = np.random.default_rng(0)
+    for _ in range(updates):
+        first.observe(rng.random((2, 2)))
+    second.load(json.loads(json.dumps(first.state())))
+    for _ in range(3):
+        losses = rng.random((2, 2))
+        first.observe(losses)
+        second.observe(losses)
+        assert first.means() == pytest.approx(second.means(), nan_ok=True)
+        many = np.full((2, 2), 9)
+        assert first.draw(64, many).tolist() == second.draw(64, many).tolist()
+
+
+def test_a_feed_gives_batches_of_the_size_the_algorithm_asked_for() -> None:
+    index = index_of(episode("a"), episode("b", task="right"))
+    batch = next(Feed(index, AdaptiveSampler(2)))
+    assert batch.observation.shape == (16, 2)
+    assert batch.action.shape == (16, 4, 1)
+    assert set(batch.task.tolist()) == {0, 1}
+    assert set(batch.side.tolist()) == {Side.ONLINE}
+
+
+def test_updates_are_paid_for_by_episodes() -> None:
+    limiter = UpdateLimiter(per_episode=50, initial=100)
+    assert limiter.allowed(updates=0, episodes=0) == 100
+    assert limiter.allowed(updates=100, episodes=0) == 0
+    assert limiter.allowed(updates=120, episodes=1) == 30
+    assert limiter.allowed(updates=900, episodes=1) == 0
