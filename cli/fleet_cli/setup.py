@@ -2,38 +2,103 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
 
 from fleet_cli.crds import render
+from fleet_contract.names import Env
 from fleet_contract.schema import crds
 
 if TYPE_CHECKING:
     from fleet_cli.local.lifecycle import Connection
 
+Object = dict[str, Any]
+READY_WITHIN = "60s"
+
 BASE = Path(__file__).parents[2] / "manifests" / "base"
-"""In a checkout; a wheel carries no manifests, and whoever runs the operator applies them."""
+"""The operator's manifests, in a checkout; a wheel carries none."""
 PERMISSIONS = {
     *("Namespace", "ServiceAccount"),
     *("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"),
 }
-"""Kinds of the base that a cluster needs before an operator runs on it or beside it."""
+"""Kinds of the base that an operator needs, wherever it runs."""
 
 
-def install(kubectl: Path, kubeconfig: Path) -> None:
+class Reachable(Protocol):
+    """A running cluster: ``LocalCluster`` or ``Connection``."""
+
+    @property
+    def kubectl(self) -> Path: ...
+    @property
+    def kubeconfig(self) -> Path: ...
+    @property
+    def nats_url(self) -> str: ...
+    @property
+    def storage_url(self) -> str: ...
+
+
+def install(kubectl: Path, kubeconfig: Path, namespace: str = "default") -> None:
     """Apply the kinds and, where they are at hand, the operator's permissions; again is harmless.
 
     Raises ``RuntimeError`` with kubectl's own words.
     """
     apply(kubectl, kubeconfig, "---\n".join(map(render, crds())))
     _kubectl(kubectl, kubeconfig, "wait", "--for=condition=Established", "crd", "--all")
-    if (BASE / "kustomization.yaml").is_file():
-        base = yaml.safe_load_all(_kubectl(kubectl, kubeconfig, "kustomize", str(BASE)))
-        chosen = [item for item in base if item["kind"] in PERMISSIONS]
-        apply(kubectl, kubeconfig, "---\n".join(map(render, chosen)))
+    if BASE.is_dir() and (BASE / "kustomization.yaml").is_file():
+        chosen = [item for item in _base(kubectl, namespace) if item["kind"] in PERMISSIONS]
+        apply(kubectl, kubeconfig, _stream(namespace, chosen))
+
+
+def run_operator(cluster: Reachable, namespace: str) -> None:
+    """Run the operator as a pod of this cluster, for one namespace; returns when it is ready.
+
+    Raises ``RuntimeError`` where there are no manifests, or with kubectl's own words.
+    """
+    if not (BASE / "kustomization.yaml").is_file():
+        raise RuntimeError(
+            f"no manifests in {BASE}: they come with a checkout of the project, run it there"
+        )
+    items = _base(cluster.kubectl, namespace)
+    deployments = [item for item in items if item["kind"] == "Deployment"]
+    told = {Env.NATS_URL: cluster.nats_url, Env.STORAGE_URL: cluster.storage_url}
+    for container in _containers(deployments):
+        kept = [one for one in container.get("env", []) if one["name"] not in told]
+        container["env"] = kept + [{"name": str(key), "value": told[key]} for key in told]
+    apply(cluster.kubectl, cluster.kubeconfig, _stream(namespace, items))
+    for item in deployments:
+        name = f"deployment/{item['metadata']['name']}"
+        words = ("rollout", "status", name, "--namespace", namespace, f"--timeout={READY_WITHIN}")
+        _kubectl(cluster.kubectl, cluster.kubeconfig, *words)
+
+
+def _containers(deployments: list[Object]) -> list[Object]:
+    return [
+        container
+        for item in deployments
+        for container in item["spec"]["template"]["spec"]["containers"]
+    ]
+
+
+def _base(kubectl: Path, namespace: str) -> list[Object]:
+    """The base as kustomize renders it for a namespace, subjects of role bindings included."""
+    with TemporaryDirectory() as folder:
+        # Kustomize takes no absolute path, and looks for a relative one behind all links.
+        way = os.path.relpath(BASE.resolve(), Path(folder).resolve())
+        overlay = {"namespace": namespace, "resources": [way]}
+        (Path(folder) / "kustomization.yaml").write_text(render(overlay))
+        text = _run([str(kubectl), "kustomize", folder])
+    return list(yaml.safe_load_all(text))
+
+
+def _stream(namespace: str, items: list[Object]) -> str:
+    home = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    missing = all(item["kind"] != "Namespace" for item in items)
+    return "---\n".join(map(render, [home, *items] if missing else items))
 
 
 def apply(kubectl: Path, kubeconfig: Path, documents: str) -> None:
@@ -58,13 +123,11 @@ def greeting(connection: Connection, name: str) -> str:
 
 
 def _kubectl(kubectl: Path, kubeconfig: Path, *words: str, stdin: str = "") -> str:
-    result = subprocess.run(
-        [str(kubectl), "--kubeconfig", str(kubeconfig), *words],
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return _run([str(kubectl), "--kubeconfig", str(kubeconfig), *words], stdin)
+
+
+def _run(command: list[str], stdin: str = "") -> str:
+    result = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     if result.returncode:
-        raise RuntimeError(f"`kubectl {' '.join(words)}` failed: {result.stderr.strip()}")
+        raise RuntimeError(f"`{' '.join(command)}` failed: {result.stderr.strip()}")
     return result.stdout
