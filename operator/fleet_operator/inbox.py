@@ -32,7 +32,13 @@ class Subscription:
         self.end: Callable[[], Awaitable[None]] | None = None
         self.lock = asyncio.Lock()
         self.present: set[str] = set()
+        self.robots: tuple[str, ...] = ()
         self._learner_present = False
+
+    @property
+    def last_event(self) -> int:
+        """The newest event there was when the streams were last looked at."""
+        return self.streams[Stream.EVENTS].last if self.streams else 0
 
     def learner_lost(self, since: float) -> bool:
         """True once when the learner falls silent."""

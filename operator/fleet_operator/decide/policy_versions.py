@@ -34,7 +34,7 @@ def statuses(
     return changed
 
 
-def _standing(
+def _standing(  # noqa: PLR0911 - a list of rules, the first wins
     version: PolicyVersion, state: State, evidence: Evidence, pinned: frozenset[int]
 ) -> Move | None:
     """What to say of a version that did not move in this turn; None: what was said stands."""

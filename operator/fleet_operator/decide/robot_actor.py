@@ -105,7 +105,9 @@ def _findings(robot: RobotActor, seen: Seen, *, connected: bool) -> list[Finding
     return [*verdict, heard, _synced(robot, seen), *([suspended] if seen.job_exists else [])]
 
 
-def _verdict(robot: RobotActor, seen: Seen, *, connected: bool) -> list[Finding]:
+def _verdict(  # noqa: PLR0911 - a list of rules, the first wins
+    robot: RobotActor, seen: Seen, *, connected: bool
+) -> list[Finding]:
     def stalled(reason: Reason, message: str) -> list[Finding]:
         return [Finding(C.READY, False, reason, message), Finding(C.STALLED, True, reason, message)]
 

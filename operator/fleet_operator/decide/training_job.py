@@ -134,7 +134,9 @@ def _findings(job: FleetTrainingJob, facts: Facts, *, complete: bool) -> Sequenc
     )
 
 
-def _verdict(job: FleetTrainingJob, facts: Facts, *, complete: bool) -> Sequence[Finding]:
+def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
+    job: FleetTrainingJob, facts: Facts, *, complete: bool
+) -> Sequence[Finding]:
     """Ready, and beside it Reconciling or Stalled: the first of these rules that applies.
 
     Ready means converged and healthy. Robots that come and go do not take it back once it was

@@ -1,0 +1,92 @@
+"""What a job leaves behind, and how it is cleared: no finalizers, so by looking.
+
+A stream is an orphan when no job of its UID exists. Streams are listed before jobs, so that the
+streams of a job made meanwhile are never taken for orphans.
+"""
+
+import logging
+
+from fleet_contract import names
+from fleet_contract.errors import Fenced, Retry
+from fleet_contract.messages import Assignment, AssignmentState
+from fleet_contract.names import Kind, StreamMeta
+from fleet_operator.decide.assignment import LIFETIME
+from fleet_operator.inbox import Subscription, publish_assignment
+from fleet_operator.office import Office
+from fleet_operator.work import Key
+
+DRAIN = 5.0  # seconds between `closed` and the end of the streams: robots hear it first
+SWEEP_EVERY = 300.0
+SWEEP = Key("sweep", "")
+
+logger = logging.getLogger(__name__)
+
+
+async def job_gone(office: Office, name: str) -> None:
+    """The job was deleted: send its robots home, then let its streams be swept."""
+    line = office.inbox.get(name)
+    if line is not None:
+        try:
+            await _say_closed(office, line)
+        except (Fenced, Retry) as fault:
+            logger.warning("%s: its robots were not told that it ended: %s", name, fault)
+        await office.inbox.close(name)
+        office.wake_in(SWEEP, DRAIN)
+    for robot in await office.cluster.list(Kind.ROBOT_ACTOR, fieldSelector=f"spec.job={name}"):
+        office.wake(Key(Kind.ROBOT_ACTOR, robot["metadata"]["name"]))
+
+
+async def _say_closed(office: Office, line: Subscription) -> None:
+    last = line.feed.assignment
+    if last is None or last.state is AssignmentState.CLOSED:
+        return
+    now_ms = int(office.clock() * 1000)
+    closed = Assignment(
+        job_uid=last.job_uid,
+        term=last.term,
+        generation=last.generation,
+        epoch=last.epoch + 1,
+        issued_at_ms=now_ms,
+        expires_at_ms=now_ms + int(LIFETIME * 1000),
+        state=AssignmentState.CLOSED,
+    )
+    await publish_assignment(office.inbox, line, closed)
+
+
+async def clear_namesakes(office: Office, name: str, uid: str, url: str) -> None:
+    """Before a job's first streams: those of a deleted job of its name hold its subjects."""
+    line = office.inbox.get(name)
+    if line is not None and line.feed.job_uid == uid and line.streams:
+        return
+    bus = office.inbox.bus(url)
+    found = await bus.find(office.settings.namespace)
+    stale = [
+        one.name
+        for one in found
+        if one.metadata.get(StreamMeta.JOB) == name and one.metadata.get(StreamMeta.JOB_UID) != uid
+    ]
+    if stale:
+        logger.info("%s: removing the streams of a deleted job of this name", name)
+        await bus.remove(stale)
+
+
+async def sweep(office: Office) -> float:
+    """Remove orphaned streams at every broker we know. Returns when to look again."""
+    buses = office.inbox.buses() or [office.inbox.bus(office.settings.nats_url)]
+    for bus in buses:
+        try:
+            found = await bus.find(office.settings.namespace)
+            jobs = await office.cluster.list(Kind.TRAINING_JOB)
+            alive = {one["metadata"]["uid"] for one in jobs}
+            orphans = [
+                one.name
+                for one in found
+                if one.metadata.get(StreamMeta.JOB_UID) not in alive
+                and one.name.startswith(names.STREAM_PREFIX)
+            ]
+            if orphans:
+                logger.info("removing orphaned streams: %s", ", ".join(orphans))
+                await bus.remove(orphans)
+        except Retry as fault:
+            logger.warning("sweep: %s", fault)
+    return SWEEP_EVERY

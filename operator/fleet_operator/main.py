@@ -1,0 +1,130 @@
+"""The operator's process: kopf watches, one queue works, the inbox listens."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import kopf
+
+from fleet_contract import names
+from fleet_contract.names import Kind
+from fleet_operator import metrics
+from fleet_operator.cluster import Cluster
+from fleet_operator.handlers import endings, robot_actor, training_job
+from fleet_operator.handlers.watch import Watch
+from fleet_operator.inbox import Inbox
+from fleet_operator.office import Office
+from fleet_operator.settings import Settings, settings
+from fleet_operator.work import Key, WorkQueue
+
+logger = logging.getLogger(__name__)
+Turn = Callable[[Office, str], Awaitable[float | None]]
+
+
+async def _sweep(office: Office, _: str) -> float | None:
+    return await endings.sweep(office)
+
+
+TURNS: dict[str, Turn] = {
+    Kind.TRAINING_JOB: training_job.reconcile,
+    Kind.ROBOT_ACTOR: robot_actor.reconcile,
+    endings.SWEEP.kind: _sweep,
+}
+
+
+def kopf_settings(our: Settings) -> kopf.OperatorSettings:
+    """Kopf as a watcher only: no finalizer, no annotation, no peering, no scanning."""
+    made = kopf.OperatorSettings()
+    made.scanning.disabled = True
+    made.posting.enabled = False
+    made.peering.standalone = True
+    made.networking.request_timeout = 30
+    made.queueing.worker_limit = our.workers
+    # Never used by `on.event`; named, so that a slip would at least show whose it is.
+    made.persistence.finalizer = f"{names.KOPF_PREFIX}/finalizer"
+    made.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.KOPF_PREFIX)
+    made.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.KOPF_PREFIX)
+    return made
+
+
+async def run(our: Settings, stop: asyncio.Event) -> None:
+    """Operate until ``stop`` is set or a part of us ends, which is an error."""
+    async with Cluster(our.namespace) as cluster:
+
+        async def turn(key: Key) -> float | None:
+            started = time.monotonic()
+            result = "error"
+            try:
+                again = await TURNS[key.kind](office, key.name)
+                result = "ok"
+            finally:
+                metrics.RECONCILES.labels(key.kind, result).inc()
+                metrics.SECONDS.labels(key.kind).observe(time.monotonic() - started)
+                office.last_turn = time.monotonic()
+            return again
+
+        queue = WorkQueue(turn, workers=our.workers)
+        inbox = Inbox(our.namespace, queue.add, lost_after=our.lost_after)
+        office = Office(our, cluster, inbox, queue.add, queue.add)
+        registry = kopf.OperatorRegistry()
+        kopf.on.login(registry=registry)(_login)
+        Watch(office).register(registry)
+        metrics.serve(our.bind_address, our.metrics_port)
+        queue.add(endings.SWEEP)
+        probe = f"http://{our.bind_address}:{our.probe_port}/healthz" if our.probe_port else None
+        parts = [
+            asyncio.create_task(queue.run(), name="queue"),
+            asyncio.create_task(inbox.watch(), name="inbox"),
+            asyncio.create_task(
+                kopf.operator(
+                    registry=registry,
+                    settings=kopf_settings(our),
+                    namespaces=[our.namespace],
+                    standalone=True,
+                    liveness_endpoint=probe,
+                    stop_flag=stop,
+                ),
+                name="kopf",
+            ),
+        ]
+        try:
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in done:
+                part.result()
+            ended = ", ".join(part.get_name() for part in done)
+            # kopf takes SIGTERM and SIGINT for itself and then ends in good order.
+            if not stop.is_set() and ended != "kopf":
+                raise RuntimeError(f"{ended} ended by itself; start the operator again")
+        finally:
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+            await inbox.shut()
+
+
+def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+    """The pod's service account, else the kubeconfig."""
+    return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+
+async def _main() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):
+            loop.add_signal_handler(number, stop.set)
+    await run(settings(), stop)
+
+
+def main() -> None:
+    """``python -m fleet_operator``."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    for chatty in ("kopf", "nats.aio.client", "aiohttp.access"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    asyncio.run(_main())
