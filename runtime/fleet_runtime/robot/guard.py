@@ -1,0 +1,131 @@
+"""Between policy and motors: finite, within bounds, not too fast, or the last safe action is held.
+
+Pure: it knows no robot and no clock. It is no safety function: emergency stop, force and speed
+limits stay in the robot's controller. A human's action is made to fit, a policy's is a trip.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleet_runtime.experience.types import Float
+
+TOLERANCE = 1e-4
+"""Share of an action's range by which rounding may overstep it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GuardSettings:
+    """What one robot's guard allows."""
+
+    rate: float | None = None
+    """Most change between two steps, as a share of each action's range; None: any."""
+    trips_per_episode: int = 3
+    """With this many the episode is aborted."""
+    trips_per_policy: int = 6
+    """With this many the policy is taken back."""
+
+
+class Guard:
+    """The guard of one robot. Trips are counted per episode and per policy."""
+
+    def __init__(
+        self, low: Sequence[float], high: Sequence[float], settings: GuardSettings | None = None
+    ) -> None:
+        """`low` and `high` are the bounds of the action, (A,) each."""
+        self._low = np.asarray(low, np.float32)
+        self._high = np.asarray(high, np.float32)
+        self._range = self._high - self._low
+        self._settings = settings or GuardSettings()
+        # Before the first action the robot has been told nothing: ask for as little as possible.
+        self._rest: Float = np.clip(np.zeros_like(self._low), self._low, self._high)
+        self._held = self._rest
+        self._moved = False
+        self._policy = ""
+        self.episode_trips = 0
+        self.policy_trips = 0
+        self.reasons: list[str] = []
+        """Why it tripped in this episode, oldest first."""
+
+    @property
+    def abort(self) -> bool:
+        """The episode must not go on."""
+        return self.episode_trips >= self._settings.trips_per_episode or self.distrust
+
+    @property
+    def distrust(self) -> bool:
+        """The policy must not go on."""
+        return self.policy_trips >= self._settings.trips_per_policy
+
+    def begin(self, policy: str) -> None:
+        """An episode begins under the policy of this digest."""
+        if policy != self._policy:
+            self._policy = policy
+            self.policy_trips = 0
+        self.episode_trips = 0
+        self.reasons = []
+        self._held = self._rest
+        self._moved = False
+
+    def chunk(self, chunk: Float) -> Float:
+        """A policy's chunk (H, A) with everything that is not finite replaced by what is held."""
+        if chunk.ndim != 2 or chunk.shape[1:] != self._low.shape:  # noqa: PLR2004 (H A)
+            self.trip(f"a chunk of shape {chunk.shape}, wanted (H, {len(self._low)})")
+            return self._held[None].copy()
+        bad = np.logical_not(np.isfinite(chunk).all(axis=1))
+        if not bad.any():
+            return chunk
+        self.trip("a chunk that is not finite")
+        safe: Float = np.where(np.expand_dims(bad, 1), self._held, chunk).astype(np.float32)
+        return safe
+
+    def action(self, action: Float, *, by_policy: bool) -> Float:
+        """The action (A,) to execute."""
+        reason = self._fault(action)
+        if reason is None:
+            safe: Float = np.clip(action, self._low, self._high).astype(np.float32)
+        elif by_policy or not np.isfinite(action).all():
+            self.trip(reason)
+            safe = self._held
+        else:
+            safe = self._fitted(action)
+        self._held, self._moved = safe, True
+        return safe.copy()
+
+    def trip(self, reason: str) -> None:
+        """Count one, whoever found it."""
+        self.episode_trips += 1
+        self.policy_trips += 1
+        self.reasons.append(reason)
+
+    def _fault(self, action: Float) -> str | None:
+        if action.shape != self._low.shape:
+            return f"an action of shape {action.shape}, wanted {self._low.shape}"
+        if not np.isfinite(action).all():
+            return "an action that is not finite"
+        over = np.maximum(action - self._high, self._low - action)
+        if (over > TOLERANCE * self._range).any():
+            return f"an action {float(over.max()):.3g} out of bounds"
+        rate = self._settings.rate
+        if rate is not None and self._moved:
+            step = np.abs(action - self._held) / self._range
+            if (step > rate * (1 + TOLERANCE)).any():
+                return f"an action that jumps by {float(step.max()):.3g} of its range"
+        return None
+
+    def _fitted(self, action: Float) -> Float:
+        """The nearest action within bounds and rate."""
+        if action.shape != self._low.shape:
+            return self._held
+        low, high = self._low, self._high
+        if self._settings.rate is not None and self._moved:
+            reach = self._settings.rate * self._range
+            low, high = np.maximum(low, self._held - reach), np.minimum(high, self._held + reach)
+        fitted: Float = np.clip(action, low, high).astype(np.float32)
+        return fitted

@@ -1,0 +1,95 @@
+"""Which policy drives, which waits, which can be trusted again: pure, one value per moment.
+
+    offer ──► pending ──begin──► active ──ended clean──► good
+                                   │
+                              distrust (guard)
+                                   ▼
+                    last good policy, or none: safe stop
+
+Only `begin`, between two episodes, changes what drives; an illegal move raises and changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fleet_contract.messages import PolicyRef
+    from fleet_runtime.policies.base import Policy
+
+
+class IllegalMove(RuntimeError):
+    """A change of policy at a moment that does not allow it: our own fault, not anybody else's."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Loaded:
+    """A verified policy in memory."""
+
+    ref: PolicyRef
+    policy: Policy
+    epoch: int  # of the assignment that gave it
+    created_at: float = 0.0  # Unix seconds; latency figures only
+
+    @property
+    def digest(self) -> str:
+        """Two are the same policy when their manifests are."""
+        return self.ref.digest
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+    """The robot's policies at one moment."""
+
+    active: Loaded | None = None
+    pending: Loaded | None = None
+    good: Loaded | None = None  # has driven a whole episode without a guard trip
+    driving: bool = False  # an episode runs
+    barred: tuple[tuple[str, int], ...] = ()  # (digest, epoch) of policies the guard stopped
+
+    def offer(self, loaded: Loaded) -> Slot:
+        """A policy to take up at the next boundary; the newest offer wins.
+
+        One that the guard stopped is taken only by an assignment newer than that.
+        """
+        if any(digest == loaded.digest and loaded.epoch <= epoch for digest, epoch in self.barred):
+            return self
+        return dataclasses.replace(self, pending=loaded)
+
+    def begin(self) -> Slot:
+        """An episode begins, under the pending policy if there is one."""
+        if self.driving:
+            raise IllegalMove("an episode begins while another one runs")
+        active = self.pending or self.active
+        if active is None:
+            raise IllegalMove("an episode begins without a policy")
+        return dataclasses.replace(self, active=active, pending=None, driving=True)
+
+    def end(self, *, clean: bool) -> Slot:
+        """The episode is over; `clean`: it ran to its own end and the guard had nothing to say."""
+        if not self.driving:
+            raise IllegalMove("an episode ends, but none runs")
+        good = self.active if clean else self.good
+        return dataclasses.replace(self, driving=False, good=good)
+
+    def distrust(self) -> Slot:
+        """The guard had enough of the active policy: back to the last good one, if another."""
+        if self.driving or self.active is None:
+            raise IllegalMove("a policy is taken back while an episode runs, or there is none")
+        bad = self.active
+        good = self.good if self.good is not None and self.good.digest != bad.digest else None
+        pending = self.pending
+        if pending is not None and pending.digest == bad.digest and pending.epoch <= bad.epoch:
+            pending = None
+        barred = (*self.barred, (bad.digest, bad.epoch))[-MOST_BARRED:]
+        return Slot(active=good, pending=pending, good=good, barred=barred)
+
+    def withdraw(self) -> Slot:
+        """No pending policy any more: what was offered is no longer assigned."""
+        return dataclasses.replace(self, pending=None)
+
+
+MOST_BARRED = 64
+"""How many stopped policies are remembered; their assignments age faster than that."""
+EMPTY = Slot()
