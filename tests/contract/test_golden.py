@@ -1,6 +1,7 @@
 """The bytes of yesterday: programs of different age meet in one fleet."""
 
 import json
+import math
 
 import pytest
 
@@ -56,6 +57,19 @@ def test_every_field_of_an_example_is_set(name: str) -> None:
 def test_a_message_with_a_field_of_tomorrow_is_read(name: str) -> None:
     data = json.loads((GOLDEN / f"{name}.json").read_bytes()) | {"tomorrow": {"deep": [1]}}
     assert type(MESSAGES[name]).decode(json.dumps(data).encode()) == MESSAGES[name]
+
+
+def test_a_number_that_is_not_finite_is_left_out_and_the_rest_arrives() -> None:
+    heartbeat = MESSAGES["learner_heartbeat"].model_copy(update={"data_wait": math.nan})
+    assert type(heartbeat).decode(heartbeat.encode()) == heartbeat.model_copy(
+        update={"data_wait": 0.0}
+    )
+    announcement = MESSAGES["announcement"].model_copy(
+        update={"metrics": {"loss": math.inf, "success": 0.5}}
+    )
+    assert type(announcement).decode(announcement.encode()) == announcement.model_copy(
+        update={"metrics": {"success": 0.5}}
+    )
 
 
 @pytest.mark.parametrize("name", MESSAGES)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Self
 
@@ -43,6 +44,16 @@ def _refuse_floats(value: Any, path: str) -> None:
             _refuse_floats(item, f"{path}[{index}]")
 
 
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: _finite(item)
+            for key, item in value.items()
+            if not (isinstance(item, float) and not math.isfinite(item))
+        }
+    return value
+
+
 class Wire(BaseModel):
     """Base of everything sent: camelCase on the wire, immutable in Python."""
 
@@ -58,7 +69,9 @@ class Message(Wire):
     v: int = 1
 
     def encode(self) -> bytes:
-        return self.model_dump_json(by_alias=True, exclude_none=True).encode()
+        """Without what is absent or not finite: a NaN among the metrics costs no heartbeat."""
+        dumped = _finite(self.model_dump(by_alias=True, exclude_none=True))
+        return json.dumps(dumped, separators=(",", ":"), ensure_ascii=False).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> Self:
