@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from helpers.nats import connect
 from nats.aio.client import Client
 
 from fleet_contract import names
@@ -20,6 +19,7 @@ from fleet_contract.messages import Record, digest_of, encode_batch
 from fleet_contract.names import Channel, Env
 from fleet_runtime.experience import codec
 from fleet_runtime.experience.types import Episode
+from helpers.nats import connect
 
 JOB, JOB_UID, NAMESPACE = "job", "uid-1", "default"
 TASKS = ("push", "pick")
@@ -27,7 +27,13 @@ OBSERVATION, ACTION = 6, 2
 
 
 def episode(
-    name: str, *, task: str = "push", robot: str = "ada", steps: int = 20, seed: int = 0, **over: Any
+    name: str,
+    *,
+    task: str = "push",
+    robot: str = "ada",
+    steps: int = 20,
+    seed: int = 0,
+    **over: Any,
 ) -> Episode:
     """A sound, autonomous success; `over` replaces fields, also by unsound ones."""
     rng = np.random.default_rng(seed)

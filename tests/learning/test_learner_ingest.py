@@ -3,26 +3,13 @@
 import asyncio
 import contextlib
 import dataclasses
-import random
+import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
-from helpers.learner import (
-    JOB,
-    JOB_UID,
-    NAMESPACE,
-    TASKS,
-    entry,
-    episode,
-    experience_subject,
-    listening,
-    message,
-    record,
-)
-from helpers.nats import Broker, make_streams, running_broker
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -40,6 +27,19 @@ from fleet_runtime.learner.library import Library
 from fleet_runtime.learner.progress import Progress
 from fleet_runtime.learner.receipts import Ledger
 from fleet_runtime.wire import Delivery, Wire
+from helpers.learner import (
+    JOB,
+    JOB_UID,
+    NAMESPACE,
+    TASKS,
+    entry,
+    episode,
+    experience_subject,
+    listening,
+    message,
+    record,
+)
+from helpers.nats import Broker, make_streams, running_broker
 
 RECEIPTS = names.robot_subject(NAMESPACE, "ada", JOB, Channel.RECEIPT)
 
@@ -139,7 +139,7 @@ def test_any_order_and_repetition_of_batches_admits_each_episode_once(
     batches: list[list[int]],
 ) -> None:
     ledger, fresh = Ledger(), []
-    store = Store(f"memory://{random.random()}")
+    store = Store(f"memory://{secrets.token_hex(8)}")
     journal = Journal(store, JOB_UID, 1)
     library = Library(journal)
     intake = Intake(Rules(JOB_UID, frozenset(TASKS)), store, ledger, library)
@@ -219,9 +219,9 @@ BAD: dict[str, tuple[RejectCode, Callable[[int], tuple[Record, bytes]]]] = {
     ),
     "takes another episode's id": (
         RejectCode.CONFLICT,
-        lambda n: (
-            lambda data: (record(episode("ada-1"), n, data), data)
-        )(codec.encode(episode("ada-1", seed=99))),
+        lambda n: (lambda data: (record(episode("ada-1"), n, data), data))(
+            codec.encode(episode("ada-1", seed=99))
+        ),
     ),
 }
 

@@ -41,8 +41,8 @@ class Handoff:
         self._space: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
-    async def put(self, admitted: Sequence[Admitted]) -> None:
-        """Hand over, then wait until there is room again. One task puts."""
+    def put(self, admitted: Sequence[Admitted]) -> None:
+        """Hand over, at once and whatever the room; the one that puts then awaits `room`."""
         if self._space is None:
             self._loop, self._space = asyncio.get_running_loop(), asyncio.Event()
         with self._changed:
@@ -53,7 +53,11 @@ class Handoff:
             else:
                 self._space.clear()
             self._changed.notify_all()
-        await self._space.wait()
+
+    async def room(self) -> None:
+        """Returns once what waits is within bounds."""
+        if self._space is not None:
+            await self._space.wait()
 
     def take(self, most: int = 8) -> list[Admitted]:
         """Up to `most` of what waits, oldest first; at once.

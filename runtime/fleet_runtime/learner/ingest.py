@@ -247,6 +247,7 @@ class Ingest:
     async def _apply(self, found: Round) -> None:
         await self._until_stored(lambda: self._quarantine(found.quarantine))
         admitted = await self._until_stored(lambda: self._commit(found))
+        self._handoff.put(admitted)
         for record in filter(self._ledger.settled, found.repeated):
             self._ledger.settle(record)  # so that the next receipt lists it again
         for delivery in found.done:
@@ -256,7 +257,7 @@ class Ingest:
         await self._answer(found)
         self._untold |= found.touched
         await self._tell()
-        await self._handoff.put(admitted)
+        await self._handoff.room()
 
     async def _answer(self, found: Round) -> None:
         acks = [delivery.ack() for delivery in found.done]
