@@ -1,9 +1,6 @@
 """One turn of a FleetTrainingJob: observe, decide, apply; the status last, if it changed."""
 
-from __future__ import annotations
-
 import logging
-from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fleet_contract.errors import Retry
@@ -71,7 +68,7 @@ async def reconcile(office: Office, name: str) -> float | None:
     world = await _observe(office, raw)
     before = world.job.status
 
-    windows: Mapping[str, tuple[int, int]] = {}
+    windows: dict[str, tuple[int, int]] = {}
     decision, evidence = Decision(State.of(before), ()), Evidence()
     if world.line is not None:
         tasks = {task.name for task in world.job.spec.tasks}
@@ -327,7 +324,7 @@ async def _prune(
 async def _tell(office: Office, world: World, decision: Decision, after: Any) -> None:
     """Events for people: a version's fate, and the job's Ready or Stalled turning."""
     job = world.job.metadata
-    said: Sequence[tuple[str, str, bool]] = [
+    said: list[tuple[str, str, bool]] = [
         (move.reason.value, move.message, move.phase is PolicyPhase.ROLLED_BACK)
         for move in decision.moves
         if move.phase is not PolicyPhase.CANDIDATE

@@ -1,0 +1,203 @@
+"""The control plane in a test: the operator as a process, robots and learner as bare messages."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from itertools import count
+from typing import Any, Self
+
+import nats
+from nats.aio.client import Client
+
+from fleet_cli.local.cluster import LocalCluster
+from fleet_contract import names
+from fleet_contract.messages import (
+    Announcement,
+    Assignment,
+    Event,
+    EventKind,
+    Heartbeat,
+    Lineage,
+    Outcome,
+    PolicyRef,
+    RobotState,
+    digest_of,
+)
+from fleet_contract.names import Channel, Kind
+from helpers.kube import Kube
+
+JOBS = f"{names.API_VERSION}/{names.PLURALS[Kind.TRAINING_JOB]}"
+ROBOTS = f"{names.API_VERSION}/{names.PLURALS[Kind.ROBOT_ACTOR]}"
+VERSIONS = f"{names.API_VERSION}/{names.PLURALS[Kind.POLICY_VERSION]}"
+IDLE = {"command": ["sleep", "1000"]}  # what test pods run instead of a learner or robot
+
+
+def training_job(name: str = "job", replicas: int = 0, **spec: Any) -> dict[str, Any]:
+    """A job whose pods do nothing."""
+
+    def idle(container: str) -> dict[str, Any]:
+        return {"podOverrides": {"containers": [{"name": container, **IDLE}]}}
+
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": "FleetTrainingJob",
+        "metadata": {"name": name},
+        "spec": {
+            "tasks": [{"name": "reach"}],
+            "learner": idle("learner"),
+            "robots": {"simulated": {"replicas": replicas, **idle("robot")}},
+            **spec,
+        },
+    }
+
+
+def policy(sequence: int) -> PolicyRef:
+    return PolicyRef(
+        sequence=sequence, digest=digest_of(str(sequence).encode()), uri=f"versions/{sequence}"
+    )
+
+
+class Operator:
+    """``python -m fleet_operator`` in one namespace."""
+
+    def __init__(self, cluster: LocalCluster, namespace: str, nats_url: str = "") -> None:
+        self._env = os.environ | {
+            "KUBECONFIG": str(cluster.kubeconfig),
+            "FLEET_NAMESPACE": namespace,
+            "FLEET_NATS_URL": nats_url or cluster.nats_url,
+            "FLEET_STORAGE_URL": cluster.storage_url,
+            "FLEET_PROBE_PORT": "0",
+            "FLEET_METRICS_PORT": "0",
+            "FLEET_LOST_AFTER": "6",
+            "FLEET_RESYNC_SECONDS": "20",
+        }
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> Self:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "fleet_operator", env=self._env
+        )
+        return self
+
+    async def kill(self) -> None:
+        """kill -9, and it is gone."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def _end(self, number: signal.Signals) -> int:
+        if self._process is None:
+            return 0
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(number)
+        code = await self._process.wait()
+        self._process = None
+        return code
+
+
+class Fleet:
+    """A job's robots and learner, as far as NATS sees them."""
+
+    def __init__(self, client: Client, kube: Kube, job: str, job_uid: str) -> None:
+        self.client, self.kube, self.job, self.job_uid = client, kube, job, job_uid
+        self.uids: dict[str, str] = {}
+        self.active: dict[str, PolicyRef] = {}
+        self.assignment: Assignment | None = None
+        self._episodes = count(1)
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def of(cls, kube: Kube, url: str, job: str, robots: Iterable[str]) -> AsyncIterator[Self]:
+        """Robots that are enrolled send heartbeats and take up what they are assigned."""
+        found = await kube.get(JOBS, job)
+        client = await nats.connect(url)
+        fleet = cls(client, kube, job, found["metadata"]["uid"])
+
+        async def assigned(message: Any) -> None:
+            fleet.take(Assignment.open(message.data))
+
+        await client.subscribe(names.assign_subject(kube.namespace, job), cb=assigned)
+        for robot in robots:
+            await fleet.join(robot)
+        beats = asyncio.create_task(fleet._beat())
+        try:
+            yield fleet
+        finally:
+            beats.cancel()
+            await client.close()
+
+    async def join(self, robot: str) -> None:
+        self.uids[robot] = (await self.kube.get(ROBOTS, robot))["metadata"]["uid"]
+
+    def take(self, document: Assignment) -> None:
+        if self.assignment and document.order <= self.assignment.order:
+            return
+        self.assignment = document
+        for robot in self.uids:
+            if assigned := document.policy_for(robot):
+                self.active[robot] = assigned
+
+    async def publish(self, subject: str, data: bytes) -> None:
+        await self.client.jetstream().publish(subject, data, timeout=5)
+
+    async def announce(self, sequence: int) -> None:
+        message = Announcement(
+            job_uid=self.job_uid,
+            learner_epoch=1,
+            policy=policy(sequence),
+            step=sequence * 25,
+            size=1000,
+            lineage=Lineage(first=0, through=1, episodes=1),
+            published_at=0.0,
+        )
+        await self.publish(names.announce_subject(self.kube.namespace, self.job), message.encode())
+
+    async def end_episode(self, robot: str, *, success: bool, episode: str = "") -> None:
+        await self._event(
+            robot,
+            kind=EventKind.OUTCOME,
+            episode_id=episode or f"episode-{next(self._episodes)}",
+            task="reach",
+            outcome=Outcome.SUCCESS if success else Outcome.FAILURE,
+            judged=success,
+        )
+
+    async def trip_guard(self, robot: str) -> None:
+        await self._event(robot, kind=EventKind.GUARD, episode_id=f"trip-{next(self._episodes)}")
+
+    async def _event(self, robot: str, **fields: Any) -> None:
+        event = Event(
+            robot=robot,
+            robot_uid=self.uids[robot],
+            job_uid=self.job_uid,
+            policy=self.active.get(robot),
+            at=0.0,
+            **fields,
+        )
+        subject = names.robot_subject(self.kube.namespace, robot, self.job, Channel.EVENT)
+        await self.publish(subject, event.encode())
+
+    async def _beat(self) -> None:
+        while True:
+            for robot, uid in list(self.uids.items()):
+                beat = Heartbeat(
+                    robot=robot,
+                    robot_uid=uid,
+                    job_uid=self.job_uid,
+                    state=RobotState.RUNNING,
+                    active=self.active.get(robot),
+                    at=0.0,
+                )
+                namespace = self.kube.namespace
+                subject = names.robot_subject(namespace, robot, self.job, Channel.HEARTBEAT)
+                await self.client.publish(subject, beat.encode())
+            await asyncio.sleep(1)
+
+    async def until(self, holds: Callable[[dict[str, Any]], bool], within: float = 30.0) -> Any:
+        """The job once the condition holds for it."""
+        return await self.kube.until(JOBS, self.job, holds, within)
