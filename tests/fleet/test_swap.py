@@ -64,6 +64,17 @@ def test_a_distrusted_policy_comes_back_only_by_a_newer_assignment() -> None:
     assert active(slot.offer(loaded(1, epoch=4)).begin()) == 1
 
 
+def test_a_denied_policy_begins_no_episode_and_is_no_fallback() -> None:
+    first, second = loaded(1), loaded(2)
+    slot = running(1).end(clean=True).offer(second).begin().deny(frozenset({second.digest}))
+    assert active(slot) == 2  # never in the middle of an episode
+    slot = slot.end(clean=True)
+    assert slot.next is None
+    assert active(slot.offer(first).begin()) == 1
+    slot = running(1).end(clean=True).offer(second).begin().deny(frozenset({first.digest}))
+    assert active(slot.end(clean=False).distrust()) is None
+
+
 def test_illegal_moves_raise() -> None:
     with pytest.raises(IllegalMove):
         running(1).begin()

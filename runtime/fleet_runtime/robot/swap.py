@@ -47,6 +47,13 @@ class Slot:
     good: Loaded | None = None  # has driven a whole episode without a guard trip
     driving: bool = False  # an episode runs
     barred: tuple[tuple[str, int], ...] = ()  # (digest, epoch) of policies the guard stopped
+    denied: frozenset[str] = frozenset()  # digests the fleet forbids
+
+    @property
+    def next(self) -> Loaded | None:
+        """What the next episode would run under; None: the robot rests."""
+        chosen = self.pending or self.active
+        return None if chosen is None or chosen.digest in self.denied else chosen
 
     def offer(self, loaded: Loaded) -> Slot:
         """A policy to take up at the next boundary; the newest offer wins.
@@ -61,7 +68,7 @@ class Slot:
         """An episode begins, under the pending policy if there is one."""
         if self.driving:
             raise IllegalMove("an episode begins while another one runs")
-        active = self.pending or self.active
+        active = self.next
         if active is None:
             raise IllegalMove("an episode begins without a policy")
         return dataclasses.replace(self, active=active, pending=None, driving=True)
@@ -83,7 +90,13 @@ class Slot:
         if pending is not None and pending.digest == bad.digest and pending.epoch <= bad.epoch:
             pending = None
         barred = (*self.barred, (bad.digest, bad.epoch))[-MOST_BARRED:]
-        return Slot(active=good, pending=pending, good=good, barred=barred)
+        return dataclasses.replace(self, active=good, pending=pending, good=good, barred=barred)
+
+    def deny(self, digests: frozenset[str]) -> Slot:
+        """The fleet forbids these: the running episode ends, no other begins under one of them."""
+        pending = None if self.pending and self.pending.digest in digests else self.pending
+        good = None if self.good and self.good.digest in digests else self.good
+        return dataclasses.replace(self, pending=pending, good=good, denied=digests)
 
     def withdraw(self) -> Slot:
         """No pending policy any more: what was offered is no longer assigned."""
