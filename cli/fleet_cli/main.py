@@ -84,14 +84,18 @@ def lint(
 def up(
     name: Name = "default",
     foreground: Annotated[bool, typer.Option(help="Stay, and end it all on Ctrl-C.")] = False,
+    operator: Annotated[bool, typer.Option(help="Run the operator, for namespace default.")] = True,
 ) -> None:
-    """Start a Kubernetes of your own on this machine, with NATS and our kinds installed."""
+    """Start a Kubernetes of your own on this machine, with NATS, our kinds and the operator."""
     from fleet_cli.local import lifecycle
-    from fleet_cli.setup import greeting, install
+    from fleet_cli.setup import at_hand, greeting, install, run_operator
 
     def ready(connection: lifecycle.Connection) -> None:
         install(connection.kubectl, connection.kubeconfig)
-        typer.echo(greeting(connection, name))
+        running = operator and at_hand()
+        if running:
+            run_operator(connection, "default")
+        typer.echo(greeting(connection, name, operator=running))
 
     with plainly():
         lifecycle.up(name, detach=not foreground, ready=ready)

@@ -42,6 +42,11 @@ class Reachable(Protocol):
     def storage_url(self) -> str: ...
 
 
+def at_hand() -> bool:
+    """Whether there are manifests to run an operator from."""
+    return (BASE / "kustomization.yaml").is_file()
+
+
 def install(kubectl: Path, kubeconfig: Path, namespace: str = "default") -> None:
     """Apply the kinds and, where they are at hand, the operator's permissions; again is harmless.
 
@@ -49,7 +54,7 @@ def install(kubectl: Path, kubeconfig: Path, namespace: str = "default") -> None
     """
     apply(kubectl, kubeconfig, "---\n".join(map(render, crds())))
     _kubectl(kubectl, kubeconfig, "wait", "--for=condition=Established", "crd", "--all")
-    if BASE.is_dir() and (BASE / "kustomization.yaml").is_file():
+    if at_hand():
         chosen = [item for item in _base(kubectl, namespace) if item["kind"] in PERMISSIONS]
         apply(kubectl, kubeconfig, _stream(namespace, chosen))
 
@@ -59,7 +64,7 @@ def run_operator(cluster: Reachable, namespace: str) -> None:
 
     Raises ``RuntimeError`` where there are no manifests, or with kubectl's own words.
     """
-    if not (BASE / "kustomization.yaml").is_file():
+    if not at_hand():
         raise RuntimeError(
             f"no manifests in {BASE}: they come with a checkout of the project, run it there"
         )
@@ -107,15 +112,22 @@ def apply(kubectl: Path, kubeconfig: Path, documents: str) -> None:
     _kubectl(kubectl, kubeconfig, *words, stdin=documents)
 
 
-def greeting(connection: Connection, name: str) -> str:
+def greeting(connection: Connection, name: str, *, operator: bool) -> str:
     """The next steps, ready to be pasted."""
     end = "fleet down" if name == "default" else f"fleet down --name {name}"
+    by_hand = (
+        ""
+        if operator
+        else "  FLEET_NAMESPACE=default"
+        f" FLEET_NATS_URL={connection.nats_url}"
+        f" FLEET_STORAGE_URL={connection.storage_url} python -m fleet_operator &\n"
+    )
     return (
         f"\nCluster {name} is ready. In your shell:\n\n"
         f"  export KUBECONFIG={connection.kubeconfig}\n"
         f'  export PATH="{connection.kubectl.parent}:$PATH"\n\n'
-        "Then:\n\n"
-        "  kubectl apply -f manifests/samples/minimal.yaml\n"
+        f"Then:\n\n{by_hand}"
+        "  kubectl apply -f manifests/samples/staged.yaml\n"
         "  kubectl get fleet --watch\n\n"
         f"NATS is at {connection.nats_url}, objects lie in {connection.storage_url}.\n"
         f"`{end}` ends it; its data stays."
