@@ -1,14 +1,18 @@
 """The control plane is a real one, and several of them get along."""
 
+import asyncio
 import json
 import subprocess
 import urllib.request
+from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
 from fleet_cli.local.cluster import LocalCluster
+from fleet_cli.local.node import api as node_api
 from fleet_cli.local.node.api import Api, ApiError
-from helpers.kube import condition
+from helpers.kube import Kube, condition
 
 
 def kubectl(cluster: LocalCluster, *arguments: str) -> str:
@@ -42,3 +46,33 @@ async def test_a_stranger_without_a_token_may_not_read_pods(cluster: LocalCluste
         api._session.headers["Authorization"] = "Bearer stranger"  # type: ignore[union-attr]
         with pytest.raises(ApiError, match="Unauthorized"):
             await api.get("/api/v1/pods")
+
+
+async def test_a_watch_that_the_server_closes_goes_on_without_a_gap_or_a_new_list(
+    kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_api, "WATCH_SECONDS", 1)
+    again = asyncio.Event()
+    seen: list[str] = []
+    versions: list[str] = []
+    events = kube.api._events
+
+    def counted(path: str, version: str, params: Any) -> AsyncIterator[tuple[str, node_api.Json]]:
+        versions.append(version)
+        if len(versions) > 1:
+            again.set()
+        return events(path, version, params)
+
+    monkeypatch.setattr(kube.api, "_events", counted)
+
+    async def follow() -> None:
+        async for kind, changed in kube.api.watch(kube.path("configmaps")):
+            seen.append(kind)
+            if changed["metadata"].get("name") == "late":
+                return
+
+    following = asyncio.create_task(follow())
+    await again.wait()  # the first watch is over, the second begins
+    await kube.create("configmaps", {"metadata": {"name": "late"}})
+    await asyncio.wait_for(following, 10)
+    assert seen.count("LISTED") == 1

@@ -12,7 +12,7 @@ from subprocess import PIPE
 
 import pytest
 
-from fleet_cli.local import connection, down, up
+from fleet_cli.local.lifecycle import connection, down, up
 from fleet_cli.local.node.api import Api
 from fleet_cli.local.processes import ProcessId
 from fleet_cli.local.state import State, read_state
@@ -83,7 +83,7 @@ async def test_a_second_cluster_in_the_foreground_is_apart_and_ctrl_c_leaves_not
     home: Path, kube: Kube
 ) -> None:
     script = (
-        "from fleet_cli.local import up;"
+        "from fleet_cli.local.lifecycle import up;"
         "up('test', detach=False, ready=lambda _: print('up', flush=True))"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=PIPE)

@@ -1,6 +1,5 @@
-"""A real Kubernetes, NATS and a node on this machine: what `fleet up` brings up."""
+"""A real Kubernetes, NATS and a node on this machine: what `fleet up` brings up.
 
-from fleet_cli.local.cluster import LocalCluster
-from fleet_cli.local.lifecycle import Connection, connection, down, up
-
-__all__ = ["Connection", "LocalCluster", "connection", "down", "up"]
+``lifecycle`` has up, down and connection; ``cluster`` has LocalCluster. Nothing is imported here:
+the node, a process per cluster, should not carry what only its starter needs.
+"""

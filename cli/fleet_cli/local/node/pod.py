@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from fleet_cli.local.node.api import Api, ApiError
-from fleet_cli.local.node.container import CONFIG_RETRY, Container
+from fleet_cli.local.node.container import CONFIG_RETRY_FIRST, CONFIG_RETRY_MOST, Container
 from fleet_cli.local.node.environment import ConfigError, base_env
 from fleet_cli.local.node.events import now, record
 from fleet_cli.local.node.identity import with_token, write_kubeconfig
@@ -199,7 +199,7 @@ class Pod:
         for folder in (self.folder / "home", self.machine.folder / "cache"):
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._reporter.changed()
-        told = ""
+        told, delay = "", CONFIG_RETRY_FIRST
         while True:
             try:
                 await self._volumes.fill()
@@ -213,7 +213,8 @@ class Pod:
                     if "waiting" in container.state.state:
                         container.state.state = waiting("ContainerCreating", message)
                 self._reporter.changed()
-                await asyncio.sleep(CONFIG_RETRY)
+                await asyncio.sleep(delay)
+                delay = min(2 * delay, CONFIG_RETRY_MOST)
         if "KUBECONFIG" in self._around.base:
             path, server = self.folder / "kubeconfig", self.machine.api.server
             write_kubeconfig(path, self.document, self._volumes, server)
