@@ -156,11 +156,11 @@ class LearnerProcess:
         self._process.send_signal(signal.SIGTERM)
         return await self.exit()
 
-    async def exit(self, timeout: float = 30.0) -> int:
+    async def exit(self, within: float = 30.0) -> int:
         """The code it exits with by itself."""
         assert self._process is not None
         try:
-            return await asyncio.to_thread(self._process.wait, timeout)
+            return await asyncio.to_thread(self._process.wait, within)
         except subprocess.TimeoutExpired as fault:
             raise AssertionError(f"still running:\n{self.log}") from fault
 
@@ -193,8 +193,8 @@ class Ear:
             self.heard.append(data)
             self._news.notify_all()
 
-    async def until(self, enough: Callable[[list[bytes]], bool], timeout: float = 30.0) -> None:
-        async with asyncio.timeout(timeout), self._news:
+    async def until(self, enough: Callable[[list[bytes]], bool], within: float = 30.0) -> None:
+        async with asyncio.timeout(within), self._news:
             await self._news.wait_for(lambda: enough(self.heard))
 
 

@@ -217,13 +217,14 @@ BAD: dict[str, tuple[RejectCode, Callable[[int], tuple[Record, bytes]]]] = {
         RejectCode.MALFORMED,
         lambda n: _changed(n, outcome="failure"),
     ),
-    "takes another episode's id": (
-        RejectCode.CONFLICT,
-        lambda n: (lambda data: (record(episode("ada-1"), n, data), data))(
-            codec.encode(episode("ada-1", seed=99))
-        ),
-    ),
+    "takes another episode's id": (RejectCode.CONFLICT, lambda n: _borrowed(n)),
 }
+
+
+def _borrowed(n: int) -> tuple[Record, bytes]:
+    made = episode("ada-1", seed=99)
+    payload = codec.encode(made)
+    return record(made, n, payload), payload
 
 
 @pytest.mark.parametrize("what", BAD)

@@ -1,0 +1,254 @@
+"""The learner as a process: killed, stopped, doubled, started with nothing; a real broker."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+
+from fleet_contract import names
+from fleet_contract.messages import (
+    Announcement,
+    LearnerHeartbeat,
+    LearnerStage,
+    Manifest,
+    Receipt,
+    Record,
+)
+from fleet_contract.names import Channel
+from fleet_runtime.artifacts import Store
+from fleet_runtime.experience import codec
+from fleet_runtime.learner.ingest import absorb
+from fleet_runtime.learner.journal import Journal
+from fleet_runtime.learner.library import Library
+from fleet_runtime.learner.receipts import Ledger
+from fleet_runtime.policies.bundle import from_files
+from helpers.learner import (
+    JOB,
+    JOB_UID,
+    NAMESPACE,
+    LearnerProcess,
+    entry,
+    episode,
+    experience_subject,
+    learner_process,
+    listening,
+    message,
+    spec,
+    write_dataset,
+)
+from helpers.nats import Broker, make_streams, running_broker
+
+ANNOUNCE = names.announce_subject(NAMESPACE, JOB)
+HEARTBEAT = names.learner_heartbeat_subject(NAMESPACE, JOB)
+RECEIPT = names.robot_subject(NAMESPACE, "ada", JOB, Channel.RECEIPT)
+EXIT_FAULT, EXIT_FENCED, EXIT_STOPPED = 1, 3, 143
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    with running_broker(tmp_path / "nats") as running:
+        yield running
+
+
+def stages(heard: list[bytes]) -> list[LearnerStage]:
+    return [LearnerHeartbeat.decode(data).stage for data in heard]
+
+
+def sequences(heard: list[bytes]) -> list[int]:
+    return [Announcement.decode(data).policy.sequence for data in heard]
+
+
+def every_version_is_whole(store: Store) -> None:
+    for key in store.list(names.version_key(JOB_UID, 0).rsplit("/", 1)[0]):
+        manifest = Manifest.open(store.get(key))
+        blobs = {f.name: names.blob_key(JOB_UID, f.digest) for f in manifest.files}
+        files = {
+            f.name: store.get(blobs[f.name], f.digest, max_bytes=f.size) for f in manifest.files
+        }
+        assert from_files(files).spaces.tasks == manifest.tasks
+
+
+class Robot:
+    """Sends numbered episodes and again what no receipt settled, as a spool does."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.sent: dict[int, tuple[Record, bytes]] = {}
+        self.receipted: set[int] = set()
+
+    async def send(self, *numbers: int) -> None:
+        for n in numbers:
+            self.sent.setdefault(n, entry(n))
+            await self._client.jetstream().publish(experience_subject(), message(self.sent[n]))
+
+    def hear(self, heard: list[bytes]) -> None:
+        for receipt in map(Receipt.open, heard):
+            self.receipted |= {n for n in self.sent if receipt.settles(n)}
+
+
+async def test_killed_at_any_moment_it_loses_nothing_receipted_and_publishes_only_forward(
+    broker: Broker, tmp_path: Path
+) -> None:
+    await make_streams(broker.url)
+    rng = random.Random(4)
+    small = spec([write_dataset(tmp_path / "demos")], steps=5)
+    learner = LearnerProcess(tmp_path, broker.url, small)
+    async with listening(broker.url, ANNOUNCE, RECEIPT) as (client, (versions, receipts)):
+        robot = Robot(client)
+        for life in range(4):
+            learner.start()
+            try:
+                told, out = len(receipts.heard), len(versions.heard)
+                robot.hear(receipts.heard)
+                missing = [n for n in robot.sent if n not in robot.receipted]
+                await robot.send(*missing, *range(10 * life + 1, 10 * life + 6))
+                await versions.until(lambda heard, out=out: len(heard) > out)
+                await receipts.until(lambda heard, told=told: len(heard) > told)
+                # From here on the moment is the dice's: in a round, a save, a publication.
+                await robot.send(*range(10 * life + 6, 10 * life + 11))
+                with contextlib.suppress(TimeoutError):
+                    await receipts.until(lambda _: False, rng.uniform(0, 0.4))
+            finally:
+                learner.kill()
+        robot.hear(receipts.heard)
+    store = Store(learner.store_url)
+    ledger, journal = Ledger(), Journal(store, JOB_UID, 99)
+    library = Library(journal)
+    for segment in journal.replay():
+        absorb(segment, ledger, library)
+    assert len(robot.receipted) >= 15
+    for n in robot.receipted:
+        assert ledger.settled(robot.sent[n][0])
+        assert library.load(f"ada-{n}").id == f"ada-{n}"
+    numbers = sequences(versions.heard)
+    assert all(a <= b for a, b in zip(numbers, numbers[1:], strict=False)), numbers
+    every_version_is_whole(store)
+
+
+async def test_stopped_it_saves_itself_and_the_next_one_resumes_there(
+    broker: Broker, tmp_path: Path
+) -> None:
+    await make_streams(broker.url)
+    small = spec([write_dataset(tmp_path / "demos")], steps=5)
+    async with listening(broker.url, ANNOUNCE, HEARTBEAT) as (_, (versions, beats)):
+        with learner_process(tmp_path, broker.url, small) as learner:
+            await versions.until(lambda heard: len(heard) >= 1)
+            assert await learner.stop() == EXIT_STOPPED
+            step, out = Announcement.decode(versions.heard[-1]).step, len(versions.heard)
+            learner.start()
+            await versions.until(lambda heard: len(heard) > out)
+            await beats.until(lambda heard: LearnerHeartbeat.decode(heard[-1]).step > step)
+    assert Announcement.decode(versions.heard[out]).step >= step
+    assert "resuming at step" in learner.log
+    last = LearnerHeartbeat.decode(beats.heard[-1])
+    assert (last.epoch, last.stage) == (2, LearnerStage.ONLINE)
+
+
+async def test_of_two_learners_the_older_exits_and_the_newer_goes_on(
+    broker: Broker, tmp_path: Path
+) -> None:
+    await make_streams(broker.url)
+    small = spec([write_dataset(tmp_path / "demos")], steps=5)
+    older = LearnerProcess(tmp_path, broker.url, small)
+    newer = LearnerProcess(tmp_path, broker.url, small)
+    async with listening(broker.url, ANNOUNCE) as (_, (versions,)):
+        try:
+            older.start()
+            await versions.until(lambda heard: len(heard) >= 1)
+            newer.start()
+            assert await older.exit() == EXIT_FENCED
+            out = len(versions.heard)
+            await versions.until(lambda heard: len(heard) > out)
+            assert await newer.stop() == EXIT_STOPPED
+        finally:
+            older.kill()
+            newer.kill()
+    epochs = [Announcement.decode(data).learner_epoch for data in versions.heard]
+    assert epochs == sorted(epochs)
+    assert epochs[-1] == 2
+
+
+async def test_with_neither_demonstrations_nor_experience_it_waits_and_says_so(
+    broker: Broker, tmp_path: Path
+) -> None:
+    await make_streams(broker.url)
+    async with listening(broker.url, ANNOUNCE, HEARTBEAT) as (client, (versions, beats)):
+        with learner_process(tmp_path, broker.url, spec()) as learner:
+            await beats.until(
+                lambda heard: bool(heard) and stages(heard)[-1] is LearnerStage.WAITING_FOR_DATA
+            )
+            assert "give spec.offline.datasets or spec.policy.initial" in learner.log
+            assert versions.heard == []
+            await Robot(client).send(1, 2)
+            await versions.until(lambda heard: len(heard) >= 1)
+            assert await learner.stop() == EXIT_STOPPED
+
+
+async def test_updates_are_limited_by_what_the_robots_sent(broker: Broker, tmp_path: Path) -> None:
+    await make_streams(broker.url)
+    limited = spec([write_dataset(tmp_path / "demos")], steps=5, updatesPerEpisode=3)
+    async with listening(broker.url, HEARTBEAT) as (client, (beats,)):
+        with learner_process(tmp_path, broker.url, limited):
+
+            def stands_at(step: int, heard: list[bytes]) -> bool:
+                last = LearnerHeartbeat.decode(heard[-1]) if heard else None
+                return last is not None and (
+                    (last.stage, last.step) == (LearnerStage.WAITING_FOR_DATA, step)
+                )
+
+            await beats.until(lambda heard: stands_at(5, heard))
+            await Robot(client).send(1, 2)
+            await beats.until(lambda heard: stands_at(5 + 3 * 2, heard))
+
+
+async def test_a_corrupt_demonstration_is_named_and_its_neighbours_train(
+    broker: Broker, tmp_path: Path
+) -> None:
+    await make_streams(broker.url)
+    small = spec([write_dataset(tmp_path / "demos")], steps=5)
+    (tmp_path / "demos" / "broken.episode").write_bytes(b"FLEP\x01 not at all")
+    odd = codec.encode(episode("odd", task="juggle"))
+    (tmp_path / "demos" / "odd.episode").write_bytes(odd)
+    async with listening(broker.url, ANNOUNCE) as (_, (versions,)):
+        with learner_process(tmp_path, broker.url, small) as learner:
+            await versions.until(lambda heard: len(heard) >= 1)
+    assert "demos/broken.episode is left out: Malformed" in learner.log
+    assert "demos/odd.episode is left out: UnknownTask" in learner.log
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(None, "no file ends in .episode"), (b"junk", "not an episode")],
+    ids=["an empty folder", "only junk"],
+)
+async def test_datasets_without_one_usable_episode_end_it_with_what_to_do(
+    broker: Broker, tmp_path: Path, content: bytes | None, why: str
+) -> None:
+    folder = tmp_path / "demos"
+    folder.mkdir()
+    if content:
+        (folder / "a.episode").write_bytes(content)
+    with learner_process(tmp_path, broker.url, spec([f"file://{folder}"])) as learner:
+        assert await learner.exit() == EXIT_FAULT
+    assert why in learner.log
+    assert "point spec.offline.datasets at folders" in learner.log
+
+
+async def test_without_a_broker_it_trains_and_publishes_as_soon_as_there_is_one(
+    broker: Broker, tmp_path: Path
+) -> None:
+    await make_streams(broker.url)
+    broker.kill()
+    small = spec([write_dataset(tmp_path / "demos")], steps=5)
+    with learner_process(tmp_path, broker.url, small) as learner:
+        store = Store(learner.store_url)
+        async with asyncio.timeout(30):
+            while not store.list(names.checkpoint_key(JOB_UID, 0).rsplit("/", 1)[0]):
+                await asyncio.sleep(0.1)  # files announce themselves to nobody
+        broker.start()
+        async with listening(broker.url, ANNOUNCE) as (_, (versions,)):
+            await versions.until(lambda heard: len(heard) >= 1)
