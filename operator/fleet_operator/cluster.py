@@ -1,19 +1,20 @@
 """The Kubernetes API, and nothing else: plain objects in and out through ``kubernetes.aio``."""
 
 import json
+import os
 from datetime import UTC, datetime
 from typing import Any, Self
 
 import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config.config_exception import ConfigException
 
 from fleet_contract import names
 from fleet_contract.errors import FleetError, Retry
 from fleet_contract.names import Kind
 
 TIMEOUT = 30.0  # seconds for one request
+TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
 PATHS = {
     "FleetTrainingJob": (names.API_VERSION, names.PLURALS[Kind.TRAINING_JOB]),
     "RobotActor": (names.API_VERSION, names.PLURALS[Kind.ROBOT_ACTOR]),
@@ -38,12 +39,13 @@ class Cluster:
 
     async def __aenter__(self) -> Self:
         configuration = Configuration()
-        try:
-            config.load_incluster_config(  # type: ignore[no-untyped-call]
+        # Where somebody names a kubeconfig it is meant, also inside of another cluster's pod.
+        if "KUBECONFIG" in os.environ or not os.path.exists(TOKEN):  # noqa: PTH110 - once, at start
+            await config.load_kube_config(  # type: ignore[no-untyped-call]
                 client_configuration=configuration
             )
-        except ConfigException:
-            await config.load_kube_config(  # type: ignore[no-untyped-call]
+        else:
+            config.load_incluster_config(  # type: ignore[no-untyped-call]
                 client_configuration=configuration
             )
         self._client = ApiClient(configuration)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -22,11 +23,17 @@ from fleet_operator.settings import Settings, settings
 from fleet_operator.work import Key, WorkQueue
 
 logger = logging.getLogger(__name__)
+PATIENCE = 3  # resyncs without one reconcile
 Turn = Callable[[Office, str], Awaitable[float | None]]
 
 
 async def _sweep(office: Office, _: str) -> float | None:
-    return await endings.sweep(office)
+    """Orphans go, and every object is looked at, whether or not its watch still lives."""
+    for kind in (Kind.TRAINING_JOB, Kind.ROBOT_ACTOR):
+        for found in await office.cluster.list(kind):
+            office.wake(Key(kind, found["metadata"]["name"]))
+    await endings.sweep(office)
+    return office.settings.resync_seconds
 
 
 TURNS: dict[str, Turn] = {
@@ -79,6 +86,7 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
         parts = [
             asyncio.create_task(queue.run(), name="queue"),
             asyncio.create_task(inbox.watch(), name="inbox"),
+            asyncio.create_task(_watchdog(office), name="watchdog"),
             asyncio.create_task(
                 kopf.operator(
                     registry=registry,
@@ -107,8 +115,20 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
 
 
 def _login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-    """The pod's service account, else the kubeconfig."""
+    """The same choice as ``Cluster`` makes."""
+    if "KUBECONFIG" in os.environ:
+        return kopf.login_with_kubeconfig(**kwargs)
     return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+
+
+async def _watchdog(office: Office) -> None:
+    """Ends the process when no key had its turn for long: something in it is stuck."""
+    patience = PATIENCE * office.settings.resync_seconds
+    idle = 0.0
+    while idle < patience:
+        await asyncio.sleep(patience - idle + 0.1)
+        idle = time.monotonic() - office.last_turn
+    raise RuntimeError(f"no reconcile ended in {idle:.0f} s: the operator must start anew")
 
 
 async def _main() -> None:

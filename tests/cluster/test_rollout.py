@@ -6,7 +6,7 @@ from fleet_cli.local.cluster import LocalCluster
 from helpers.control import JOBS, ROBOTS, VERSIONS, Fleet, Operator, training_job
 from helpers.kube import Kube, condition
 
-STAGED = {
+STAGED: dict[str, Any] = {
     "rollout": {
         "steps": [{"robots": 1, "minEpisodes": 4}],
         "analysis": {"minSuccessRate": 0.5},

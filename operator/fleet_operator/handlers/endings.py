@@ -16,7 +16,6 @@ from fleet_operator.office import Office
 from fleet_operator.work import Key
 
 DRAIN = 5.0  # seconds between `closed` and the end of the streams: robots hear it first
-SWEEP_EVERY = 300.0
 SWEEP = Key("sweep", "")
 
 logger = logging.getLogger(__name__)
@@ -70,8 +69,8 @@ async def clear_namesakes(office: Office, name: str, uid: str, url: str) -> None
         await bus.remove(stale)
 
 
-async def sweep(office: Office) -> float:
-    """Remove orphaned streams at every broker we know. Returns when to look again."""
+async def sweep(office: Office) -> None:
+    """Remove orphaned streams at every broker we know."""
     buses = office.inbox.buses() or [office.inbox.bus(office.settings.nats_url)]
     for bus in buses:
         try:
@@ -89,4 +88,3 @@ async def sweep(office: Office) -> float:
                 await bus.remove(orphans)
         except Retry as fault:
             logger.warning("sweep: %s", fault)
-    return SWEEP_EVERY

@@ -1,0 +1,370 @@
+"""The rollout, as a list of sentences: before, what was seen, after."""
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from fleet_contract.messages import digest_of
+from fleet_contract.resources import (
+    PolicyPhase,
+    Rollout,
+    RolloutMode,
+    RolloutPhase,
+    RolloutStatus,
+    Step,
+    Strategy,
+    VersionRef,
+)
+from fleet_contract.resources.rollout import Analysis
+from fleet_operator.decide import phases
+from fleet_operator.decide.analysis import Evidence
+from fleet_operator.decide.cohort import Robot
+from fleet_operator.decide.rollout import Decision, Observed, State, decide
+
+NOW = 1_800_000_000.0
+ONE_STEP = Rollout(steps=[Step(robots=1, min_episodes=10)])
+THREE = tuple(Robot(f"r{index}") for index in range(1, 4))
+
+
+def version(sequence: int) -> VersionRef:
+    return VersionRef(
+        name=f"job-v{sequence}",
+        sequence=sequence,
+        digest=digest_of(str(sequence).encode()),
+        uri=f"versions/{sequence}",
+    )
+
+
+def on_trial(sequence: int = 2, *, robots: tuple[str, ...] = ("r1",), **fields: Any) -> State:
+    """Version 1 is stable, the given one in its first stage since NOW."""
+    rollout = RolloutStatus(
+        phase=RolloutPhase.STAGED,
+        candidate=version(sequence),
+        robots=list(robots),
+        started_at="2027-01-15T08:00:00Z",
+        events_from=1,
+    )
+    return State(version(1), rollout.model_copy(update=fields), (), sequence)
+
+
+STABLE = State(version(1), RolloutStatus(), (), 1)
+
+
+class Case(NamedTuple):
+    spec: Rollout
+    state: State
+    seen: Observed
+    stable: int
+    candidate: int
+    robots: int
+    moves: tuple[PolicyPhase, ...]
+    after: float = 0.0  # seconds since NOW
+
+
+P = PolicyPhase
+CASES = {
+    "the first version is promoted at once, even with nobody there": Case(
+        ONE_STEP, State(), Observed(version(1)), 1, 0, 0, (P.CANDIDATE, P.PROMOTED)
+    ),
+    "a second version starts on one robot": Case(
+        ONE_STEP, STABLE, Observed(version(2), THREE), 1, 2, 1, (P.CANDIDATE, P.STAGED)
+    ),
+    "a version waits until a robot that may try it is connected": Case(
+        ONE_STEP, STABLE, Observed(version(2), (Robot("r1", connected=False),)), 1, 0, 0, ()
+    ),
+    "a suspended robot and a pinned one try nothing": Case(
+        ONE_STEP,
+        STABLE,
+        Observed(version(2), (Robot("r1", suspended=True), Robot("r2", pin=1))),
+        1,
+        0,
+        0,
+        (),
+    ),
+    "Broadcast gives a version to all at once": Case(
+        Rollout(strategy=Strategy.BROADCAST),
+        STABLE,
+        Observed(version(2), THREE),
+        2,
+        0,
+        0,
+        (P.CANDIDATE, P.PROMOTED),
+    ),
+    "nothing passes before its episodes": Case(
+        ONE_STEP, on_trial(), Observed(version(2), THREE, Evidence(9, 9), 9), 1, 2, 1, ()
+    ),
+    "enough good episodes promote": Case(
+        ONE_STEP,
+        on_trial(),
+        Observed(version(2), THREE, Evidence(10, 5), 10),
+        2,
+        0,
+        0,
+        (P.PROMOTED,),
+    ),
+    "too few successes take it back": Case(
+        ONE_STEP,
+        on_trial(),
+        Observed(version(2), THREE, Evidence(10, 4), 10),
+        1,
+        0,
+        0,
+        (P.ROLLED_BACK,),
+    ),
+    "six failures of ten decide before the tenth": Case(
+        ONE_STEP,
+        on_trial(),
+        Observed(version(2), THREE, Evidence(6, 0), 6),
+        1,
+        0,
+        0,
+        (P.ROLLED_BACK,),
+    ),
+    "five failures of ten may still be made good": Case(
+        ONE_STEP, on_trial(), Observed(version(2), THREE, Evidence(5, 0), 5), 1, 2, 1, ()
+    ),
+    "one guard trip takes it back at once": Case(
+        ONE_STEP,
+        on_trial(),
+        Observed(version(2), THREE, Evidence(0, 0, 0, 1), 1),
+        1,
+        0,
+        0,
+        (P.ROLLED_BACK,),
+    ),
+    "guard trips up to the limit are tolerated": Case(
+        ONE_STEP.model_copy(update={"analysis": Analysis(max_guard_trips=1)}),
+        on_trial(),
+        Observed(version(2), THREE, Evidence(0, 0, 0, 1), 1),
+        1,
+        2,
+        1,
+        (),
+    ),
+    "soak holds a good version back": Case(
+        Rollout(steps=[Step(robots=1, min_episodes=10, soak="60s")]),
+        on_trial(),
+        Observed(version(2), THREE, Evidence(20, 20), 20),
+        1,
+        2,
+        1,
+        (),
+        after=59,
+    ),
+    "after the soak it passes": Case(
+        Rollout(steps=[Step(robots=1, min_episodes=10, soak="60s")]),
+        on_trial(),
+        Observed(version(2), THREE, Evidence(20, 20), 20),
+        2,
+        0,
+        0,
+        (P.PROMOTED,),
+        after=60,
+    ),
+    "the next stage has more robots": Case(
+        Rollout(steps=[Step(robots=1), Step(percent=50)]),
+        on_trial(),
+        Observed(version(2), THREE, Evidence(10, 10), 10),
+        1,
+        2,
+        2,
+        (P.STAGED,),
+    ),
+    "good episodes of a cohort that is gone do not pass": Case(
+        ONE_STEP,
+        on_trial(),
+        Observed(version(2), (Robot("r1", connected=False), *THREE[1:]), Evidence(10, 10), 10),
+        1,
+        2,
+        1,
+        (),
+    ),
+    "a deleted robot's place is filled": Case(
+        ONE_STEP, on_trial(), Observed(version(2), THREE[1:], Evidence(), 0), 1, 2, 1, ()
+    ),
+    "a fleet that is gone freezes the trial": Case(
+        ONE_STEP, on_trial(), Observed(version(2), (), Evidence(10, 10), 10), 1, 2, 0, ()
+    ),
+    "a newer version waits while one is on trial": Case(
+        ONE_STEP, on_trial(), Observed(version(5), THREE, Evidence(1, 1), 1), 1, 2, 1, ()
+    ),
+    "when the trial ends well the newest is taken": Case(
+        ONE_STEP,
+        on_trial(),
+        Observed(version(5), THREE, Evidence(10, 10), 10),
+        2,
+        5,
+        1,
+        (P.PROMOTED, P.CANDIDATE, P.STAGED),
+    ),
+    "when the trial ends badly the newest is taken": Case(
+        ONE_STEP,
+        on_trial(),
+        Observed(version(5), THREE, Evidence(10, 0), 10),
+        1,
+        5,
+        1,
+        (P.ROLLED_BACK, P.CANDIDATE, P.STAGED),
+    ),
+    "a version taken back does not return": Case(
+        ONE_STEP,
+        State(version(1), RolloutStatus(), (2,), 2),
+        Observed(version(2), THREE),
+        1,
+        0,
+        0,
+        (),
+    ),
+    "while paused nothing is taken": Case(
+        ONE_STEP.model_copy(update={"paused": True}),
+        STABLE,
+        Observed(version(2), THREE),
+        1,
+        0,
+        0,
+        (),
+    ),
+    "while paused nothing passes and nothing is taken back": Case(
+        ONE_STEP.model_copy(update={"paused": True}),
+        on_trial(),
+        Observed(version(2), THREE, Evidence(10, 0), 10),
+        1,
+        2,
+        1,
+        (),
+    ),
+    "in mode Manual a version waits for its promotion": Case(
+        ONE_STEP.model_copy(update={"mode": RolloutMode.MANUAL}),
+        STABLE,
+        Observed(version(2), THREE),
+        1,
+        2,
+        0,
+        (P.CANDIDATE,),
+    ),
+    "in mode Manual a request starts the first stage": Case(
+        ONE_STEP.model_copy(update={"mode": RolloutMode.MANUAL}),
+        State(version(1), RolloutStatus(candidate=version(2)), (), 2),
+        Observed(version(2), THREE, request="promote@2#a"),
+        1,
+        2,
+        1,
+        (P.STAGED,),
+    ),
+    "in mode Manual a passed stage waits for the next request": Case(
+        ONE_STEP.model_copy(update={"mode": RolloutMode.MANUAL}),
+        on_trial(),
+        Observed(version(2), THREE, Evidence(10, 10), 10),
+        1,
+        2,
+        1,
+        (),
+    ),
+    "in mode Manual a bad version is taken back without a request": Case(
+        ONE_STEP.model_copy(update={"mode": RolloutMode.MANUAL}),
+        on_trial(),
+        Observed(version(2), THREE, Evidence(10, 0), 10),
+        1,
+        0,
+        0,
+        (P.ROLLED_BACK,),
+    ),
+    "in mode Manual promoting the newest supersedes the one that waits": Case(
+        ONE_STEP.model_copy(update={"mode": RolloutMode.MANUAL}),
+        State(version(1), RolloutStatus(candidate=version(2)), (), 2),
+        Observed(version(7), THREE, request="promote@7#a"),
+        1,
+        7,
+        1,
+        (P.SUPERSEDED, P.CANDIDATE, P.STAGED),
+    ),
+    "a request promotes from the last stage at once": Case(
+        ONE_STEP,
+        on_trial(),
+        Observed(version(2), THREE, request="promote@2#a"),
+        2,
+        0,
+        0,
+        (P.PROMOTED,),
+    ),
+    "an abort takes the version back": Case(
+        ONE_STEP,
+        on_trial(),
+        Observed(version(2), THREE, request="abort@2#a"),
+        1,
+        0,
+        0,
+        (P.ROLLED_BACK,),
+    ),
+    "a request for another version does nothing": Case(
+        ONE_STEP, on_trial(), Observed(version(2), THREE, request="abort@3#a"), 1, 2, 1, ()
+    ),
+    "a pin supersedes the trial": Case(
+        ONE_STEP.model_copy(update={"mode": RolloutMode.PINNED, "pinned_version": 1}),
+        on_trial(),
+        Observed(version(9), THREE, Evidence(10, 10), 10),
+        1,
+        0,
+        0,
+        (P.SUPERSEDED,),
+    ),
+    "a stream made anew begins to count from its start": Case(
+        ONE_STEP,
+        on_trial(events_from=500),
+        Observed(version(2), THREE, Evidence(), 3),
+        1,
+        2,
+        1,
+        (),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_rollout(case: Case) -> None:
+    decision = decide(case.spec, case.state, case.seen, NOW + case.after)
+    state = decision.state
+    found = (
+        state.stable.sequence if state.stable else 0,
+        state.candidate.sequence if state.candidate else 0,
+        len(state.rollout.robots),
+        tuple(move.phase for move in decision.moves),
+    )
+    assert found == (case.stable, case.candidate, case.robots, case.moves)
+
+
+def test_a_handled_request_is_not_handled_again() -> None:
+    spec = Rollout(steps=[Step(robots=1), Step(robots=2), Step(robots=3)])
+    seen = Observed(version(2), THREE, request="promote@2#a")
+    once = decide(spec, on_trial(), seen, NOW)
+    again = decide(spec, once.state, seen, NOW)
+    assert (once.state.rollout.step, again.state.rollout.step) == (1, 1)
+    pressed = decide(spec, again.state, seen._replace(request="promote@2#b"), NOW)
+    assert pressed.state.rollout.step == 2
+
+
+def test_an_unknown_request_says_what_to_write() -> None:
+    decision = decide(ONE_STEP, STABLE, Observed(request="please"), NOW)
+    assert "promote@<sequence>#<nonce>" in decision.state.rollout.message
+    assert decision.state.last_handled_request == "please"
+
+
+def test_an_old_stages_evidence_does_not_pass_the_next_one() -> None:
+    spec = Rollout(steps=[Step(robots=1), Step(robots=2)])
+    seen = Observed(version(2), THREE, Evidence(10, 10), 10, "promote@2#a")
+    decision: Decision = decide(spec, on_trial(), seen, NOW)
+    assert decision.state.rollout.step == 1
+    assert decision.state.rollout.episodes == 0
+
+
+@pytest.mark.parametrize("start", list(PolicyPhase))
+def test_no_phase_returns_to_candidate(start: PolicyPhase) -> None:
+    with pytest.raises(phases.IllegalMoveError, match="is no move"):
+        phases.move(start, PolicyPhase.CANDIDATE)
+
+
+@pytest.mark.parametrize("end", [P.PROMOTED, P.ROLLED_BACK, P.SUPERSEDED])
+def test_an_ended_version_moves_nowhere(end: PolicyPhase) -> None:
+    for to in PolicyPhase:
+        with pytest.raises(phases.IllegalMoveError, match="final"):
+            phases.move(end, to)
