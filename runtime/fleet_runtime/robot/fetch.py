@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from typing import TYPE_CHECKING
 
 from fleet_contract import names
@@ -142,6 +143,7 @@ class Memory:
     def __init__(self, path: Path) -> None:
         """Read the file, where there is one; a garbled one counts as none."""
         self._path = path
+        self._guard = threading.Lock()  # both threads write
         self.order: tuple[int, int] | None = None
         self.active: PolicyRef | None = None
         self.epoch = 0
@@ -159,15 +161,17 @@ class Memory:
 
     def hold(self, order: tuple[int, int]) -> None:
         """Refuse anything older from now on. Raises `Retry` when the disk does not take it."""
-        if order != self.order:
-            self.order = order
-            self._write()
+        with self._guard:
+            if order != self.order:
+                self.order = order
+                self._write()
 
     def drive(self, loaded: Loaded | None) -> None:
         """This policy drives from now on. Raises `Retry` as above."""
-        self.active = loaded.ref if loaded else None
-        self.epoch = loaded.epoch if loaded else 0
-        self._write()
+        with self._guard:
+            self.active = loaded.ref if loaded else None
+            self.epoch = loaded.epoch if loaded else 0
+            self._write()
 
     def _write(self) -> None:
         active = self.active.model_dump(mode="json", by_alias=True) if self.active else None
