@@ -10,7 +10,7 @@ import pytest
     ("program", "barred"),
     [
         ("fleet_operator.main", {"torch", "numpy", "fsspec", "fleet_runtime"}),
-        ("fleet_cli.main", {"torch", "kubernetes", "matplotlib", "fleet_runtime", "fleet_operator"}),
+        ("fleet_cli.main", {"torch", "kubernetes", "matplotlib", "fleet_operator"}),
         ("fleet_runtime.robot.main", {"kubernetes", "kopf", "fleet_runtime.replay"}),
         ("fleet_runtime.learner.main", {"kubernetes", "kopf", "metaworld", "gymnasium"}),
     ],

@@ -82,10 +82,8 @@ def test_an_outcome_of_a_task_the_job_does_not_have_changes_nothing(story: Story
 
 
 def test_the_first_moving_robot_is_noted_once(story: Story) -> None:
-    story.on_heartbeat(3.0, heartbeat(control_hz=0.0))
-    assert story.first_step_at is None
-    story.on_heartbeat(5.0, heartbeat())
-    story.on_heartbeat(6.0, heartbeat())
+    for at, speed in ((3.0, 0.0), (5.0, 80.0), (6.0, 80.0)):
+        story.on_heartbeat(at, heartbeat(control_hz=speed))
     assert story.first_step_at == 5.0
     assert len(story.log) == 1
 

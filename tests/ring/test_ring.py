@@ -1,0 +1,113 @@
+"""The ring, whole: operator, learner and robots as pods on a real control plane with real NATS."""
+
+import asyncio
+import subprocess
+from typing import Any
+
+import nats
+import pytest
+from nats.aio.client import Client
+
+from fleet_cli.demo import agents
+from fleet_cli.local.cluster import LocalCluster
+from fleet_cli.local.node.api import Api, Json
+from fleet_cli.setup import install, run_operator
+from fleet_contract import names
+from fleet_contract.names import Kind, Stream
+from helpers.kube import Kube, condition
+
+JOBS = f"{names.API_VERSION}/{names.PLURALS[Kind.TRAINING_JOB]}"
+ROBOTS = f"{names.API_VERSION}/{names.PLURALS[Kind.ROBOT_ACTOR]}"
+VERSIONS = f"{names.API_VERSION}/{names.PLURALS[Kind.POLICY_VERSION]}"
+SLOW = 90.0  # seconds: three programs import torch on two cores
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+
+@pytest.fixture
+async def operator(cluster: LocalCluster, kube: Kube) -> None:
+    """The operator as a pod of the test's own namespace."""
+    await asyncio.to_thread(install, cluster.kubectl, cluster.kubeconfig, kube.namespace)
+    await asyncio.to_thread(run_operator, cluster, kube.namespace)
+
+
+def job(dataset: str, **spec: Any) -> Json:
+    """Two robots that open drawers; any candidate passes after two judged episodes."""
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": Kind.TRAINING_JOB,
+        "metadata": {"name": "ring"},
+        "spec": {
+            "tasks": [{"name": "drawer-open"}],
+            "offline": {"datasets": [{"uri": dataset}], "steps": 300},
+            "publish": {"everySteps": 25, "minInterval": "2s"},
+            "robots": {"simulated": {"replicas": 2, "controlHz": 80, "timeScale": 4}},
+            "rollout": {
+                "strategy": "Staged",
+                "steps": [{"robots": 1, "minEpisodes": 2}],
+                "analysis": {"minSuccessRate": 0.0},
+            },
+            **spec,
+        },
+    }
+
+
+async def deleted_streams(connection: Client, uid: str, count: int) -> None:
+    """Returns when the broker has told of so many deleted streams of a job."""
+    deleted = await connection.subscribe("$JS.EVENT.ADVISORY.STREAM.DELETED.*")
+    await connection.flush()
+    gone: set[str] = set()
+    async for message in deleted.messages:
+        stream = message.subject.rsplit(".", 1)[-1]
+        gone |= {stream} if uid in stream else set()
+        if len(gone) == count:
+            return
+
+
+async def none_left(api: Api, kube: Kube, *resources: str) -> None:
+    """Returns when the namespace holds nothing of these kinds any more."""
+    for resource in resources:
+        async for _ in api.watch(kube.path(resource)):
+            if not (await kube.get(resource))["items"]:
+                break
+
+
+async def test_experience_becomes_a_version_that_the_fleet_runs_and_deletion_leaves_nothing(
+    cluster: LocalCluster, api: Api, kube: Kube
+) -> None:
+    folder = f"datasets/{kube.namespace}"
+    assert await agents.record(cluster.storage_url, folder, ["drawer-open"], 2, seed=1) == 2
+    made = await kube.create(JOBS, job(f"{cluster.storage_url}/{folder}"))
+    uid = made["metadata"]["uid"]
+
+    ready = await kube.until(JOBS, "ring", lambda j: condition(j, "Ready") == "True", SLOW)
+    assert ready["status"]["observedGeneration"] == ready["metadata"]["generation"]
+
+    def on_a_checked_version(found: Json) -> bool:
+        stable = found["status"].get("stable") or {}
+        return int(stable.get("sequence", 0)) > 1
+
+    improved = await kube.until(JOBS, "ring", on_a_checked_version, SLOW)
+    stable = improved["status"]["stable"]
+    version = await kube.get(VERSIONS, stable["name"])
+    assert version["status"]["phase"] == "Promoted"
+    assert version["status"]["cohort"]["episodes"] >= 2
+    assert version["spec"]["lineage"]["episodes"] >= 0
+    for index in range(2):
+        name = names.simulated_robot("ring", index)
+        robot = await kube.until(ROBOTS, name, lambda r: bool(r["status"].get("active")), SLOW)
+        assert condition(robot, "Connected") == "True"
+
+    scale = [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig), "-n", kube.namespace]
+    scale += ["scale", "ftj/ring", "--replicas=1"]
+    await asyncio.to_thread(subprocess.run, scale, check=True)
+    await kube.until_gone(ROBOTS, names.simulated_robot("ring", 1), SLOW)
+    await kube.until_gone("pods", names.robot_pod(names.simulated_robot("ring", 1)), SLOW)
+
+    connection = await nats.connect(cluster.nats_url)
+    swept = asyncio.create_task(deleted_streams(connection, uid, count=len(Stream)))
+    await kube.delete(JOBS, "ring")
+    async with asyncio.timeout(SLOW):
+        await none_left(api, kube, JOBS, ROBOTS, VERSIONS, "batch/v1/jobs")
+        await swept
+    await connection.close()
