@@ -80,10 +80,9 @@ class Desk:
 
         Waits while there is none, after calling `resting` once. None: the program is to end.
         """
+        if not self._may_begin() and not self.stopping:
+            resting()  # not under the lock: a real robot takes its time to come to rest
         with self._changed:
-            if not self._may_begin() and not self.stopping:
-                self.tally.state = RobotState.WAITING_FOR_POLICY
-                resting()
             while not self._may_begin() and not self.stopping:
                 self.tally.state = (
                     RobotState.PAUSED if self._closed else RobotState.WAITING_FOR_POLICY

@@ -77,13 +77,17 @@ class Guard:
         """A policy's chunk (H, A) with everything that is not finite replaced by what is held."""
         if chunk.ndim != 2 or chunk.shape[1:] != self._low.shape:  # noqa: PLR2004 (H A)
             self.trip(f"a chunk of shape {chunk.shape}, wanted (H, {len(self._low)})")
-            return self._held[None].copy()
+            return self.hold()
         bad = np.logical_not(np.isfinite(chunk).all(axis=1))
         if not bad.any():
             return chunk
         self.trip("a chunk that is not finite")
         safe: Float = np.where(np.expand_dims(bad, 1), self._held, chunk).astype(np.float32)
         return safe
+
+    def hold(self) -> Float:
+        """A chunk (1, A) that holds; for a policy that gave none."""
+        return self._held[None].copy()
 
     def action(self, action: Float, *, by_policy: bool) -> Float:
         """The action (A,) to execute."""

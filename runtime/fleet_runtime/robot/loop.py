@@ -1,0 +1,237 @@
+"""The control loop: one thread that drives the robot and needs no network to do so.
+
+begin (perhaps another policy) → reset → steps at the control rate → spool the whole episode → tell.
+Whatever a policy does, the guard stands between it and the robot; whatever the robot raises ends
+the episode in a safe stop, and the robot is connected anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fleet_contract.errors import Reject, Retry
+from fleet_contract.messages import Outcome as Ended
+from fleet_contract.messages import Record, RobotState, digest_of
+from fleet_runtime.experience import codec
+from fleet_runtime.robot.episode import EpisodeRun, Stamp
+from fleet_runtime.robot.human import Control
+from fleet_runtime.robot.swap import Slot
+
+if TYPE_CHECKING:
+    from fleet_runtime.experience.types import Episode, Float
+    from fleet_runtime.robot.desk import Desk
+    from fleet_runtime.robot.env import Robot
+    from fleet_runtime.robot.fetch import Memory
+    from fleet_runtime.robot.guard import Guard
+    from fleet_runtime.robot.human import Human
+    from fleet_runtime.robot.reports import Reporter
+    from fleet_runtime.robot.spool import Spool
+    from fleet_runtime.robot.swap import Loaded
+    from fleet_runtime.robot.tasks import Schedule
+
+log = logging.getLogger(__name__)
+
+_MOST_PAUSE = 30.0
+"""Most seconds between two attempts to bring a faulty robot up."""
+
+
+class ControlLoop:
+    """Drives one robot until the desk says stop."""
+
+    def __init__(
+        self,
+        robot: Robot,
+        *,
+        human: Human | None,
+        guard: Guard,
+        schedule: Schedule,
+        desk: Desk,
+        spool: Spool,
+        memory: Memory,
+        report: Reporter,
+        period: float,
+    ) -> None:
+        """`period`: seconds of wall time per control step."""
+        self._robot = robot
+        self._human = human
+        self._guard = guard
+        self._schedule = schedule
+        self._desk = desk
+        self._spool = spool
+        self._memory = memory
+        self._report = report
+        self._period = period
+        self._run: EpisodeRun | None = None
+
+    def run(self) -> None:
+        """The thread's life. Returns when the desk says stop; raises only our own faults."""
+        faults = 0
+        while not self._desk.stopping:
+            done = self._desk.tally.episodes
+            try:
+                self._desk.tally.state = RobotState.STARTING
+                self._robot.connect()
+                while (begun := self._desk.begin(self._rest)) is not None:
+                    self._episode(*begun)
+            except Exception:
+                faults = 1 if self._desk.tally.episodes > done else faults + 1
+                log.exception("the robot failed; it rests and is connected anew")
+                self._desk.pause(min(_MOST_PAUSE, 0.5 * 2**faults))
+            finally:
+                self._run = None
+                self._rest()
+                self._close()
+
+    def _episode(self, loaded: Loaded, swapped: bool) -> None:
+        guard, tally = self._guard, self._desk.tally
+        guard.begin(loaded.digest)
+        task = self._schedule.next()
+        if swapped:
+            self._took_up(loaded)
+        tally.task, tally.state = task, RobotState.RESETTING
+        stamp = Stamp(
+            id=secrets.token_hex(16),
+            robot=self._report.who.robot,
+            policy_digest=loaded.digest,
+            policy_sequence=loaded.ref.sequence,
+        )
+        started = time.time()
+        episode = None
+        try:
+            self._run = EpisodeRun(
+                self._robot,
+                task,
+                stamp=stamp,
+                execute=loaded.policy.execute,
+                human=self._human,
+                guard=self._guarded,
+            )
+            try:
+                self._drive(self._run, loaded, stamp.id)
+            except Exception as fault:
+                self._run.abort(f"robot: {fault!r}"[:200])
+                raise
+            finally:
+                if self._run.steps:
+                    episode = self._run.episode()
+        finally:
+            # In this order: an episode is told only once it is kept, and a policy that has to go
+            # is gone before anything else can begin.
+            frames = len(episode) if episode is not None else 0
+            self._schedule.spent(task, frames)
+            clean = episode is not None and episode.outcome != "aborted" and not guard.episode_trips
+            self._desk.change(lambda slot: slot.end(clean=clean))
+            if episode is not None:
+                self._keep(episode, loaded, started)
+            if guard.distrust:
+                self._distrust(loaded, stamp.id)
+
+    def _drive(self, run: EpisodeRun, loaded: Loaded, episode_id: str) -> None:
+        tally = self._desk.tally
+        ids = np.array([loaded.policy.spaces.task_id(tally.task)])
+        began = due = time.monotonic()
+        told = 0
+        while not run.done:
+            if self._desk.overdue:
+                run.abort("shutdown")
+                break
+            if (observation := run.wanted) is not None:
+                run.give(self._chunk(loaded, observation, ids))
+            human = run.control is not Control.POLICY
+            tally.state = RobotState.HUMAN_CONTROL if human else RobotState.RUNNING
+            run.tick()
+            if self._guard.episode_trips > told == 0:
+                told = self._guard.episode_trips
+                self._report.guard(loaded, episode_id, tally.task, self._guard.reasons[0])
+            if self._guard.abort and not run.done:
+                run.abort("guard")
+                self._rest()
+            # A late step is not caught up with: a burst of actions is worse than a slow one.
+            due = max(due + self._period, time.monotonic())
+            time.sleep(max(0.0, due - time.monotonic()))
+        tally.control_hz = run.steps / max(time.monotonic() - began, 1e-6)
+
+    def _chunk(self, loaded: Loaded, observation: Float, ids: np.ndarray) -> Float:
+        """The policy's next chunk (H, A), finite whatever the policy does."""
+        try:
+            return self._guard.chunk(loaded.policy.act(observation[None], ids)[0])
+        except Exception as fault:  # noqa: BLE001 - a policy's fault is never the robot's
+            self._guard.trip(f"the policy failed: {fault!r}"[:200])
+            return self._guard.hold()
+
+    def _guarded(self, action: Float) -> Float:
+        by_policy = self._run is None or self._run.control is Control.POLICY
+        return self._guard.action(action, by_policy=by_policy)
+
+    def _took_up(self, loaded: Loaded) -> None:
+        if loaded.created_at:
+            self._desk.tally.policy_latency = max(0.0, time.time() - loaded.created_at)
+        loaded.policy.seed(secrets.randbits(31))
+        try:
+            self._memory.drive(loaded)
+        except Retry as fault:  # only a restart without a network would miss it
+            log.warning("the new policy is not remembered: %s", fault)
+        self._report.swap(loaded, self._desk.tally.policy_latency)
+
+    def _keep(self, episode: Episode, loaded: Loaded, started: float) -> None:
+        tally = self._desk.tally
+        try:
+            payload = codec.encode(episode)
+            draft = self._draft(episode, payload, loaded, started)
+            self._spool.append(draft, payload)
+        except (Reject, Retry) as fault:
+            tally.lost += 1
+            log.error("episode %s is lost: %s", episode.id, fault)  # noqa: TRY400
+        tally.episodes += 1
+        tally.successes += episode.success
+        tally.interventions += not episode.autonomous
+        self._report.outcome(episode, loaded)
+
+    def _draft(self, episode: Episode, payload: bytes, loaded: Loaded, started: float) -> Record:
+        who = self._report.who
+        return Record(
+            robot=who.robot,
+            robot_uid=who.robot_uid,
+            job_uid=who.job_uid,
+            spool_id="",
+            n=1,  # the spool gives both
+            episode_id=episode.id,
+            manifest=loaded.digest,
+            sequence=loaded.ref.sequence,
+            assignment_epoch=loaded.epoch,
+            task=episode.task,
+            outcome=Ended(episode.outcome),
+            digest=digest_of(payload),
+            size=len(payload),
+            started_at=started,
+            ended_at=time.time(),
+        )
+
+    def _distrust(self, loaded: Loaded, episode_id: str) -> None:
+        slot = self._desk.change(Slot.distrust)
+        back = f"version {slot.active.ref.sequence} drives again" if slot.active else "safe stop"
+        log.error("the guard took version %d back: %s", loaded.ref.sequence, back)
+        try:
+            self._memory.drive(slot.active)
+        except Retry as fault:
+            log.warning("not remembered: %s", fault)
+        detail = f"policy taken back, {back}: {self._guard.reasons[-1]}"
+        self._report.guard(loaded, episode_id, self._desk.tally.task, detail)
+        self._report.distrusted()
+
+    def _rest(self) -> None:
+        try:
+            self._robot.safe_stop()
+        except Exception:
+            log.exception("safe_stop failed; the robot's own controller has to stop it")
+
+    def _close(self) -> None:
+        try:
+            self._robot.close()
+        except Exception:
+            log.exception("close failed")
