@@ -12,10 +12,12 @@ from subprocess import PIPE
 
 import pytest
 
+from fleet_cli.local import binaries
+from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.lifecycle import connection, down, up
 from fleet_cli.local.node.api import Api
-from fleet_cli.local.processes import ProcessId
-from fleet_cli.local.state import State, read_state
+from fleet_cli.local.processes import Child, ProcessId
+from fleet_cli.local.state import State, lock, read_state
 from helpers.kube import Kube, await_exit, container
 
 
@@ -124,3 +126,33 @@ def test_purge_removes_the_folder_of_a_cluster_that_is_down(home: Path) -> None:
     State(owner=ProcessId(2**22, started=1)).write(home)
     down("test", purge=True)
     assert not home.exists()
+
+
+def test_a_program_that_does_not_start_is_named_with_the_end_of_its_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in binaries.PROGRAMS:
+        path = tmp_path / "assets" / name
+        path.parent.mkdir(exist_ok=True)
+        says = "echo the disk is full; exit 3" if name == "etcd" else "exec sleep 1000"
+        path.write_text(f"#!/bin/sh\n{says}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path / "assets"))
+    cluster = LocalCluster(tmp_path / "cluster")
+    with pytest.raises(RuntimeError, match=r"(?s)etcd ended with exit code 3.*the disk is full"):
+        cluster.start()
+    for pid in pids(cluster.dir)[1:]:
+        await_exit(pid, 1)
+    with lock(cluster.dir):
+        pass  # free again
+
+
+def test_a_program_that_ends_later_is_noticed(tmp_path: Path) -> None:
+    cluster = LocalCluster(tmp_path)
+    child = Child("etcd", ["sh", "-c", "echo out of memory; exit 9"], tmp_path / "etcd.log")
+    child.start()
+    assert child.process is not None
+    child.process.wait()
+    cluster.children["etcd"] = child
+    with pytest.raises(RuntimeError, match=r"(?s)etcd ended by itself \(exit code 9\).*memory"):
+        cluster.check()

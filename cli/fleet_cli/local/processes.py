@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
 PR_SET_PDEATHSIG = 1
 POLL = 0.02  # seconds between two looks at a thing that has no event to wait for
@@ -84,7 +84,6 @@ class Child:
     name: str
     command: Sequence[str]
     log: Path
-    env: Mapping[str, str] | None = None
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
 
     def start(self) -> None:
@@ -95,7 +94,6 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=None if self.env is None else dict(self.env),
                 start_new_session=True,  # Ctrl-C in the terminal is for us; we end it in order
                 preexec_fn=die_with(os.getpid()),  # noqa: PLW1509 - it only makes two system calls
             )
