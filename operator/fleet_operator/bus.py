@@ -24,6 +24,7 @@ from fleet_contract.errors import Fenced, Retry
 from fleet_contract.names import Stream, StreamMeta
 from fleet_operator.desired import streams as desired
 
+CONNECT_TIMEOUT = 2.0  # seconds; reconciles wait for it
 TIMEOUT = 5.0  # seconds for one request; loopback answers in one millisecond
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 _LIVE = ("subjects", "max_bytes", "max_age", "max_msgs_per_subject", "duplicate_window")
@@ -148,7 +149,7 @@ class Bus:
 
         client = Client()
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(CONNECT_TIMEOUT):
                 await client.connect(
                     self.url,
                     name="fleetloop-operator",

@@ -3,6 +3,7 @@
 import json
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
@@ -14,7 +15,7 @@ from fleet_contract.errors import FleetError, Retry
 from fleet_contract.names import Kind
 
 TIMEOUT = 30.0  # seconds for one request
-TOKEN = "/var/run/secrets/kubernetes.io/serviceaccount/token"  # noqa: S105 - a path
+TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 PATHS = {
     "FleetTrainingJob": (names.API_VERSION, names.PLURALS[Kind.TRAINING_JOB]),
     "RobotActor": (names.API_VERSION, names.PLURALS[Kind.ROBOT_ACTOR]),
@@ -24,6 +25,11 @@ PATHS = {
     "Event": ("v1", "events"),
 }
 Object = dict[str, Any]
+
+
+def in_cluster() -> bool:
+    """Whether to be the pod's service account; a kubeconfig that somebody names comes first."""
+    return "KUBECONFIG" not in os.environ and TOKEN.exists()
 
 
 class RefusedError(FleetError):
@@ -39,8 +45,7 @@ class Cluster:
 
     async def __aenter__(self) -> Self:
         configuration = Configuration()
-        # Where somebody names a kubeconfig it is meant, also inside of another cluster's pod.
-        if "KUBECONFIG" in os.environ or not os.path.exists(TOKEN):  # noqa: PTH110 - once, at start
+        if not in_cluster():
             await config.load_kube_config(  # type: ignore[no-untyped-call]
                 client_configuration=configuration
             )
@@ -54,6 +59,14 @@ class Cluster:
     async def __aexit__(self, *_: object) -> None:
         if self._client is not None:
             await self._client.close()  # type: ignore[no-untyped-call]
+
+    @property
+    def identity(self) -> Configuration:
+        """Where the API server is and who we are to it."""
+        if self._client is None:
+            raise RuntimeError("the cluster is closed: use it in an `async with` block")
+        who: Configuration = self._client.configuration
+        return who
 
     async def get(self, kind: str, name: str) -> Object | None:
         """One object, None where there is none."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from fleet_contract.errors import Fenced, Retry
 
 BACKOFF = 0.5  # seconds before the first retry; doubles
-BACKOFF_MAX = 60.0
+BACKOFF_MAX = 15.0  # what came back is used soon; the load is one request per broken object
 SPACING = 0.25  # seconds between two turns of one key: what arrives meanwhile is seen in one
 
 logger = logging.getLogger(__name__)

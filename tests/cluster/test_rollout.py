@@ -3,7 +3,7 @@
 from typing import Any
 
 from fleet_cli.local.cluster import LocalCluster
-from helpers.control import JOBS, ROBOTS, VERSIONS, Fleet, Operator, training_job
+from helpers.control import JOBS, VERSIONS, Fleet, Operator, enroll, press, training_job
 from helpers.kube import Kube, condition
 
 STAGED: dict[str, Any] = {
@@ -21,13 +21,6 @@ def stable(job: dict[str, Any]) -> int:
 def trial(job: dict[str, Any]) -> list[str]:
     robots: list[str] = job["status"].get("rollout", {}).get("robots", [])
     return robots
-
-
-async def enroll(kube: Kube, job: str, *robots: str) -> None:
-    for name in robots:
-        robot = {"metadata": {"name": name}, "spec": {"job": job, "mode": "External"}}
-        body = {"apiVersion": "fleetloop.dev/v1alpha1", "kind": "RobotActor", **robot}
-        await kube.create(ROBOTS, body)
 
 
 async def test_a_good_version_is_tried_on_one_robot_and_then_given_to_all(
@@ -48,7 +41,91 @@ async def test_a_good_version_is_tried_on_one_robot_and_then_given_to_all(
         for _ in range(4):
             await fleet.end_episode(canary, success=True)
         await fleet.until(lambda job: stable(job) == 2)
-        version = await kube.until(VERSIONS, "job-v2", lambda v: v["status"]["phase"] == "Promoted")
+        version = await kube.until(
+            VERSIONS, "job-v2", lambda v: v["status"].get("phase") == "Promoted"
+        )
         assert version["status"]["cohort"]["episodes"] == 4
         await fleet.until(lambda job: job["status"]["robots"]["synced"] == 3)
         assert {p.sequence for p in fleet.active.values()} == {2}
+
+
+async def test_a_bad_version_is_taken_back_and_does_not_return(
+    operator: Operator, cluster: LocalCluster, kube: Kube
+) -> None:
+    await kube.create(JOBS, training_job(**STAGED))
+    await enroll(kube, "job", "r1", "r2")
+    async with Fleet.of(kube, cluster.nats_url, "job", ["r1", "r2"]) as fleet:
+        await fleet.announce(1)
+        await fleet.until(lambda job: stable(job) == 1)
+        await fleet.until(lambda job: job["status"]["robots"]["synced"] == 2)
+        await fleet.announce(2)
+        (canary,) = trial(await fleet.until(lambda job: len(trial(job)) == 1))
+        await fleet.until_runs(canary, 2)
+        for _ in range(3):
+            await fleet.end_episode(canary, success=False)
+        job = await fleet.until(lambda job: job["status"]["rolledBack"] == [2])
+        assert stable(job) == 1
+        version = await kube.until(
+            VERSIONS, "job-v2", lambda v: v["status"].get("phase") == "RolledBack"
+        )
+        assert condition(version, "RolledBack") == "True"
+        await fleet.until_runs(canary, 1)
+        assert fleet.assignment is not None
+        assert len(fleet.assignment.denied) == 1
+        await fleet.announce(2)  # the learner says it again
+        await fleet.announce(3)
+        (canary,) = trial(await fleet.until(lambda job: len(trial(job)) == 1))
+        await fleet.until_runs(canary, 3)
+        await fleet.trip_guard(canary)
+        job = await fleet.until(lambda job: job["status"]["rolledBack"] == [2, 3])
+        events = await kube.get("events")
+        reasons = {event["reason"] for event in events["items"]}
+        assert {"FirstVersion", "CanaryStarted", "SuccessBelowThreshold", "GuardTripped"} <= reasons
+
+
+async def test_an_operator_killed_in_a_trial_goes_on_and_counts_nothing_twice(
+    operator: Operator, cluster: LocalCluster, kube: Kube
+) -> None:
+    await kube.create(JOBS, training_job(**STAGED))
+    await enroll(kube, "job", "r1", "r2")
+    async with Fleet.of(kube, cluster.nats_url, "job", ["r1", "r2"]) as fleet:
+        await fleet.announce(1)
+        await fleet.until(lambda job: stable(job) == 1)
+        await fleet.until(lambda job: job["status"]["robots"]["synced"] == 2)
+        await fleet.announce(2)
+        (canary,) = trial(await fleet.until(lambda job: len(trial(job)) == 1))
+        await fleet.until_runs(canary, 2)
+        await fleet.end_episode(canary, success=True, episode="one")
+        await fleet.end_episode(canary, success=True, episode="two")
+        await fleet.until(lambda job: job["status"]["rollout"]["episodes"] == 2)
+        before = fleet.assignment
+        await operator.kill()
+        await fleet.end_episode(canary, success=True, episode="two")
+        await fleet.end_episode(canary, success=True, episode="three")
+        await operator.start()
+        job = await fleet.until(lambda job: job["status"]["rollout"]["episodes"] == 3)
+        assert trial(job) == [canary]
+        assert stable(job) == 1
+        assert fleet.assignment == before
+        await fleet.end_episode(canary, success=True, episode="four")
+        await fleet.until(lambda job: stable(job) == 2)
+
+
+async def test_in_mode_manual_people_press_the_buttons(
+    operator: Operator, cluster: LocalCluster, kube: Kube
+) -> None:
+    await kube.create(JOBS, training_job(rollout={"mode": "Manual"}))
+    await enroll(kube, "job", "r1", "r2")
+    async with Fleet.of(kube, cluster.nats_url, "job", ["r1", "r2"]) as fleet:
+        await fleet.announce(1)
+        await fleet.until(lambda job: stable(job) == 1)
+        await fleet.announce(2)
+        job = await fleet.until(
+            lambda job: job["status"]["rollout"].get("candidate", {}).get("sequence") == 2
+        )
+        assert trial(job) == []
+        await press(kube, "job", "promote@2#a")
+        await fleet.until(lambda job: len(trial(job)) == 1)
+        await press(kube, "job", "promote@2#b")
+        job = await fleet.until(lambda job: stable(job) == 2)
+        assert job["status"]["lastHandledRequest"] == "promote@2#b"

@@ -13,10 +13,12 @@ import nats
 from nats.aio.client import Client
 
 from fleet_cli.local.cluster import LocalCluster
+from fleet_cli.local.node.api import ApiError, Json
 from fleet_contract import names
 from fleet_contract.messages import (
     Announcement,
     Assignment,
+    AssignmentState,
     Event,
     EventKind,
     Heartbeat,
@@ -27,7 +29,7 @@ from fleet_contract.messages import (
     digest_of,
 )
 from fleet_contract.names import Channel, Kind
-from helpers.kube import Kube
+from helpers.kube import Kube, condition
 
 JOBS = f"{names.API_VERSION}/{names.PLURALS[Kind.TRAINING_JOB]}"
 ROBOTS = f"{names.API_VERSION}/{names.PLURALS[Kind.ROBOT_ACTOR]}"
@@ -58,6 +60,37 @@ def policy(sequence: int) -> PolicyRef:
     return PolicyRef(
         sequence=sequence, digest=digest_of(str(sequence).encode()), uri=f"versions/{sequence}"
     )
+
+
+async def enroll(kube: Kube, job: str, *robots: str, **spec: Any) -> None:
+    """External robots."""
+    for name in robots:
+        robot = {"metadata": {"name": name}, "spec": {"job": job, "mode": "External", **spec}}
+        body = {"apiVersion": names.API_VERSION, "kind": "RobotActor", **robot}
+        await kube.create(ROBOTS, body)
+
+
+async def edit(kube: Kube, resource: str, name: str, change: Callable[[Json], None]) -> None:
+    """Read, change, write; again when somebody else wrote in between."""
+    while True:
+        found = await kube.get(resource, name)
+        change(found)
+        try:
+            await kube.api.update(kube.path(resource, name), found)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+        else:
+            return
+
+
+async def press(kube: Kube, job: str, request: str) -> None:
+    """A button, as kubectl annotate presses it."""
+
+    def annotate(found: Json) -> None:
+        found["metadata"].setdefault("annotations", {})[names.Label.REQUEST.value] = request
+
+    await edit(kube, JOBS, job, annotate)
 
 
 class Operator:
@@ -109,17 +142,18 @@ class Fleet:
         self.active: dict[str, PolicyRef] = {}
         self.assignment: Assignment | None = None
         self._episodes = count(1)
+        self._took = asyncio.Condition()
 
     @classmethod
     @contextlib.asynccontextmanager
     async def of(cls, kube: Kube, url: str, job: str, robots: Iterable[str]) -> AsyncIterator[Self]:
         """Robots that are enrolled send heartbeats and take up what they are assigned."""
-        found = await kube.get(JOBS, job)
+        found = await kube.until(JOBS, job, lambda job: condition(job, "StreamsReady") == "True")
         client = await nats.connect(url)
         fleet = cls(client, kube, job, found["metadata"]["uid"])
 
         async def assigned(message: Any) -> None:
-            fleet.take(Assignment.open(message.data))
+            await fleet.take(Assignment.open(message.data))
 
         await client.subscribe(names.assign_subject(kube.namespace, job), cb=assigned)
         for robot in robots:
@@ -131,16 +165,34 @@ class Fleet:
             beats.cancel()
             await client.close()
 
+    async def until_closed(self, within: float = 10.0) -> None:
+        async with asyncio.timeout(within), self._took:
+            await self._took.wait_for(
+                lambda: (
+                    self.assignment is not None and self.assignment.state is AssignmentState.CLOSED
+                )
+            )
+
+    async def quiet(self, duration: float) -> None:
+        """Let time pass in which nothing shall happen; there is no event to await."""
+        await asyncio.sleep(duration)
+
     async def join(self, robot: str) -> None:
         self.uids[robot] = (await self.kube.get(ROBOTS, robot))["metadata"]["uid"]
 
-    def take(self, document: Assignment) -> None:
+    async def take(self, document: Assignment) -> None:
         if self.assignment and document.order <= self.assignment.order:
             return
-        self.assignment = document
-        for robot in self.uids:
-            if assigned := document.policy_for(robot):
-                self.active[robot] = assigned
+        async with self._took:
+            self.assignment = document
+            for robot in self.uids:
+                if assigned := document.policy_for(robot):
+                    self.active[robot] = assigned
+            self._took.notify_all()
+
+    async def until_runs(self, robot: str, sequence: int, within: float = 10.0) -> None:
+        async with asyncio.timeout(within), self._took:
+            await self._took.wait_for(lambda: self.active[robot].sequence == sequence)
 
     async def publish(self, subject: str, data: bytes) -> None:
         await self.client.jetstream().publish(subject, data, timeout=5)

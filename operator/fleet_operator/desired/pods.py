@@ -12,7 +12,7 @@ from fleet_contract import names
 from fleet_contract.names import Env, Label
 from fleet_contract.resources.training_job import FleetTrainingJob, Resources
 
-SCRATCH = "/tmp"  # noqa: S108 - a volume of the pod's own
+SCRATCH = "/var/lib/fleetloop/scratch"  # not /tmp: other paths that a pod is told lie there
 SPOOL = "/var/lib/fleetloop/spool"
 METRICS_PORT = 9090
 NOBODY = 65532
@@ -65,7 +65,7 @@ def pod_spec(
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": command,
-        "env": env,
+        "env": [*env, {"name": "TMPDIR", "value": SCRATCH}],
         "resources": resources.dump(),
         "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
         "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in volumes.items()],

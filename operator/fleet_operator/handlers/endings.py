@@ -9,7 +9,7 @@ import logging
 from fleet_contract import names
 from fleet_contract.errors import Fenced, Retry
 from fleet_contract.messages import Assignment, AssignmentState
-from fleet_contract.names import Kind, StreamMeta
+from fleet_contract.names import Kind, Label, Role, StreamMeta
 from fleet_operator.decide.assignment import LIFETIME
 from fleet_operator.inbox import Subscription, publish_assignment
 from fleet_operator.office import Office
@@ -31,6 +31,11 @@ async def job_gone(office: Office, name: str) -> None:
             logger.warning("%s: its robots were not told that it ended: %s", name, fault)
         await office.inbox.close(name)
         office.wake_in(SWEEP, DRAIN)
+    selector = f"{Label.JOB}={name},{Label.ROLE}={Role.LEARNER}"
+    for run in await office.cluster.list("Job", labelSelector=selector):
+        # The garbage collector would do it too, but may take its time while the learner works on.
+        at = run["metadata"]
+        await office.cluster.delete("Job", at["name"], at["uid"], foreground=True)
     for robot in await office.cluster.list(Kind.ROBOT_ACTOR, fieldSelector=f"spec.job={name}"):
         office.wake(Key(Kind.ROBOT_ACTOR, robot["metadata"]["name"]))
 

@@ -1,6 +1,6 @@
 """One turn of a RobotActor: observe, decide, apply; the status last, if it is worth a write."""
 
-from fleet_contract.names import Kind, robot_pod
+from fleet_contract.names import Kind, Label, robot_pod
 from fleet_contract.resources import FleetTrainingJob, RobotActor
 from fleet_operator import metrics
 from fleet_operator.cluster import RefusedError
@@ -17,6 +17,7 @@ async def reconcile(office: Office, name: str) -> float | None:
     """Returns the seconds until the next look; None when the robot is gone."""
     raw = await office.cluster.get(Kind.ROBOT_ACTOR, name)
     if raw is None:
+        await _end_pod(office, name)
         return None
     robot = RobotActor.model_validate(raw)
     uid = robot.metadata.uid
@@ -46,6 +47,15 @@ async def reconcile(office: Office, name: str) -> float | None:
         labels = (robot.metadata.namespace, robot.spec.job, name)
         metrics.ROBOT_LAST_SEEN.labels(*labels).set(office.clock())
     return SOON if action != "keep" else office.settings.resync_seconds
+
+
+async def _end_pod(office: Office, name: str) -> None:
+    """Of a robot that is gone; the garbage collector would do it too, but may take its time."""
+    found = await office.cluster.get("Pod", robot_pod(name))
+    if found and found["metadata"].get("labels", {}).get(Label.ROBOT) == name:
+        pod = Pod.of(found)
+        if not pod.deleting:
+            await office.cluster.delete("Pod", pod.name, pod.uid)
 
 
 async def _observe(
