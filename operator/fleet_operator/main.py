@@ -23,6 +23,7 @@ from fleet_operator.settings import Settings, settings
 from fleet_operator.work import Key, WorkQueue
 
 logger = logging.getLogger(__name__)
+EXIT_WITHIN = 2.0  # seconds that our parts get to end
 PATIENCE = 3  # resyncs without one reconcile
 Turn = Callable[[Office, str], Awaitable[float | None]]
 
@@ -86,34 +87,33 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
         metrics.serve(our.bind_address, our.metrics_port)
         queue.add(endings.SWEEP)
         probe = f"http://{our.bind_address}:{our.probe_port}/healthz" if our.probe_port else None
-        parts = [
+        # Ours run beside kopf's, not under it: it would wait for them when it ends.
+        watchers = await kopf.spawn_tasks(
+            registry=registry,
+            settings=kopf_settings(our),
+            namespaces=[our.namespace],
+            standalone=True,
+            liveness_endpoint=probe,
+            stop_flag=stop,
+        )
+        ours = [
             asyncio.create_task(queue.run(), name="queue"),
             asyncio.create_task(inbox.watch(), name="inbox"),
             asyncio.create_task(_watchdog(office), name="watchdog"),
-            asyncio.create_task(
-                kopf.operator(
-                    registry=registry,
-                    settings=kopf_settings(our),
-                    namespaces=[our.namespace],
-                    standalone=True,
-                    liveness_endpoint=probe,
-                    stop_flag=stop,
-                ),
-                name="kopf",
-            ),
         ]
+        parts = [*watchers, *ours]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in done:
                 part.result()
-            ended = ", ".join(part.get_name() for part in done)
-            # kopf takes SIGTERM and SIGINT for itself and then ends in good order.
-            if not stop.is_set() and ended != "kopf":
-                raise RuntimeError(f"{ended} ended by itself; start the operator again")
+            ended = {part.get_name() for part in done}
+            # kopf takes SIGTERM and SIGINT for itself; this task of its ends by them.
+            if not stop.is_set() and "stop-flag checker" not in ended:
+                raise RuntimeError(f"{', '.join(ended)} ended by itself; start the operator again")
         finally:
             for part in parts:
                 part.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
+            await asyncio.wait(parts, timeout=EXIT_WITHIN)
             await inbox.shut()
 
 
@@ -121,7 +121,7 @@ async def _login(cluster: Cluster, **_: Any) -> kopf.ConnectionInfo:
     """Whoever ``Cluster`` is; kopf's own reader of kubeconfigs knows no token files."""
     who = cluster.identity
     header = str(await who.get_api_key_with_prefix("BearerToken") or "")
-    scheme, _, token = header.rpartition(" ")
+    scheme, token = header.split(" ", 1) if " " in header else ("", header)
     return kopf.ConnectionInfo(
         server=who.host,
         ca_path=who.ssl_ca_cert,
