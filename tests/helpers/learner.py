@@ -1,9 +1,13 @@
 """What a robot would send, and a learner process to send it to."""
 
 import asyncio
+import atexit
 import contextlib
+import functools
+import itertools
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -24,6 +28,7 @@ from helpers.nats import connect
 JOB, JOB_UID, NAMESPACE = "job", "uid-1", "default"
 TASKS = ("push", "pick")
 OBSERVATION, ACTION = 6, 2
+_numbers = itertools.count(1)
 
 
 def episode(
@@ -119,15 +124,37 @@ def spec(datasets: Sequence[str] = (), *, steps: int = 20, **over: Any) -> dict[
     } | over
 
 
+@functools.cache
+def _forge() -> subprocess.Popen[str]:
+    """The program that forks learners; it ends when this one does and its stdin closes."""
+    forge = subprocess.Popen(
+        [
+            sys.executable,
+            "-P",
+            str(Path(__file__).with_name("forge.py")),
+        ],  # helpers.nats is not nats
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    atexit.register(_end, forge)
+    return forge
+
+
+def _end(forge: subprocess.Popen[str]) -> None:
+    forge.kill()
+    forge.communicate()
+
+
 class LearnerProcess:
-    """`python -m fleet_runtime.learner` with a log to look at."""
+    """A learner in a process of its own, with a log to look at."""
 
     def __init__(
         self, folder: Path, nats_url: str, spec: dict[str, Any], *, store: str = "store"
     ) -> None:
         self.store_url = f"file://{folder / store}"
-        self._log = folder / f"learner-{store}.log"
-        self._environment = os.environ | {
+        self.log_path = folder / f"learner-{next(_numbers)}.log"
+        self.environment = {
             Env.NAMESPACE: NAMESPACE,
             Env.JOB: JOB,
             Env.JOB_UID: JOB_UID,
@@ -135,38 +162,49 @@ class LearnerProcess:
             Env.STORAGE_URL: self.store_url,
             Env.SPEC: json.dumps(spec),
         }
-        self._process: subprocess.Popen[bytes] | None = None
+        self._pidfd = -1
 
     def start(self) -> None:
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "fleet_runtime.learner"], env=self._environment, stderr=log
-            )
+        """Start it, anew if it ran before."""
+        self.kill()
+        self._exit_path.unlink(missing_ok=True)
+        forge = _forge()
+        assert forge.stdin is not None
+        assert forge.stdout is not None
+        order = {"environment": self.environment, "log": str(self.log_path)}
+        forge.stdin.write(json.dumps(order) + "\n")
+        forge.stdin.flush()
+        self._pidfd = os.pidfd_open(int(forge.stdout.readline()))
 
     def kill(self) -> None:
         """kill -9, and it is gone when this returns."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+        if self._pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+            self._gone(10.0)
+            os.close(self._pidfd)
+            self._pidfd = -1
 
     async def stop(self) -> int:
         """SIGTERM; the exit code."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
+        signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
         return await self.exit()
 
     async def exit(self, within: float = 30.0) -> int:
         """The code it exits with by itself."""
-        assert self._process is not None
-        try:
-            return await asyncio.to_thread(self._process.wait, within)
-        except subprocess.TimeoutExpired as fault:
-            raise AssertionError(f"still running:\n{self.log}") from fault
+        assert await asyncio.to_thread(self._gone, within), f"still running:\n{self.log}"
+        return int(self._exit_path.read_text())
+
+    def _gone(self, within: float) -> bool:
+        return bool(select.select([self._pidfd], [], [], within)[0])
+
+    @property
+    def _exit_path(self) -> Path:
+        return self.log_path.with_name(self.log_path.name + ".exit")
 
     @property
     def log(self) -> str:
-        return self._log.read_text()
+        return self.log_path.read_text()
 
 
 @contextlib.contextmanager
@@ -196,6 +234,9 @@ class Ear:
     async def until(self, enough: Callable[[list[bytes]], bool], within: float = 30.0) -> None:
         async with asyncio.timeout(within), self._news:
             await self._news.wait_for(lambda: enough(self.heard))
+
+    async def more(self, than: int) -> None:
+        await self.until(lambda heard: len(heard) > than)
 
 
 @contextlib.asynccontextmanager

@@ -139,5 +139,5 @@ WHOLE = pack(*Run().saved())
 
 @given(st.integers(0, len(WHOLE) - 1))
 def test_a_checkpoint_cut_anywhere_is_refused_with_a_reason(cut: int) -> None:
-    with pytest.raises(ValueError, match="checkpoint|document"):
+    with pytest.raises(ValueError, match=r"checkpoint|document"):
         unpack(WHOLE[:cut])

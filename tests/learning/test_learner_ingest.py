@@ -185,6 +185,12 @@ def _unsound(n: int, **over: Any) -> bytes:
         return codec.encode(made)
 
 
+def _borrowed(n: int) -> tuple[Record, bytes]:
+    made = episode("ada-1", seed=99)
+    payload = codec.encode(made)
+    return record(made, n, payload), payload
+
+
 _NAN = np.full((20, 2), np.nan, np.float32)
 _WIDE = np.zeros((20, 3), np.float32)
 BAD: dict[str, tuple[RejectCode, Callable[[int], tuple[Record, bytes]]]] = {
@@ -217,14 +223,8 @@ BAD: dict[str, tuple[RejectCode, Callable[[int], tuple[Record, bytes]]]] = {
         RejectCode.MALFORMED,
         lambda n: _changed(n, outcome="failure"),
     ),
-    "takes another episode's id": (RejectCode.CONFLICT, lambda n: _borrowed(n)),
+    "takes another episode's id": (RejectCode.CONFLICT, _borrowed),
 }
-
-
-def _borrowed(n: int) -> tuple[Record, bytes]:
-    made = episode("ada-1", seed=99)
-    payload = codec.encode(made)
-    return record(made, n, payload), payload
 
 
 @pytest.mark.parametrize("what", BAD)

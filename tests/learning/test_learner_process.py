@@ -2,7 +2,11 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -72,6 +76,14 @@ def every_version_is_whole(store: Store) -> None:
         assert from_files(files).spaces.tasks == manifest.tasks
 
 
+def _wait_for_file(path: Path, text: str) -> None:
+    for _ in range(3000):
+        if path.exists() and text in path.read_text():
+            return
+        time.sleep(0.01)  # a file announces its growth to nobody
+    raise AssertionError(f"{text!r} never came:\n{path.read_text()}")
+
+
 class Robot:
     """Sends numbered episodes and again what no receipt settled, as a spool does."""
 
@@ -99,15 +111,15 @@ async def test_killed_at_any_moment_it_loses_nothing_receipted_and_publishes_onl
     learner = LearnerProcess(tmp_path, broker.url, small)
     async with listening(broker.url, ANNOUNCE, RECEIPT) as (client, (versions, receipts)):
         robot = Robot(client)
-        for life in range(4):
+        for life in range(6):
             learner.start()
             try:
                 told, out = len(receipts.heard), len(versions.heard)
                 robot.hear(receipts.heard)
                 missing = [n for n in robot.sent if n not in robot.receipted]
                 await robot.send(*missing, *range(10 * life + 1, 10 * life + 6))
-                await versions.until(lambda heard, out=out: len(heard) > out)
-                await receipts.until(lambda heard, told=told: len(heard) > told)
+                await versions.more(out)
+                await receipts.more(told)
                 # From here on the moment is the dice's: in a round, a save, a publication.
                 await robot.send(*range(10 * life + 6, 10 * life + 11))
                 with contextlib.suppress(TimeoutError):
@@ -125,7 +137,7 @@ async def test_killed_at_any_moment_it_loses_nothing_receipted_and_publishes_onl
         assert ledger.settled(robot.sent[n][0])
         assert library.load(f"ada-{n}").id == f"ada-{n}"
     numbers = sequences(versions.heard)
-    assert all(a <= b for a, b in zip(numbers, numbers[1:], strict=False)), numbers
+    assert all(a <= b for a, b in itertools.pairwise(numbers)), numbers
     every_version_is_whole(store)
 
 
@@ -136,11 +148,11 @@ async def test_stopped_it_saves_itself_and_the_next_one_resumes_there(
     small = spec([write_dataset(tmp_path / "demos")], steps=5)
     async with listening(broker.url, ANNOUNCE, HEARTBEAT) as (_, (versions, beats)):
         with learner_process(tmp_path, broker.url, small) as learner:
-            await versions.until(lambda heard: len(heard) >= 1)
+            await versions.more(0)
             assert await learner.stop() == EXIT_STOPPED
             step, out = Announcement.decode(versions.heard[-1]).step, len(versions.heard)
             learner.start()
-            await versions.until(lambda heard: len(heard) > out)
+            await versions.more(out)
             await beats.until(lambda heard: LearnerHeartbeat.decode(heard[-1]).step > step)
     assert Announcement.decode(versions.heard[out]).step >= step
     assert "resuming at step" in learner.log
@@ -158,11 +170,11 @@ async def test_of_two_learners_the_older_exits_and_the_newer_goes_on(
     async with listening(broker.url, ANNOUNCE) as (_, (versions,)):
         try:
             older.start()
-            await versions.until(lambda heard: len(heard) >= 1)
+            await versions.more(0)
             newer.start()
             assert await older.exit() == EXIT_FENCED
             out = len(versions.heard)
-            await versions.until(lambda heard: len(heard) > out)
+            await versions.more(out)
             assert await newer.stop() == EXIT_STOPPED
         finally:
             older.kill()
@@ -184,7 +196,7 @@ async def test_with_neither_demonstrations_nor_experience_it_waits_and_says_so(
             assert "give spec.offline.datasets or spec.policy.initial" in learner.log
             assert versions.heard == []
             await Robot(client).send(1, 2)
-            await versions.until(lambda heard: len(heard) >= 1)
+            await versions.more(0)
             assert await learner.stop() == EXIT_STOPPED
 
 
@@ -215,7 +227,7 @@ async def test_a_corrupt_demonstration_is_named_and_its_neighbours_train(
     (tmp_path / "demos" / "odd.episode").write_bytes(odd)
     async with listening(broker.url, ANNOUNCE) as (_, (versions,)):
         with learner_process(tmp_path, broker.url, small) as learner:
-            await versions.until(lambda heard: len(heard) >= 1)
+            await versions.more(0)
     assert "demos/broken.episode is left out: Malformed" in learner.log
     assert "demos/odd.episode is left out: UnknownTask" in learner.log
 
@@ -245,10 +257,14 @@ async def test_without_a_broker_it_trains_and_publishes_as_soon_as_there_is_one(
     broker.kill()
     small = spec([write_dataset(tmp_path / "demos")], steps=5)
     with learner_process(tmp_path, broker.url, small) as learner:
-        store = Store(learner.store_url)
-        async with asyncio.timeout(30):
-            while not store.list(names.checkpoint_key(JOB_UID, 0).rsplit("/", 1)[0]):
-                await asyncio.sleep(0.1)  # files announce themselves to nobody
+        await asyncio.to_thread(_wait_for_file, learner.log_path, "checkpoint 0 saved")
         broker.start()
         async with listening(broker.url, ANNOUNCE) as (_, (versions,)):
-            await versions.until(lambda heard: len(heard) >= 1)
+            await versions.more(0)
+
+
+def test_the_program_run_from_the_command_line_names_what_its_environment_lacks() -> None:
+    program = [sys.executable, "-m", "fleet_runtime.learner"]
+    ended = subprocess.run(program, env={}, capture_output=True, text=True, check=False)
+    assert ended.returncode == EXIT_FAULT
+    assert "FLEET_JOB_UID: Field required" in ended.stderr

@@ -147,6 +147,7 @@ class Checkpointer:
         self._interval = interval
         self._loop = asyncio.get_running_loop()
         self._offered = asyncio.Event()
+        self._saving = asyncio.Lock()  # the last flush may meet one that is under way
         self._snapshot: tuple[Saved, Tensors] | None = None
         self._last = time.monotonic()
         self.busy = False
@@ -170,14 +171,15 @@ class Checkpointer:
     async def flush(self) -> None:
         """Save what was handed over and is not saved yet."""
         pause = backoff()
-        while self._snapshot is not None:
-            saved, tensors = self._snapshot
-            try:
-                position = await asyncio.to_thread(self._checkpoints.save, saved, tensors)
-            except Retry as fault:
-                log.warning("checkpoint waits for the store: %s", fault)
-                await anext(pause)
-                continue
-            if self._snapshot[0] is saved:
-                self._snapshot, self.busy = None, False
-            log.info("checkpoint %d saved at step %d", position, saved.step)
+        async with self._saving:
+            while (snapshot := self._snapshot) is not None:
+                saved, tensors = snapshot
+                try:
+                    position = await asyncio.to_thread(self._checkpoints.save, saved, tensors)
+                except Retry as fault:
+                    log.warning("checkpoint waits for the store: %s", fault)
+                    await anext(pause)
+                    continue
+                if self._snapshot is snapshot:
+                    self._snapshot, self.busy = None, False
+                log.info("checkpoint %d saved at step %d", position, saved.step)

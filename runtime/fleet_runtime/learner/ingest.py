@@ -44,7 +44,8 @@ log = logging.getLogger(__name__)
 BATCH = 64
 """Messages fetched at once: at most as many MiB in memory."""
 LINGER = 0.25
-"""Seconds a fetch gathers: the journal gets at most four segments a second."""
+"""Seconds a fetch may wait, and the least time between two rounds that are not full: the journal
+gets at most four small segments a second, and a lone episode still none of the wait."""
 ROUND_BYTES = 64 * 2**20
 """Decoded bytes after which a round is committed before the next message is judged."""
 LATER = 5.0
@@ -222,10 +223,14 @@ class Ingest:
         while True:
             try:
                 await self._tell()
+                started = time.monotonic()
                 deliveries = await self._wire.fetch(
                     self._stream, names.LEARNER_CONSUMER, batch=BATCH, timeout=LINGER
                 )
+                full = len(deliveries) == BATCH
                 await self.take(deliveries)
+                if not full:
+                    await asyncio.sleep(max(0.0, started + LINGER - time.monotonic()))
             except Retry as fault:
                 log.warning("ingest waits: %s", fault)
                 await anext(pause)

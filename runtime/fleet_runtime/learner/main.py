@@ -46,7 +46,7 @@ from fleet_runtime.settings import LearnerSettings, learner_settings
 from fleet_runtime.wire import Wire, backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Sequence
 
 log = logging.getLogger(__name__)
 
@@ -140,9 +140,8 @@ class Learner:
         finally:
             self._stop.set()
             self._handoff.wake()
-            for task in tasks[1:]:
-                task.cancel()
-            await asyncio.wait(tasks, timeout=GRACE)
+            await _cancel(tasks[1:])
+            await asyncio.wait([training], timeout=GRACE)
             threads.shutdown(wait=False, cancel_futures=True)
 
     async def _until_asked(self) -> None:
@@ -258,6 +257,18 @@ class Learner:
             await asyncio.sleep(FENCE_WATCH)
             with contextlib.suppress(Retry):
                 await asyncio.to_thread(office.guard, store, self._uid, self._progress.epoch)
+
+
+async def _cancel(tasks: Sequence[asyncio.Future[None]]) -> None:
+    """Cancel until they have ended: a client that is connecting swallows the first cancellation."""
+    waiting = set(tasks)
+    for _ in range(int(GRACE)):
+        for task in waiting:
+            task.cancel()
+        _, waiting = await asyncio.wait(tasks, timeout=1.0)
+        if not waiting:
+            return
+    log.warning("%d tasks would not end; leaving them", len(waiting))
 
 
 def _tell(
