@@ -52,10 +52,10 @@ class Plan:
 SMOKE = Plan(
     tasks=("drawer-open",),
     demonstrations=1,
-    first_updates=300,
-    rounds=5,
+    first_updates=200,
+    rounds=3,
     episodes=4,
-    updates=200,
+    updates=150,
     evaluation=10,
     base_at_most=1.0,
     goal=0.5,

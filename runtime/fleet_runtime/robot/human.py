@@ -134,7 +134,7 @@ class GateSettings(BaseModel):
     """It begins at a random step before this one."""
     scheduled_steps: tuple[int, int] = (15, 35)
     """It lasts a random number of steps between these, both included."""
-    stall_steps: Annotated[int, Field(ge=1)] = 30
+    stall_steps: Annotated[int, Field(ge=1)] = 25
     """Without headway for this long the human takes over."""
     stall_rise: Annotated[float, Field(ge=0)] = 0.05
     """Headway is a best reward that rises by this share of itself."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fleet_runtime.experience.types import Float
 
-DEFAULT_TASKS = ("push", "pick-place", "peg-insert-side", "drawer-open")
+DEFAULT_TASKS = ("push", "pick-place", "coffee-pull", "drawer-open")
 HORIZON = 200
 """Control steps before an attempt is a timeout; the experts need 50 to 140."""
 CONTROL_HZ = 80.0
