@@ -230,7 +230,7 @@ class Demo:
 
     async def _watch_versions(self, api: Api) -> None:
         async for kind, item in _changes(api, Kind.POLICY_VERSION):
-            self.story.on_version(kind, PolicyVersion.model_validate(item))
+            self.story.on_version(self.clock(), kind, PolicyVersion.model_validate(item))
 
 
 async def _changes(api: Api, kind: Kind) -> AsyncIterator[tuple[str, dict[str, Any]]]:

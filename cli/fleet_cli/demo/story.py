@@ -94,15 +94,15 @@ class Story:
             self.deleted = True
             self.say(now, f"{job.metadata.name} was deleted")
             return
-        before = self.job.status.rollout.message if self.job else ""
         self.job = job
-        if job.status.rollout.message not in {before, ""}:
-            self.say(now, job.status.rollout.message)
 
-    def on_version(self, kind: str, version: PolicyVersion) -> None:
+    def on_version(self, now: float, kind: str, version: PolicyVersion) -> None:
         if kind == "DELETED":
             return  # the history limit took it; the story keeps it
+        before = self.phase_of(version.spec.sequence)
         self.versions[version.spec.sequence] = version
+        if version.status.phase is not before and version.status.message:
+            self.say(now, version.status.message)
 
     @property
     def rates(self) -> dict[str, float]:
