@@ -96,6 +96,7 @@ class Wire:
         self._pulls: dict[tuple[str, str], JetStreamContext.PullSubscription] = {}
         self._on_reconnect: list[Callable[[], None]] = []
         self._up = asyncio.Event()
+        self._said = ""  # the last fault that was logged
         self.closed = asyncio.Event()
         """Set when the connection ended for good, by `close` or by the broker's refusal."""
 
@@ -254,7 +255,11 @@ class Wire:
             raise Retry(f"{what}: no connection to {self._url}; it reconnects by itself")
 
     async def _error(self, fault: Exception) -> None:
-        log.warning("broker %s: %s", self._url, fault or repr(fault))
+        said = str(fault) or repr(fault)
+        # Each attempt to reconnect fails alike: once per outage is enough to know.
+        level = logging.DEBUG if said == self._said else logging.WARNING
+        self._said = said
+        log.log(level, "broker %s: %s", self._url, said)
 
     async def _disconnected(self) -> None:
         self._up.clear()
@@ -263,6 +268,7 @@ class Wire:
 
     async def _reconnected(self) -> None:
         log.info("broker %s: connected again", self._url)
+        self._said = ""
         self._up.set()
         for callback in self._on_reconnect:
             try:

@@ -1,0 +1,302 @@
+"""A whole robot agent on a tiny world, against a real broker and a real store."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fleet_contract import names
+from fleet_contract.agents import RobotConfig
+from fleet_contract.messages import (
+    Assignment,
+    AssignmentState,
+    Event,
+    EventKind,
+    Heartbeat,
+    Outcome,
+    RobotState,
+)
+from fleet_contract.names import Channel
+from fleet_contract.resources.training_job import Task
+from fleet_runtime.artifacts import Store
+from fleet_runtime.experience import codec
+from fleet_runtime.policies.flow import FlowPolicy
+from fleet_runtime.robot.agent import Agent
+from fleet_runtime.settings import RobotSettings
+from fleet_runtime.wire import Wire
+from helpers.nats import Broker, make_streams
+from helpers.toy_learner import ToyLearner
+from helpers.world import TASKS, PointRobot, assignment, publish
+
+
+class Ground:
+    """The other ends: the operator's and the learner's, in the test."""
+
+    def __init__(self, wire: Wire, store: Store, settings: RobotSettings) -> None:
+        self.wire = wire
+        self.store = store
+        self.settings = settings
+        self.learner = ToyLearner(wire)
+        self.events: list[Event] = []
+        self.heartbeat: Heartbeat | None = None
+        self._news = asyncio.Condition()
+
+    async def listen(self) -> None:
+        where = (self.settings.namespace, self.settings.robot, self.settings.job)
+        await self.wire.subscribe(names.robot_subject(*where, Channel.EVENT), self._event)
+        await self.wire.subscribe(names.robot_subject(*where, Channel.HEARTBEAT), self._beat)
+
+    async def assign(self, document: Assignment) -> None:
+        subject = names.assign_subject(self.settings.namespace, self.settings.job)
+        await self.wire.store(subject, document.seal())
+
+    async def until(self, seen: Callable[[], bool], seconds: float = 15) -> None:
+        async with asyncio.timeout(seconds), self._news:
+            await self._news.wait_for(seen)
+
+    def of(self, kind: EventKind) -> list[Event]:
+        return [event for event in self.events if event.kind is kind]
+
+    def runs(self, sequence: int) -> bool:
+        return any(e.policy and e.policy.sequence == sequence for e in self.of(EventKind.OUTCOME))
+
+    async def _event(self, _subject: str, data: bytes) -> None:
+        async with self._news:
+            self.events.append(Event.decode(data))
+            self._news.notify_all()
+
+    async def _beat(self, _subject: str, data: bytes) -> None:
+        async with self._news:
+            self.heartbeat = Heartbeat.decode(data)
+            self._news.notify_all()
+
+
+@pytest.fixture
+def settings(broker: Broker, tmp_path: Path) -> RobotSettings:
+    return RobotSettings(
+        namespace="default",
+        job="job",
+        job_uid="uid-1",
+        nats_url=broker.url,
+        storage_url=f"file://{tmp_path}/objects",
+        robot="r0",
+        robot_uid="robot-uid",
+        spool_dir=tmp_path / "spool",
+        resync_seconds=0.3,
+        spec=RobotConfig(
+            tasks=[Task(name=name) for name in TASKS], control_hz=100.0, time_scale=2.0
+        ),
+    )
+
+
+@pytest.fixture
+async def ground(broker: Broker, settings: RobotSettings) -> AsyncIterator[Ground]:
+    await make_streams(broker.url)
+    wire = await Wire.connect(broker.url, "ground")
+    made = Ground(wire, Store(settings.storage_url), settings)
+    await made.listen()
+    yield made
+    await wire.close()
+
+
+@asynccontextmanager
+async def running(settings: RobotSettings, robot: PointRobot | None = None) -> AsyncIterator[Agent]:
+    agent = Agent(settings, robot or PointRobot())
+    task = asyncio.create_task(agent.run())
+    try:
+        yield agent
+    finally:
+        agent.stop()
+        orderly = await asyncio.wait_for(task, 25)
+    assert orderly
+
+
+async def test_a_robot_takes_its_policy_runs_episodes_and_uploads_them_whole(
+    ground: Ground, settings: RobotSettings
+) -> None:
+    ref = publish(ground.store, 1)
+    async with running(settings) as agent:
+        await ground.until(
+            lambda: (
+                ground.heartbeat is not None
+                and ground.heartbeat.state is RobotState.WAITING_FOR_POLICY
+            )
+        )
+        await ground.assign(assignment(3, ref))
+        await ground.until(lambda: len(ground.of(EventKind.OUTCOME)) >= 2)
+        while len(ground.learner.records) < 2:
+            await ground.learner.take()
+        await ground.until(lambda: bool(ground.heartbeat and ground.heartbeat.episodes >= 2))
+        assert agent.desk.tally.lost == 0
+    (spool_id, _), *_ = ground.learner.records
+    for n in (1, 2):
+        record, payload = ground.learner.records[spool_id, n]
+        episode = codec.decode(payload)
+        assert (record.manifest, record.sequence, record.assignment_epoch) == (ref.digest, 1, 3)
+        assert (episode.id, episode.policy_digest) == (record.episode_id, ref.digest)
+        assert len(episode) == 12
+        assert record.outcome is Outcome.TIMEOUT
+    told = {event.episode_id for event in ground.of(EventKind.OUTCOME)}
+    assert {record.episode_id for record, _ in ground.learner.records.values()} <= told
+    assert {record.task for record, _ in ground.learner.records.values()} == set(TASKS)
+    assert [event.policy for event in ground.of(EventKind.SWAP)] == [ref]
+    assert ground.heartbeat is not None
+    assert ground.heartbeat.active == ref
+    assert ground.heartbeat.policy_latency is not None
+
+
+async def test_every_episode_has_one_policy_and_a_rollback_is_followed(
+    ground: Ground, settings: RobotSettings
+) -> None:
+    one, two = publish(ground.store, 1), publish(ground.store, 2)
+    async with running(settings):
+        await ground.assign(assignment(1, one))
+        await ground.until(lambda: ground.runs(1))
+        await ground.assign(assignment(2, two))
+        await ground.until(lambda: ground.runs(2))
+        before = len(ground.events)
+        await ground.assign(assignment(3, one))
+        await ground.until(
+            lambda: any(e.policy == one and e.assignment_epoch == 3 for e in ground.events[before:])
+        )
+        async with asyncio.timeout(10):
+            while {record.sequence for record, _ in ground.learner.records.values()} != {1, 2}:
+                await ground.learner.take()
+                await ground.learner.settle(next(iter(ground.learner.records))[0])
+    for record, payload in ground.learner.records.values():
+        assert codec.decode(payload).policy_digest == record.manifest
+
+
+async def test_an_older_assignment_is_refused_also_after_a_restart(
+    ground: Ground, settings: RobotSettings
+) -> None:
+    one, two = publish(ground.store, 1), publish(ground.store, 2)
+    async with running(settings):
+        await ground.assign(assignment(5, two))
+        await ground.until(lambda: ground.runs(2))
+    await ground.assign(assignment(4, one))
+    ground.events.clear()
+    async with running(settings):
+        await ground.until(lambda: bool(ground.of(EventKind.REFUSAL)) and ground.runs(2))
+        assert "older" in ground.of(EventKind.REFUSAL)[0].detail
+        assert not ground.runs(1)
+
+
+async def test_without_a_broker_it_goes_on_after_a_restart_and_sends_it_all_later(
+    broker: Broker, ground: Ground, settings: RobotSettings
+) -> None:
+    ref = publish(ground.store, 1)
+    async with running(settings):
+        await ground.assign(assignment(1, ref))
+        await ground.until(lambda: ground.runs(1))
+    broker.kill()
+    async with running(settings) as agent:
+        async with asyncio.timeout(15):
+            while agent.desk.tally.episodes < 3:  # noqa: ASYNC110 - the thread tells nobody else
+                await asyncio.sleep(0.01)
+        broker.start()
+        await ground.wire.ready()
+        ground.events.clear()
+        await ground.until(lambda: len(ground.of(EventKind.OUTCOME)) >= 3)
+        seen: set[int] = set()
+        async with asyncio.timeout(15):
+            while len(seen) < 4:
+                await ground.learner.take()
+                seen = {n for _, n in ground.learner.records}
+        assert seen >= {1, 2, 3, 4}
+
+
+async def test_a_frozen_fleet_takes_up_nothing_and_a_closed_one_rests(
+    ground: Ground, settings: RobotSettings
+) -> None:
+    one, two = publish(ground.store, 1), publish(ground.store, 2)
+    robot = PointRobot()
+    async with running(settings, robot):
+        await ground.assign(assignment(1, one))
+        await ground.until(lambda: ground.runs(1))
+        await ground.assign(assignment(2, two, state=AssignmentState.FROZEN))
+        await ground.until(
+            lambda: bool(ground.heartbeat and ground.heartbeat.assignment_epoch == 2)
+        )
+        count = len(ground.of(EventKind.OUTCOME))
+        await ground.until(lambda: len(ground.of(EventKind.OUTCOME)) > count + 1)
+        assert not ground.runs(2)
+        await ground.assign(assignment(3, two, state=AssignmentState.CLOSED))
+        await ground.until(
+            lambda: bool(ground.heartbeat and ground.heartbeat.state is RobotState.PAUSED)
+        )
+        assert robot.stops > 0
+        await ground.assign(assignment(4, two))
+        await ground.until(lambda: ground.runs(2))
+
+
+async def test_a_bad_policy_is_refused_and_the_one_that_drives_goes_on(
+    ground: Ground, settings: RobotSettings
+) -> None:
+    one = publish(ground.store, 1)
+    bad = publish(ground.store, 2, files={"config.json": b"{}"})
+    async with running(settings):
+        await ground.assign(assignment(1, one))
+        await ground.until(lambda: ground.runs(1))
+        await ground.assign(assignment(2, bad))
+        await ground.until(lambda: bool(ground.of(EventKind.REFUSAL)))
+        refusal = ground.of(EventKind.REFUSAL)[0]
+        assert refusal.policy == bad
+        count = len(ground.of(EventKind.OUTCOME))
+        await ground.until(lambda: len(ground.of(EventKind.OUTCOME)) > count)
+        assert not ground.runs(2)
+        assert len(ground.of(EventKind.REFUSAL)) == 1
+
+
+@pytest.mark.parametrize("fault", ["nan", "raise", "bounds"])
+async def test_a_policy_that_goes_wild_is_stopped_and_the_last_good_one_drives_again(
+    ground: Ground, settings: RobotSettings, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = publish(ground.store, 1), publish(ground.store, 2)
+    robot = PointRobot()
+    sound = FlowPolicy.act
+    async with running(settings, robot) as agent:
+
+        def act(self: FlowPolicy, *arguments: object) -> object:
+            slot = agent.desk.slot
+            chunk = sound(self, *arguments)  # type: ignore[arg-type]
+            if slot.active is None or slot.active.policy is not self or slot.active.ref != two:
+                return chunk
+            if fault == "raise":
+                raise ArithmeticError("no solution")
+            return np.full_like(chunk, np.nan if fault == "nan" else 7.0)
+
+        monkeypatch.setattr(FlowPolicy, "act", act)
+        await ground.assign(assignment(1, one))
+        await ground.until(lambda: ground.runs(1))
+        await ground.assign(assignment(2, two))
+        await ground.until(lambda: any("taken back" in e.detail for e in ground.events))
+        ground.events.clear()
+        await ground.until(lambda: ground.runs(1))
+        assert not ground.runs(2)
+    assert robot.stops > 0
+    assert max(map(abs, robot.acted)) <= 1.0
+    assert np.isfinite(robot.acted).all()
+
+
+async def test_a_robot_that_fails_rests_and_is_brought_up_again(
+    ground: Ground, settings: RobotSettings
+) -> None:
+    class Shaky(PointRobot):
+        def act(self, action: np.ndarray) -> np.ndarray:
+            if len(self.acted) == 5:
+                self.acted.append(0.0)
+                raise OSError("cable")
+            return super().act(action)
+
+    robot = Shaky()
+    async with running(settings, robot):
+        await ground.assign(assignment(1, publish(ground.store, 1)))
+        await ground.until(lambda: len(ground.of(EventKind.OUTCOME)) >= 2)
+    aborted, after = ground.of(EventKind.OUTCOME)[:2]
+    assert (aborted.outcome, aborted.judged) == (Outcome.ABORTED, None)
+    assert "cable" in aborted.detail
+    assert after.outcome is Outcome.TIMEOUT
