@@ -153,7 +153,9 @@ async def test_stopped_it_saves_itself_and_the_next_one_resumes_there(
             step, out = Announcement.decode(versions.heard[-1]).step, len(versions.heard)
             learner.start()
             await versions.more(out)
-            await beats.until(lambda heard: LearnerHeartbeat.decode(heard[-1]).step > step)
+            await beats.until(
+                lambda heard: bool(heard) and LearnerHeartbeat.decode(heard[-1]).step > step
+            )
     assert Announcement.decode(versions.heard[out]).step >= step
     assert "resuming at step" in learner.log
     last = LearnerHeartbeat.decode(beats.heard[-1])
