@@ -1,0 +1,102 @@
+"""The robot agent as a program on a simulated arm: started by its environment, ended by SIGTERM."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from fleet_contract import names
+from fleet_contract.messages import Event, EventKind
+from fleet_contract.names import Channel, Env
+from fleet_runtime.artifacts import Store
+from fleet_runtime.experience import codec
+from fleet_runtime.robot.metaworld import spec
+from fleet_runtime.robot.spool import Spool
+from fleet_runtime.wire import Wire
+from helpers.nats import Broker, make_streams
+from helpers.world import assignment, flow, publish
+
+
+def environment(broker: Broker, tmp_path: Path) -> dict[str, str]:
+    config = {
+        "tasks": [{"name": "push-cube", "environment": {"task": "push"}}],
+        "controlHz": 80,
+        "interventions": {"scheduled": 0, "stallSteps": 0},
+    }
+    return {
+        **os.environ,
+        Env.NAMESPACE: "default",
+        Env.JOB: "job",
+        Env.JOB_UID: "uid-1",
+        Env.ROBOT: "r0",
+        Env.ROBOT_UID: "robot-uid",
+        Env.NATS_URL: broker.url,
+        Env.STORAGE_URL: f"file://{tmp_path}/objects",
+        Env.SPOOL_DIR: str(tmp_path / "spool"),
+        Env.SPEC: json.dumps(config),
+    }
+
+
+async def test_sigterm_in_the_middle_of_an_episode_keeps_it_and_exits_with_143(
+    broker: Broker, tmp_path: Path
+) -> None:
+    await make_streams(broker.url)
+    wire = await Wire.connect(broker.url, "ground")
+    store = Store(f"file://{tmp_path}/objects")
+    swapped = asyncio.Event()
+
+    async def hear(_subject: str, data: bytes) -> None:
+        if Event.decode(data).kind is EventKind.SWAP:
+            swapped.set()
+
+    await wire.subscribe(names.robot_subject("default", "r0", "job", Channel.EVENT), hear)
+    # The job calls the task otherwise than the environment does.
+    ref = publish(store, 1, flow(spec(("push-cube",))))
+    document = assignment(1, ref).seal()
+    await wire.store(names.assign_subject("default", "job"), document)
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "fleet_runtime.robot", env=environment(broker, tmp_path)
+    )
+    try:
+        await asyncio.wait_for(swapped.wait(), 90)
+        program.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(program.wait(), 30) == 143
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.wait()
+        await wire.close()
+    spool = Spool(tmp_path / "spool", job_uid="uid-1")
+    record, payload = spool.read(spool.pending()[0])
+    spool.close()
+    assert (record.task, record.manifest) == ("push-cube", ref.digest)
+    assert len(codec.decode(payload)) == 200
+
+
+@pytest.mark.parametrize(
+    ("over", "fault"),
+    [
+        pytest.param({Env.SPOOL_DIR: ""}, "FLEET_JOB_UID", id="incomplete"),
+        pytest.param(
+            {Env.SPEC: json.dumps({"tasks": [{"name": "a", "environment": {"name": "moon"}}]})},
+            "no environment 'moon'",
+            id="unknown environment",
+        ),
+    ],
+)
+async def test_a_configuration_that_cannot_work_is_told_and_ends_the_program(
+    tmp_path: Path, over: dict[str, str], fault: str
+) -> None:
+    base = environment(Broker(tmp_path), tmp_path) | over
+    if fault == "FLEET_JOB_UID":
+        del base[Env.JOB_UID]
+    program = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "fleet_runtime.robot"), env=base, stderr=asyncio.subprocess.PIPE
+    )
+    _, said = await asyncio.wait_for(program.communicate(), 60)
+    assert program.returncode in {1, 2}
+    assert fault in said.decode()
