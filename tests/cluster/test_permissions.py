@@ -1,0 +1,51 @@
+"""The operator as its manifests install it: its own account, a namespace that forbids the rest."""
+
+import asyncio
+
+from fleet_cli import setup
+from fleet_cli.local.cluster import LocalCluster
+from fleet_cli.local.node.api import Json
+from helpers.control import JOBS, ROBOTS, VERSIONS, Fleet, edit, training_job
+from helpers.kube import Kube, condition
+
+
+async def test_it_may_do_all_it_does_where_only_restricted_pods_are_admitted(
+    kinds: None, cluster: LocalCluster, kube: Kube
+) -> None:
+    def restrict(found: Json) -> None:
+        found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = "restricted"
+
+    namespace = f"/api/v1/namespaces/{kube.namespace}"
+    found = await kube.api.get(namespace)
+    restrict(found)
+    await kube.api.update(namespace, found)
+    await asyncio.to_thread(setup.run_operator, cluster, kube.namespace)
+    await kube.create(JOBS, training_job(replicas=2, history={"versions": 1}))
+    await kube.until(ROBOTS, "job-sim-1", lambda _: True)
+    robots = ["job-sim-0", "job-sim-1"]
+    async with Fleet.of(kube, cluster.nats_url, "job", robots) as fleet:
+        await fleet.until(lambda job: condition(job, "Ready") == "True", within=60)
+        for sequence in (1, 2):
+            await fleet.announce(sequence)
+            await kube.until(VERSIONS, f"job-v{sequence}", lambda _: True)
+        (canary,) = (await fleet.until(lambda job: job["status"]["rollout"].get("robots")))[
+            "status"
+        ]["rollout"]["robots"]
+        await fleet.until_runs(canary, 2)
+        for _ in range(10):
+            await fleet.end_episode(canary, success=True)
+        await fleet.until(lambda job: job["status"]["stable"]["sequence"] == 2)
+        for robot in robots:
+            await fleet.until_runs(robot, 2)
+        await kube.until_gone(VERSIONS, "job-v1")
+
+        def change(spec: Json) -> None:
+            spec["spec"]["robots"]["simulated"]["replicas"] = 1
+            spec["spec"]["publish"] = {"everySteps": 7}
+
+        await edit(kube, JOBS, "job", change)
+        await kube.until_gone(ROBOTS, "job-sim-1")
+        await kube.until_gone("pods", "job-sim-1-robot")
+        await kube.until("batch/v1/jobs", "job-learner-2", lambda _: True)
+    events = (await kube.get("events"))["items"]
+    assert "CanaryPassed" in {event["reason"] for event in events}
