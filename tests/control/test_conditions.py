@@ -1,0 +1,280 @@
+"""Conditions as kstatus reads them, and the statuses that carry them."""
+
+from typing import Any
+
+import pytest
+
+from fleet_contract.agents import LearnerConfig, RobotConfig
+from fleet_contract.names import ConditionType as C
+from fleet_contract.names import Reason
+from fleet_contract.resources import (
+    Condition,
+    FleetTrainingJob,
+    FleetTrainingJobStatus,
+    RobotActor,
+    RobotActorStatus,
+)
+from fleet_contract.resources.training_job import AssignmentStatus, RobotsStatus
+from fleet_operator.decide import fleet, robot_actor, training_job
+from fleet_operator.decide.conditions import Finding, settle
+from fleet_operator.decide.learner import LearnerPlan, Pod
+from fleet_operator.decide.rollout import State
+from fleet_operator.desired import learner, pods, robots
+from fleet_operator.desired.transport import Transport
+
+NOW = 1_800_000_000.0
+WORKING = Finding(C.LEARNER_READY, True, Reason.LEARNER_RUNNING)
+TO = Transport("nats://n", "file:///s", "learner:1", "robot:1")
+
+
+def job(replicas: int = 2, status: dict[str, Any] | None = None, **spec: Any) -> FleetTrainingJob:
+    return FleetTrainingJob.model_validate(
+        {
+            "metadata": {"name": "job", "namespace": "ns", "uid": "uid", "generation": 3},
+            "spec": {
+                "tasks": [{"name": "reach"}],
+                "robots": {"simulated": {"replicas": replicas}},
+                **spec,
+            },
+            "status": status or {},
+        }
+    )
+
+
+def facts(**fields: Any) -> training_job.Facts:
+    made = training_job.Facts(
+        robots=RobotsStatus(desired=2, connected=2, synced=2),
+        fleet=fleet.FleetPlan((), (), (), 2),
+        learner=LearnerPlan(1, finding=WORKING),
+        spec_hash="h",
+        stage="online",
+        step=1,
+        epoch=1,
+        state=State(),
+        assignment=AssignmentStatus(),
+        windows={},
+        episodes=0,
+        data_age=0.0,
+    )
+    return made._replace(**fields)
+
+
+def summary(status: FleetTrainingJobStatus | RobotActorStatus) -> dict[str, str]:
+    return {one.type.value: one.status for one in status.conditions}
+
+
+PENDING = LearnerPlan(1, finding=Finding(C.LEARNER_READY, False, Reason.LEARNER_PENDING))
+FAILED = LearnerPlan(1, finding=Finding(C.LEARNER_READY, False, Reason.LEARNER_FAILED))
+OFF = LearnerPlan(1, finding=Finding(C.LEARNER_READY, False, Reason.SUSPENDED))
+LOST = RobotsStatus(desired=2, connected=0)
+WAS_READY = {
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Ready",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+    ]
+}
+# What was found → Ready, and which of Reconciling and Stalled stands beside it.
+VERDICTS: dict[str, tuple[FleetTrainingJob, training_job.Facts, str, str]] = {
+    "a job whose learner and robots are at work is Ready": (job(), facts(), "True", ""),
+    "a job without a published version is Ready all the same": (
+        job(),
+        facts(state=State()),
+        "True",
+        "",
+    ),
+    "a learner on its way is Reconciling": (job(), facts(learner=PENDING), "False", "Reconciling"),
+    "a failed learner is Stalled": (job(), facts(learner=FAILED), "False", "Stalled"),
+    "a broker that is away is Stalled": (job(), facts(streams_fault="x"), "False", "Stalled"),
+    "a refused manifest is Stalled": (job(), facts(refusal="x"), "False", "Stalled"),
+    "a fleet nobody of which is heard is Reconciling": (
+        job(),
+        facts(robots=LOST),
+        "False",
+        "Reconciling",
+    ),
+    "a fleet that falls silent later does not take Ready back": (
+        job(status=WAS_READY),
+        facts(robots=LOST),
+        "True",
+        "",
+    ),
+    "robots still to be made are Reconciling": (
+        job(),
+        facts(fleet=fleet.FleetPlan((1,), (), (), 1)),
+        "False",
+        "Reconciling",
+    ),
+    "a suspended job that came to rest is Ready": (
+        job(suspend=True),
+        facts(learner=OFF),
+        "True",
+        "",
+    ),
+    "a suspended job whose learner still ends is Reconciling": (
+        job(suspend=True),
+        facts(learner=PENDING),
+        "False",
+        "Reconciling",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", VERDICTS.values(), ids=VERDICTS.keys())
+def test_ready(case: tuple[FleetTrainingJob, training_job.Facts, str, str]) -> None:
+    before, found, ready, beside = case
+    status = training_job.status(before, found, complete=False, now=NOW)
+    shown = summary(status)
+    assert shown["Ready"] == ready
+    assert {"Reconciling", "Stalled"} & shown.keys() == ({beside} if beside else set())
+    assert len(shown) == len(status.conditions)
+    assert status.observed_generation == 3
+    assert all(one.observed_generation == 3 for one in status.conditions)
+
+
+def test_a_condition_is_dated_by_its_last_change() -> None:
+    first = settle([], [Finding(C.READY, False, Reason.READY)], 1, NOW)
+    same = settle(first, [Finding(C.READY, False, Reason.SUSPENDED)], 2, NOW + 100)
+    other = settle(same, [Finding(C.READY, True, Reason.READY)], 2, NOW + 100)
+    assert first[0].last_transition_time == same[0].last_transition_time
+    assert other[0].last_transition_time > same[0].last_transition_time
+
+
+def test_an_abnormal_condition_is_there_only_while_true() -> None:
+    assert settle([], [Finding(C.STALLED, False, Reason.READY)], 1, NOW) == []
+
+
+def test_a_goal_is_reached_by_every_task_and_stays_so_until_the_spec_changes() -> None:
+    goal: dict[str, Any] = {"goal": {"successRate": 0.9, "minEpisodes": 10}}
+    assert training_job.goal_reached(job(**goal), {"reach": (10, 9)})
+    assert not training_job.goal_reached(job(**goal), {"reach": (9, 9)})
+    assert not training_job.goal_reached(job(**goal), {"reach": (10, 8)})
+    assert not training_job.goal_reached(job(), {"reach": (10, 10)})
+    done = Condition(
+        type=C.COMPLETE,
+        status="True",
+        reason="GoalReached",
+        observed_generation=3,
+        last_transition_time="2026-01-01T00:00:00Z",
+    )
+    kept = job(status={"conditions": [done.dump()]}, **goal)
+    assert training_job.goal_reached(kept, {"reach": (10, 0)})
+    changed = kept.model_copy(
+        update={"metadata": kept.metadata.model_copy(update={"generation": 4})}
+    )
+    assert not training_job.goal_reached(changed, {"reach": (10, 0)})
+
+
+# --- robots -------------------------------------------------------------------------------
+
+
+def robot(mode: str = "Simulated", **spec: Any) -> RobotActor:
+    return RobotActor.model_validate(
+        {
+            "metadata": {"name": "job-sim-0", "namespace": "ns", "uid": "r-uid", "generation": 1},
+            "spec": {"job": "job", "mode": mode, **spec},
+        }
+    )
+
+
+def pod(**fields: Any) -> Pod:
+    return Pod("p", "u", "Running", hash="h", owner_uid="r-uid")._replace(**fields)
+
+
+def seen(**fields: Any) -> robot_actor.Seen:
+    return robot_actor.Seen(job_exists=True, at_work=True, template_hash="h")._replace(**fields)
+
+
+POD_ACTIONS = {
+    "a robot without a pod gets one": (robot(), seen(), "create"),
+    "a running pod stays": (robot(), seen(pod=pod()), "keep"),
+    "a pod of another template is drained": (robot(), seen(pod=pod(hash="old")), "delete"),
+    "a pod that is going is awaited": (robot(), seen(pod=pod(deleting=True)), "keep"),
+    "an ended pod is cleared away": (robot(), seen(pod=pod(phase="Failed")), "delete"),
+    "a namesake's pod is cleared away": (robot(), seen(pod=pod(owner_uid="other")), "delete"),
+    "a suspended robot loses its pod": (robot(), seen(at_work=False, pod=pod()), "delete"),
+    "a robot without a job gets no pod": (robot(), seen(job_exists=False), "keep"),
+    "an external robot gets no pod": (robot("External"), seen(), "keep"),
+}
+
+
+@pytest.mark.parametrize("case", POD_ACTIONS.values(), ids=POD_ACTIONS.keys())
+def test_pods_of_robots(case: tuple[RobotActor, robot_actor.Seen, str]) -> None:
+    who, found, action = case
+    assert robot_actor.pod_action(who, found) == action
+
+
+def test_a_robot_without_its_job_says_what_to_do() -> None:
+    status = robot_actor.status(robot("External"), seen(job_exists=False), NOW)
+    stalled = status.condition(C.STALLED)
+    assert stalled is not None
+    assert stalled.reason == "JobNotFound"
+    assert "apply it, or delete this robot" in stalled.message
+
+
+def test_just_after_its_start_the_operator_calls_no_robot_lost() -> None:
+    connected = Finding(C.CONNECTED, True, Reason.HEARTBEAT_RECEIVED)
+    before = RobotActorStatus(conditions=settle([], [connected], 1, NOW))
+    known = robot("External").model_copy(update={"status": before})
+    status = robot_actor.status(known, seen(settling=True), NOW)
+    assert summary(status)["Connected"] == "True"
+    status = robot_actor.status(known, seen(settling=False), NOW)
+    assert summary(status)["Connected"] == "False"
+
+
+def test_counters_alone_are_written_now_and_then() -> None:
+    before = RobotActorStatus(observed_generation=1, episodes=1)
+    more = before.model_copy(update={"episodes": 2})
+    assert not robot_actor.worth_writing(before, more, 3.0)
+    assert robot_actor.worth_writing(before, more, 15.0)
+    again = before.model_copy(update={"last_seen": "2026-01-01T00:00:00Z"})
+    assert not robot_actor.worth_writing(before, again, 1e9)
+    assert robot_actor.worth_writing(before, before.model_copy(update={"phase": "Offline"}), 0.0)
+
+
+def test_scaling_down_ends_the_highest_index_first() -> None:
+    def named(index: int) -> RobotActor:
+        owner = {"kind": "FleetTrainingJob", "name": "job", "uid": "uid"}
+        metadata = {"name": f"job-sim-{index}", "ownerReferences": [owner]}
+        return RobotActor.model_validate({"metadata": metadata, "spec": {"job": "job"}})
+
+    found = fleet.plan("job", "uid", 1, [named(index) for index in (0, 2, 10, 1)])
+    assert [one.metadata.name for one in found.delete] == ["job-sim-10", "job-sim-2", "job-sim-1"]
+    found = fleet.plan("job", "uid", 3, [named(1)])
+    assert found.create == (0, 2)
+    found = fleet.plan("job", "another", 1, [named(0)])
+    assert (found.create, found.delete, found.taken) == ((), (), ("job-sim-0",))
+
+
+# --- what pods are told -------------------------------------------------------------------
+
+
+def test_pods_are_told_what_the_contract_says() -> None:
+    made = learner.learner_job(job(), 1, TO)["spec"]["template"]["spec"]["containers"][0]
+    env = {one["name"]: one.get("value") for one in made["env"]}
+    assert LearnerConfig.model_validate_json(env["FLEET_SPEC"]) == learner.config(job())
+    assert made["image"] == "learner:1"
+    made = robots.robot_pod(job(), robot(seed=7), TO)["spec"]["containers"][0]
+    env = {one["name"]: one.get("value") for one in made["env"]}
+    assert RobotConfig.model_validate_json(env["FLEET_SPEC"]).seed == 7
+    assert env["FLEET_ROBOT_UID"] == "r-uid"
+
+
+def test_only_a_change_of_the_spec_makes_another_run() -> None:
+    before = learner.spec_hash(job())
+    assert learner.spec_hash(job(replicas=9, suspend=True)) == before
+    assert learner.spec_hash(job(publish={"everySteps": 25})) == before  # the default, spelled
+    assert learner.spec_hash(job(publish={"everySteps": 26})) != before
+
+
+def test_overrides_merge_by_name() -> None:
+    base = {"containers": [{"name": "a", "image": "i", "env": [{"name": "x", "value": "1"}]}]}
+    over = {"containers": [{"name": "a", "env": [{"name": "y", "value": "2"}]}], "nodeName": "n"}
+    merged = pods.merge(base, over)
+    assert merged["nodeName"] == "n"
+    (container,) = merged["containers"]
+    assert container["image"] == "i"
+    assert [one["name"] for one in container["env"]] == ["x", "y"]

@@ -1,0 +1,109 @@
+"""What robots and learner said, folded."""
+
+from typing import Any
+
+from fleet_contract.messages import (
+    Event,
+    EventKind,
+    Heartbeat,
+    Outcome,
+    PolicyRef,
+    RobotState,
+    digest_of,
+)
+from fleet_operator.decide.analysis import Evidence, gather
+from fleet_operator.feed import Feed
+
+DIGEST = digest_of(b"2")
+POLICY = PolicyRef(sequence=2, digest=DIGEST, uri="u")
+
+
+def told(feed: Feed, sequence: int, robot: str = "r", sender: str = "", **fields: Any) -> bool:
+    base: dict[str, Any] = {
+        "kind": EventKind.OUTCOME,
+        "robot": robot,
+        "robot_uid": "u",
+        "job_uid": "uid",
+        "policy": POLICY,
+        "task": "reach",
+        "outcome": Outcome.SUCCESS,
+        "at": 0.0,
+    }
+    event = Event(**(base | fields))
+    return feed.event(sequence, f"fleet.ns.{sender or robot}.job.evt", event.encode(), 0.0)
+
+
+def evidence(feed: Feed, start: int = 1, robots: str = "r") -> Evidence:
+    return gather(feed.events, start=start, digest=DIGEST, robots=frozenset(robots))
+
+
+def test_an_episode_counts_once_however_often_it_is_told() -> None:
+    feed = Feed("uid")
+    for sequence in range(1, 4):
+        told(feed, sequence, episode_id="e", judged=True)
+    assert evidence(feed) == Evidence(1, 1)
+    assert feed.windows({"reach"}, 10) == {"reach": (1, 1)}
+    assert feed.rates("r") == (1.0, 0.0)
+
+
+def test_the_last_word_on_an_episode_counts() -> None:
+    feed = Feed("uid")
+    told(feed, 1, episode_id="e", judged=True)
+    told(feed, 2, episode_id="e", judged=False)
+    told(feed, 3, episode_id="f", judged=True)
+    told(feed, 4, episode_id="f", judged=None)
+    assert evidence(feed) == Evidence(1, 0)
+    assert feed.windows({"reach"}, 10) == {"reach": (1, 0)}
+
+
+def test_messages_that_come_again_after_a_reconnect_are_not_kept_twice() -> None:
+    feed = Feed("uid")
+    assert told(feed, 1, episode_id="e", judged=True)
+    assert not told(feed, 1, episode_id="e", judged=True)
+    assert len(feed.events) == 1
+
+
+def test_a_robot_cannot_speak_for_another_nor_for_another_job() -> None:
+    feed = Feed("uid")
+    assert not told(feed, 1, robot="r", sender="thief", episode_id="e", judged=False)
+    assert not told(feed, 2, episode_id="e", judged=False, job_uid="old")
+    assert evidence(feed) == Evidence()
+    beat = Heartbeat(robot="r", robot_uid="u", job_uid="uid", state=RobotState.RUNNING, at=0)
+    assert feed.heartbeat("fleet.ns.thief.job.hb", beat.encode(), 1.0) is None
+    assert not feed.connected("r", "u", 0.0)
+
+
+def test_only_the_stage_the_cohort_and_the_candidate_count() -> None:
+    feed = Feed("uid")
+    told(feed, 1, episode_id="before", judged=True)
+    told(feed, 2, episode_id="ours", judged=True, human_frames=3)
+    told(feed, 3, robot="s", episode_id="other robot", judged=True)
+    old = PolicyRef(sequence=1, digest=digest_of(b"1"), uri="u")
+    told(feed, 4, episode_id="other version", judged=True, policy=old)
+    told(feed, 5, kind=EventKind.GUARD, episode_id="ours")
+    assert evidence(feed, start=2) == Evidence(1, 1, 1, 1)
+
+
+def test_garbage_moves_the_position_and_nothing_else() -> None:
+    feed = Feed("uid")
+    assert not feed.event(7, "fleet.ns.r.job.evt", b"\xff{", 0.0)
+    assert feed.last_event == 7
+    assert not feed.announced(b"garbage")
+    assert not feed.learner_beat(b"garbage", 0.0)
+
+
+def test_a_window_is_the_latest_episodes_of_each_task() -> None:
+    feed = Feed("uid")
+    for sequence in range(1, 11):
+        told(feed, sequence, episode_id=f"e{sequence}", judged=sequence > 5)
+    assert feed.windows({"reach", "push"}, 5) == {"reach": (5, 5), "push": (0, 0)}
+
+
+def test_a_robot_made_anew_under_its_name_is_another() -> None:
+    feed = Feed("uid")
+    beat = Heartbeat(robot="r", robot_uid="u", job_uid="uid", state=RobotState.RUNNING, at=0)
+    assert feed.heartbeat("fleet.ns.r.job.hb", beat.encode(), 1.0) is not None
+    assert feed.heartbeat("fleet.ns.r.job.hb", beat.encode(), 2.0) is None
+    assert feed.connected("r", "u", 1.5)
+    assert not feed.connected("r", "another", 1.5)
+    assert not feed.connected("r", "u", 2.5)

@@ -1,0 +1,72 @@
+"""Which Job to make and which to end, as a list of sentences."""
+
+from typing import Any, NamedTuple
+
+import pytest
+
+from fleet_contract.names import Reason
+from fleet_operator.decide.learner import LearnerPlan, Pod, Run, plan
+
+
+def run(number: int = 1, hash_: str = "new", **fields: Any) -> Run:
+    return Run(f"job-learner-{number}", f"uid-{number}", number, hash_)._replace(**fields)
+
+
+RUNNING = Pod("p", "u", "Running")
+WAITING = Pod("p", "u", waiting="ImagePullBackOff", message="no such image")
+
+
+class Case(NamedTuple):
+    runs: tuple[Run, ...]
+    pods: tuple[Pod, ...]
+    reason: Reason
+    create: bool = False
+    delete: tuple[int, ...] = ()
+    wanted: bool = True
+    last: int = 0
+    number: int = 1
+
+
+R = Reason
+CASES = {
+    "with nothing there the first run begins": Case((), (), R.LEARNER_PENDING, create=True),
+    "the next run's number follows the last one known": Case(
+        (), (), R.LEARNER_PENDING, create=True, last=4, number=5
+    ),
+    "a run that fits stays": Case((run(),), (RUNNING,), R.LEARNER_RUNNING),
+    "a run without a running pod is awaited": Case((run(),), (), R.LEARNER_PENDING),
+    "a run of another spec is ended, and nothing made beside it": Case(
+        (run(hash_="old"),), (RUNNING,), R.LEARNER_PENDING, delete=(1,)
+    ),
+    "a run that is going is awaited": Case((run(deleting=True),), (), R.LEARNER_PENDING),
+    "a pod that outlives its Job is awaited": Case((), (RUNNING,), R.LEARNER_PENDING, number=0),
+    "an ended pod is not": Case(
+        (), (Pod("p", "u", "Failed"),), R.LEARNER_PENDING, create=True, number=1
+    ),
+    "a deleted namesake's Job is awaited and not touched": Case(
+        (run(ours=False),), (), R.LEARNER_PENDING, number=0
+    ),
+    "an unwanted run is ended": Case(
+        (run(),), (RUNNING,), R.LEARNER_PENDING, delete=(1,), wanted=False
+    ),
+    "with nothing wanted and nothing there nothing is made": Case(
+        (), (), R.SUSPENDED, wanted=False, last=1
+    ),
+    "of two runs the older is ended": Case(
+        (run(1), run(2)), (RUNNING,), R.LEARNER_RUNNING, delete=(1,), number=2
+    ),
+    "a missing image is told": Case((run(),), (WAITING,), R.IMAGE_PULL_FAILED),
+    "a failed Job is told and kept": Case((run(failed="deadline"),), (), R.LEARNER_FAILED),
+    "a run that ended well reached its goal": Case((run(complete=True),), (), R.GOAL_REACHED),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_learner_runs(case: Case) -> None:
+    found: LearnerPlan = plan(
+        wanted=case.wanted, hash_="new", last_number=case.last, runs=case.runs, pods=case.pods
+    )
+    ended = tuple(one.number for one in found.delete)
+    assert (found.create, ended, found.finding.reason) == (case.create, case.delete, case.reason)
+    assert not (found.create and found.delete)
+    assert found.number == case.number
