@@ -80,11 +80,6 @@ class Delivery:
         with _translated(f"term of message {self.sequence}"):
             await self._message.term()
 
-    async def in_progress(self) -> None:
-        """Start its ack wait anew: the work takes longer."""
-        with _translated(f"progress of message {self.sequence}"):
-            await self._message.in_progress()
-
 
 class Wire:
     """One connection to the broker, for as long as the program lives."""
