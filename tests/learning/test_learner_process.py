@@ -106,11 +106,11 @@ async def test_killed_at_any_moment_it_loses_nothing_receipted_and_publishes_onl
     broker: Broker, tmp_path: Path
 ) -> None:
     await make_streams(broker.url)
-    rng = random.Random(4)
     small = spec([write_dataset(tmp_path / "demos")], steps=5)
     learner = LearnerProcess(tmp_path, broker.url, small)
     async with listening(broker.url, ANNOUNCE, RECEIPT) as (client, (versions, receipts)):
         robot = Robot(client)
+        rng = random.Random()
         for life in range(6):
             learner.start()
             try:
@@ -250,6 +250,15 @@ async def test_datasets_without_one_usable_episode_end_it_with_what_to_do(
         assert await learner.exit() == EXIT_FAULT
     assert why in learner.log
     assert "point spec.offline.datasets at folders" in learner.log
+
+
+async def test_without_a_broker_it_can_still_be_stopped(broker: Broker, tmp_path: Path) -> None:
+    broker.kill()
+    small = spec([write_dataset(tmp_path / "demos")], steps=5)
+    with learner_process(tmp_path, broker.url, small) as learner:
+        await asyncio.to_thread(_wait_for_file, learner.log_path, "checkpoint 0 saved")
+        assert await learner.stop() == EXIT_STOPPED
+    assert "would not end" not in learner.log
 
 
 async def test_without_a_broker_it_trains_and_publishes_as_soon_as_there_is_one(

@@ -140,7 +140,8 @@ class Learner:
         finally:
             self._stop.set()
             self._handoff.wake()
-            await _cancel(tasks[1:])
+            # Seldom enough for the network's own cancelling to end in between.
+            await _cancel(tasks[1:], every=GRACE / 4)
             await asyncio.wait([training], timeout=GRACE)
             threads.shutdown(wait=False, cancel_futures=True)
 
@@ -220,28 +221,29 @@ class Learner:
         """Everything that needs the broker; training on what there is goes on without it."""
         settings = self._settings
         wire = await Wire.connect(settings.nats_url, f"learner {settings.namespace}/{settings.job}")
+        tasks = [asyncio.ensure_future(self._beat(wire))]
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._beat(wire))
-                experience = await replayed
-                group.create_task(self._publisher.run(wire))
-                ingest = Ingest(
-                    wire=wire,
-                    store=store,
-                    journal=experience.journal,
-                    ledger=experience.ledger,
-                    library=experience.library,
-                    rules=self._rules,
-                    handoff=self._handoff,
-                    progress=self._progress,
-                    namespace=settings.namespace,
-                    job=settings.job,
-                    epoch=self._progress.epoch,
-                )
-                group.create_task(ingest.run())
-        except* FleetError as faults:
-            raise faults.exceptions[0] from None
+            _demand_wanted()
+            experience = await replayed
+            ingest = Ingest(
+                wire=wire,
+                store=store,
+                journal=experience.journal,
+                ledger=experience.ledger,
+                library=experience.library,
+                rules=self._rules,
+                handoff=self._handoff,
+                progress=self._progress,
+                namespace=settings.namespace,
+                job=settings.job,
+                epoch=self._progress.epoch,
+            )
+            tasks += map(asyncio.ensure_future, (self._publisher.run(wire), ingest.run()))
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
         finally:
+            await _cancel(tasks, every=0.2)
             await wire.close()
 
     async def _beat(self, wire: Wire) -> None:
@@ -259,13 +261,23 @@ class Learner:
                 await asyncio.to_thread(office.guard, store, self._uid, self._progress.epoch)
 
 
-async def _cancel(tasks: Sequence[asyncio.Future[None]]) -> None:
-    """Cancel until they have ended: a client that is connecting swallows the first cancellation."""
+def _demand_wanted() -> None:
+    """Raise the cancellation that a client swallowed while it was connecting."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+async def _cancel(tasks: Sequence[asyncio.Future[None]], every: float) -> None:
+    """Cancel `every` so many seconds until all have ended.
+
+    Once is not enough: a wait with a timeout that is answered at that moment swallows it.
+    """
     waiting = set(tasks)
-    for _ in range(int(GRACE)):
+    for _ in range(int(GRACE / 4 / every)):
         for task in waiting:
             task.cancel()
-        _, waiting = await asyncio.wait(tasks, timeout=1.0)
+        _, waiting = await asyncio.wait(tasks, timeout=every)
         if not waiting:
             return
     log.warning("%d tasks would not end; leaving them", len(waiting))
