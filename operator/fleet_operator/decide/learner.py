@@ -84,6 +84,13 @@ class Pod(NamedTuple):
         return self.phase == "Running" and not self.deleting and not self.waiting
 
     @property
+    def trouble(self) -> str:
+        """What keeps it from running, in a sentence that stays the same while the cause does."""
+        if self.waiting == "CrashLoopBackOff":
+            return f"It ends again and again: read `kubectl logs {self.name} --previous`."
+        return self.message
+
+    @property
     def image_fault(self) -> bool:
         return self.waiting in _IMAGE_FAULTS
 
@@ -147,5 +154,5 @@ def _ready(run: Run, pods: Sequence[Pod]) -> Finding:
                 Reason.IMAGE_PULL_FAILED,
                 f"Pod {pod.name} has no image ({pod.message}): correct spec.learner.image.",
             )
-    why = next((pod.message for pod in pods if pod.message), "")
+    why = next((pod.trouble for pod in pods if pod.trouble), "")
     return _pending(f"The learner's pod does not run yet. {why}".strip())

@@ -137,7 +137,7 @@ def _verdict(  # noqa: PLR0911 - a list of rules, the first wins
             "spec.robots.simulated.image of its job.",
         )
     if robot.spec.mode is RobotMode.SIMULATED and (pod is None or not pod.running):
-        why = pod.message if pod else ""
+        why = pod.trouble if pod else ""
         return reconciling(Reason.POD_PENDING, f"Its pod does not run yet. {why}".strip())
     if not connected:
         return reconciling(
