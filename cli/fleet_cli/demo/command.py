@@ -56,7 +56,9 @@ def _play(cluster: LocalCluster, options: Options, console: Console, output: Pat
         story, used = play.story, play.clock() / 60
     numbers = report.summary(story, used, verdict)
     report.write(output, story, numbers)
-    console.print(f"{verdict}; see {output}/learning-curve.png and {output}/numbers.json")
+    console.print(
+        f"{verdict}; see {output}/learning-curve.png and {output}/numbers.json", soft_wrap=True
+    )
     base, final = (
         f"{mean_rate(counts):.2f}" if counts else "none" for counts in (story.base, story.final)
     )
