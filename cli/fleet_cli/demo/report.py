@@ -95,6 +95,7 @@ def _plot(path: Path, story: Story, numbers: dict[str, Any]) -> None:
         ylim=(0, 1.05),
     )
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(loc="lower right")
     figure.savefig(path, dpi=120)
     plt.close(figure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from fleet_contract.names import Kind
 from fleet_contract.resources import FleetTrainingJob, PolicyPhase, PolicyVersion
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from rich.console import Console
 
@@ -64,6 +64,7 @@ class Demo:
     story: Story
     job: dict[str, Any]
     started: float
+    helpers: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
     def on(cls, cluster: LocalCluster, options: Options, console: Console) -> Demo:
@@ -83,7 +84,7 @@ class Demo:
         """The whole play; returns the verdict in one sentence. Raises ``Ended``."""
         async with (
             Api(self.cluster.kubeconfig) as api,
-            _beside(show(self.story, self.clock, self.console)),
+            self._beside(show(self.story, self.clock, self.console)),
         ):
             self.story.chapter = "recording demonstrations"
             await asyncio.gather(
@@ -99,8 +100,8 @@ class Demo:
             name = self.job["metadata"]["name"]
             async with (
                 listening(self.cluster.nats_url, NAMESPACE, name, self.story, self.clock),
-                _beside(self._watch_jobs(api)),
-                _beside(self._watch_versions(api)),
+                self._beside(self._watch_jobs(api)),
+                self._beside(self._watch_versions(api)),
             ):
                 await asyncio.to_thread(self._apply)
                 self.say(f"job {name} applied: {len(self.story.tasks)} tasks, the fleet starts")
@@ -111,8 +112,7 @@ class Demo:
     async def _improve(self) -> str:
         deadline = self.clock() + self.options.minutes * 60
         self.story.chapter = "the fleet learns"
-        base = asyncio.create_task(self._measure_base())
-        try:
+        async with self._beside(self._measure_base()) as base:
             while True:
                 met = await self._until(self._seems_met, deadline - self.clock(), strict=False)
                 await base
@@ -126,8 +126,6 @@ class Demo:
                 self.story.chapter = "the fleet learns"
                 for task in self.story.tasks.values():
                     task.judged.clear()  # fresh evidence before the next try
-        finally:
-            base.cancel()
         return await self._sabotage()
 
     async def _sabotage(self) -> str:
@@ -207,6 +205,9 @@ class Demo:
         """Wait for something in the story; late is an end when ``strict``, else False."""
         deadline = time.monotonic() + seconds
         while not happened():
+            for helper in self.helpers:
+                if helper.done():
+                    helper.result()  # its fault is ours: nobody would look at a dead view
             if self.story.deleted:
                 raise Ended("the job was deleted; nothing is left to watch")
             if time.monotonic() > deadline:
@@ -215,6 +216,19 @@ class Demo:
                 return False
             await asyncio.sleep(LOOK)
         return True
+
+    @contextlib.asynccontextmanager
+    async def _beside(self, work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task[None]]:
+        """Run a coroutine while the block lasts."""
+        task = asyncio.create_task(work)
+        self.helpers.append(task)
+        try:
+            yield task
+        finally:
+            self.helpers.remove(task)
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
     def _install(self) -> None:
         install(self.cluster.kubectl, self.cluster.kubeconfig)
@@ -245,15 +259,3 @@ async def _changes(api: Api, kind: Kind) -> AsyncIterator[tuple[str, dict[str, A
 
 
 _SETTLED = {PolicyPhase.ROLLED_BACK, PolicyPhase.PROMOTED, PolicyPhase.SUPERSEDED}
-
-
-@contextlib.asynccontextmanager
-async def _beside(work: Any) -> Any:
-    """Run a coroutine while the block lasts; its failure is logged into the block's end."""
-    task = asyncio.create_task(work)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
