@@ -211,3 +211,18 @@ async def test_broker_killed_and_started_again_loses_nothing_of_a_running_upload
         async with asyncio.timeout(40):
             await b.drain()
         assert {n for _, n in b.learner.seen} == set(range(1, 76))
+
+
+async def test_a_broker_that_hangs_may_get_records_twice_but_never_loses_one(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with bench(broker, tmp_path) as b:
+        b.add(1)
+        assert await b.uploader.flushed(5)
+        broker.freeze()
+        b.add(3)
+        assert not await b.uploader.flushed(6)  # the publish timed out, and may have landed
+        broker.thaw()
+        async with asyncio.timeout(20):
+            await b.drain()
+        assert {n for _, n in b.learner.seen} == {1, 2, 3, 4}
