@@ -66,6 +66,8 @@ class Feed:
         known = self.announcement.policy.sequence if self.announcement else 0
         if found.job_uid != self.job_uid or found.policy.sequence <= known:
             return False
+        if found.learner_epoch < 1 or min(found.step, found.size) < 0:
+            return False  # no PolicyVersion could be made of it
         self.announcement = found
         return True
 

@@ -1,0 +1,74 @@
+"""What a rollout is made of: what persists, what was seen, what was decided."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from fleet_contract.resources import (
+    FleetTrainingJobStatus,
+    PolicyPhase,
+    RolloutStatus,
+    VersionRef,
+)
+from fleet_operator.decide.analysis import Evidence
+
+if TYPE_CHECKING:
+    from fleet_contract.names import Reason
+    from fleet_operator.decide import cohort
+
+
+class State(NamedTuple):
+    """The rollout's part of the job's status: all it needs to go on after a restart."""
+
+    stable: VersionRef | None = None
+    rollout: RolloutStatus = RolloutStatus()
+    rolled_back: tuple[int, ...] = ()
+    last_sequence: int = 0
+    last_handled_request: str = ""
+
+    @classmethod
+    def of(cls, status: FleetTrainingJobStatus) -> State:
+        return cls(
+            status.stable,
+            status.rollout,
+            tuple(status.rolled_back),
+            status.last_sequence,
+            status.last_handled_request,
+        )
+
+    @property
+    def candidate(self) -> VersionRef | None:
+        return self.rollout.candidate
+
+    @property
+    def started(self) -> bool:
+        """Whether robots run the candidate; in mode Manual it waits before its first stage."""
+        return self.candidate is not None and self.rollout.started_at is not None
+
+
+class Observed(NamedTuple):
+    """What was seen."""
+
+    announced: VersionRef | None = None
+    robots: tuple[cohort.Robot, ...] = ()
+    evidence: Evidence = Evidence()  # of the current candidate's cohort, in its current stage
+    last_event: int = 0  # newest sequence of the events stream
+    request: str = ""  # the annotation people press buttons with
+
+
+class Move(NamedTuple):
+    """One version's new phase, and why."""
+
+    version: VersionRef
+    phase: PolicyPhase
+    reason: Reason
+    message: str
+    evidence: Evidence | None = None  # of the trial that ended or goes on; None: none was held
+    robots: int = 0
+
+
+class Decision(NamedTuple):
+    """What shall be. Versions that moved are written before the assignment, ``state`` last."""
+
+    state: State
+    moves: tuple[Move, ...]

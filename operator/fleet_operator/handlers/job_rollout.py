@@ -1,0 +1,79 @@
+"""What a rollout's decision does to the world: versions, the document, then their statuses."""
+
+from collections.abc import Collection, Iterable
+
+from fleet_contract.errors import Retry
+from fleet_contract.names import Kind
+from fleet_contract.resources import PolicyPhase, PolicyVersion, VersionRef
+from fleet_contract.resources.training_job import AssignmentStatus
+from fleet_operator.decide import assignment, history, policy_versions
+from fleet_operator.decide.analysis import Evidence
+from fleet_operator.decide.rollout import Decision, State
+from fleet_operator.desired import policy_versions as desired_versions
+from fleet_operator.handlers.job_world import World, robots_of
+from fleet_operator.inbox import Subscription, publish_assignment
+from fleet_operator.office import Office
+
+
+async def apply_rollout(
+    office: Office, world: World, line: Subscription, decision: Decision, evidence: Evidence
+) -> AssignmentStatus:
+    """Versions first, for an assignment must not name what does not exist; then the document."""
+    job, spec = world.job, world.job.spec.rollout
+    versions = {one.spec.sequence: one for one in world.versions}
+    pinned = frozenset(
+        pin for pin in (spec.pinned_version, *(one.spec.pin for one in world.robots)) if pin
+    )
+    announced = line.feed.announcement
+    new = {move.version.sequence for move in decision.moves if move.phase is PolicyPhase.CANDIDATE}
+    if announced and announced.policy.sequence in (new | pinned) - versions.keys():
+        made = await office.cluster.create(desired_versions.policy_version(job, announced))
+        if made is None:
+            name = desired_versions.version_ref(job.metadata.name, announced).name
+            made = await office.cluster.get(Kind.POLICY_VERSION, name)
+        if made is None or made["spec"]["jobUid"] != job.metadata.uid:
+            raise Retry(f"PolicyVersion {announced.policy.sequence} of an earlier job still exists")
+        fresh = PolicyVersion.model_validate(made)
+        versions[fresh.spec.sequence] = fresh
+    refs = {
+        sequence: VersionRef(
+            name=one.metadata.name, sequence=sequence, digest=one.spec.digest, uri=one.spec.uri
+        )
+        for sequence, one in versions.items()
+    }
+    wanted = assignment.content(spec, decision.state, robots_of(world), refs)
+    known, feed = job.status.assignment, line.feed
+    document = assignment.next_document(wanted, feed.assignment, known, job.metadata.uid, world.now)
+    if document is not None:
+        await publish_assignment(office.inbox, line, document)
+    changed = policy_versions.statuses(versions.values(), decision, evidence, pinned, world.now)
+    for sequence, status in changed.items():
+        at = versions[sequence].metadata
+        await office.cluster.write_status(Kind.POLICY_VERSION, at.name, at.uid, status.dump())
+    await _prune(office, world, versions.values(), decision.state, pinned)
+    if (said := feed.assignment) is None:
+        return known
+    return AssignmentStatus(
+        term=said.term,
+        generation=said.generation,
+        epoch=max(said.epoch, known.epoch),
+        content_hash=wanted.hash,
+    )
+
+
+async def _prune(
+    office: Office,
+    world: World,
+    versions: Iterable[PolicyVersion],
+    state: State,
+    pinned: Collection[int],
+) -> None:
+    used = set(pinned)
+    used |= {one.sequence for one in (state.stable, state.candidate) if one}
+    for robot in world.robots:
+        used |= {one.sequence for one in (robot.status.active, robot.status.pending) if one}
+    by_sequence = {one.spec.sequence: one for one in versions}
+    keep = world.job.spec.history.versions
+    for sequence in history.surplus(by_sequence, keep=keep, used=used):
+        at = by_sequence[sequence].metadata
+        await office.cluster.delete(Kind.POLICY_VERSION, at.name, at.uid)

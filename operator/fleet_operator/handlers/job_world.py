@@ -1,0 +1,158 @@
+"""What one turn of a job sees: its objects, its line to the broker, who is connected."""
+
+from typing import NamedTuple
+
+from fleet_contract.errors import Retry
+from fleet_contract.names import ConditionType, Kind, Label, Role
+from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor
+from fleet_contract.resources.training_job import RobotsStatus
+from fleet_operator.cluster import Object
+from fleet_operator.decide import conditions, learner, robot_actor
+from fleet_operator.decide.analysis import Evidence, gather
+from fleet_operator.decide.cohort import Robot
+from fleet_operator.decide.rollout import Observed
+from fleet_operator.desired import policy_versions as desired_versions
+from fleet_operator.desired.transport import Transport, resolve
+from fleet_operator.handlers import endings
+from fleet_operator.inbox import Subscription
+from fleet_operator.office import Office
+
+
+class World(NamedTuple):
+    """What was observed."""
+
+    job: FleetTrainingJob
+    raw: Object
+    to: Transport
+    robots: tuple[RobotActor, ...]
+    connected: frozenset[str]
+    synced: frozenset[str]
+    versions: tuple[PolicyVersion, ...]
+    runs: tuple[learner.Run, ...]
+    pods: tuple[learner.Pod, ...]
+    line: Subscription | None
+    streams_fault: str
+    now: float
+
+
+async def observe(office: Office, raw: Object) -> World:
+    job = FleetTrainingJob.model_validate(raw)
+    name, uid = job.metadata.name, job.metadata.uid
+    cluster, inbox = office.cluster, office.inbox
+    to = resolve(job, office.settings)
+    line, fault = None, ""
+    try:
+        await endings.clear_namesakes(office, name, uid, to.nats_url)
+        line = await inbox.open(
+            name,
+            uid,
+            to.nats_url,
+            events_from=job.status.rollout.events_from,
+            check_every=office.settings.resync_seconds,
+        )
+    except Retry as unreachable:
+        fault = str(unreachable)
+    selector = f"{Label.JOB}={name},{Label.ROLE}={Role.LEARNER}"
+    robots = tuple(
+        RobotActor.model_validate(one)
+        for one in await cluster.list(Kind.ROBOT_ACTOR, fieldSelector=f"spec.job={name}")
+    )
+    versions = tuple(
+        PolicyVersion.model_validate(one)
+        for one in await cluster.list(Kind.POLICY_VERSION, fieldSelector=f"spec.job={name}")
+        if one["spec"]["jobUid"] == uid
+    )
+    runs = await cluster.list("Job", labelSelector=selector)
+    pods = await cluster.list("Pod", labelSelector=selector)
+    if line is not None:
+        line.robots = tuple(robot.metadata.name for robot in robots)
+    there: list[str] = []
+    synced: list[str] = []
+    for robot in robots:
+        at = robot.metadata
+        if line is None or not line.feed.connected(at.name, at.uid, inbox.heard_since):
+            before = conditions.holds(robot.status.conditions, ConditionType.CONNECTED)
+            there += [at.name] if inbox.settling and before else []
+            continue
+        there.append(at.name)
+        beat = line.feed.heard[at.name].beat
+        if robot_actor.synced(at.name, beat, line.feed.assignment):
+            synced.append(at.name)
+    return World(
+        job,
+        raw,
+        to,
+        robots,
+        frozenset(there),
+        frozenset(synced),
+        versions,
+        tuple(learner.Run.of(one, uid) for one in runs),
+        tuple(learner.Pod.of(one) for one in pods),
+        line,
+        fault,
+        office.clock(),
+    )
+
+
+def evidence_of(world: World) -> Evidence:
+    rollout = world.job.status.rollout
+    if world.line is None or rollout.candidate is None:
+        return Evidence()
+    return gather(
+        world.line.feed.events,
+        start=rollout.events_from,
+        digest=rollout.candidate.digest,
+        robots=frozenset(rollout.robots),
+    )
+
+
+def seen_by(world: World, evidence: Evidence) -> Observed:
+    assert world.line is not None  # noqa: S101 - the caller asked
+    feed = world.line.feed
+    announced = feed.announcement
+    return Observed(
+        announced=desired_versions.version_ref(world.job.metadata.name, announced)
+        if announced
+        else None,
+        robots=robots_of(world),
+        evidence=evidence,
+        last_event=max(feed.last_event, world.line.last_event),
+        request=world.job.metadata.annotations.get(Label.REQUEST, ""),
+    )
+
+
+def robots_of(world: World) -> tuple[Robot, ...]:
+    return tuple(
+        Robot(
+            one.metadata.name,
+            connected=one.metadata.name in world.connected,
+            suspended=one.spec.suspend,
+            pin=one.spec.pin,
+        )
+        for one in world.robots
+        if one.metadata.deletion_timestamp is None
+    )
+
+
+def fleet_figures(world: World) -> RobotsStatus:
+    desired = {
+        robot.metadata.name
+        for robot in world.robots
+        if not robot.spec.suspend and robot.metadata.deletion_timestamp is None
+    }
+    if world.job.spec.suspend:
+        desired = {one for one in desired if one in world.connected}
+    return RobotsStatus(
+        desired=len(desired),
+        connected=len(desired & world.connected),
+        synced=len(desired & world.synced),
+    )
+
+
+def episodes_of(world: World) -> int:
+    """About: from the robots' own counters, as last heard."""
+    if world.line is None:
+        return world.job.status.episodes
+    heard = world.line.feed.heard
+    total = sum(heard[robot].beat.episodes for robot in world.connected if robot in heard)
+    return max(total, world.job.status.episodes)
