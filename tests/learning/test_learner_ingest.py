@@ -21,7 +21,8 @@ from fleet_runtime.artifacts import Store
 from fleet_runtime.experience import codec
 from fleet_runtime.learner.admission import STRIKES, Rules
 from fleet_runtime.learner.handoff import Admitted, Handoff
-from fleet_runtime.learner.ingest import Ingest, Intake, absorb
+from fleet_runtime.learner.ingest import Ingest
+from fleet_runtime.learner.intake import Intake, absorb
 from fleet_runtime.learner.journal import Entry, Journal
 from fleet_runtime.learner.library import Library
 from fleet_runtime.learner.progress import Progress

@@ -25,7 +25,7 @@ from fleet_contract.messages import (
 from fleet_contract.names import Channel
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience import codec
-from fleet_runtime.learner.ingest import absorb
+from fleet_runtime.learner.intake import absorb
 from fleet_runtime.learner.journal import Journal
 from fleet_runtime.learner.library import Library
 from fleet_runtime.learner.receipts import Ledger

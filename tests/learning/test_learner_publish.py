@@ -16,8 +16,9 @@ from fleet_contract.names import Stream
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience.spaces import Spaces
 from fleet_runtime.learner import epoch
+from fleet_runtime.learner.announce import Pace, Publisher
 from fleet_runtime.learner.progress import Progress
-from fleet_runtime.learner.publish import Pace, Publisher, Snapshot, Version, Versions
+from fleet_runtime.learner.publish import Snapshot, Version, Versions
 from fleet_runtime.policies.bundle import from_files
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
 from fleet_runtime.policies.normalization import Normalization

@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from collections import Counter
 
     from fleet_runtime.algorithms.base import Algorithm, Update
+    from fleet_runtime.learner.announce import Publisher
     from fleet_runtime.learner.checkpoint import Checkpointer
     from fleet_runtime.learner.handoff import Handoff
     from fleet_runtime.learner.library import Library
     from fleet_runtime.learner.progress import Progress
-    from fleet_runtime.learner.publish import Publisher
     from fleet_runtime.metrics import LearnerMetrics
     from fleet_runtime.replay.feed import Feed
     from fleet_runtime.replay.index import ReplayIndex

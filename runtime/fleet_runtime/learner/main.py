@@ -31,6 +31,8 @@ from fleet_contract.resources.base import seconds
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner import epoch as office
 from fleet_runtime.learner.admission import Rules
+from fleet_runtime.learner.announce import Pace, Publisher
+from fleet_runtime.learner.cancellation import cancel, demand_wanted
 from fleet_runtime.learner.checkpoint import Checkpointer, Checkpoints
 from fleet_runtime.learner.handoff import Handoff
 from fleet_runtime.learner.ingest import Ingest
@@ -39,14 +41,14 @@ from fleet_runtime.learner.library import Library
 from fleet_runtime.learner.loop import train
 from fleet_runtime.learner.prepare import Parts, Preparation
 from fleet_runtime.learner.progress import Progress, Reporter
-from fleet_runtime.learner.publish import Pace, Publisher, Versions
+from fleet_runtime.learner.publish import Versions
 from fleet_runtime.learner.receipts import Ledger
 from fleet_runtime.metrics import LearnerMetrics
 from fleet_runtime.settings import LearnerSettings, learner_settings
 from fleet_runtime.wire import Wire, backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Coroutine
 
 log = logging.getLogger(__name__)
 
@@ -141,7 +143,7 @@ class Learner:
             self._stop.set()
             self._handoff.wake()
             # Seldom enough for the network's own cancelling to end in between.
-            await _cancel(tasks[1:], every=GRACE / 4)
+            await cancel(tasks[1:], every=GRACE / 4, within=GRACE)
             await asyncio.wait([training], timeout=GRACE)
             threads.shutdown(wait=False, cancel_futures=True)
 
@@ -223,7 +225,7 @@ class Learner:
         wire = await Wire.connect(settings.nats_url, f"learner {settings.namespace}/{settings.job}")
         tasks = [asyncio.ensure_future(self._beat(wire))]
         try:
-            _demand_wanted()
+            demand_wanted()
             experience = await replayed
             ingest = Ingest(
                 wire=wire,
@@ -243,7 +245,7 @@ class Learner:
             for task in ended:
                 task.result()
         finally:
-            await _cancel(tasks, every=0.2)
+            await cancel(tasks, every=0.2, within=GRACE / 4)
             await wire.close()
 
     async def _beat(self, wire: Wire) -> None:
@@ -259,28 +261,6 @@ class Learner:
             await asyncio.sleep(FENCE_WATCH)
             with contextlib.suppress(Retry):
                 await asyncio.to_thread(office.guard, store, self._uid, self._progress.epoch)
-
-
-def _demand_wanted() -> None:
-    """Raise the cancellation that a client swallowed while it was connecting."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-
-
-async def _cancel(tasks: Sequence[asyncio.Future[None]], every: float) -> None:
-    """Cancel `every` so many seconds until all have ended.
-
-    Once is not enough: a wait with a timeout that is answered at that moment swallows it.
-    """
-    waiting = set(tasks)
-    for _ in range(int(GRACE / 4 / every)):
-        for task in waiting:
-            task.cancel()
-        _, waiting = await asyncio.wait(tasks, timeout=every)
-        if not waiting:
-            return
-    log.warning("%d tasks would not end; leaving them", len(waiting))
 
 
 def _tell(

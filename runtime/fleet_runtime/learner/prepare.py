@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from pydantic import ValidationError
 
@@ -23,10 +21,10 @@ from fleet_runtime.algorithms import find
 from fleet_runtime.experience import codec
 from fleet_runtime.experience.batch import Side
 from fleet_runtime.experience.spaces import Spaces
-from fleet_runtime.learner.ingest import absorb
+from fleet_runtime.learner.intake import absorb
+from fleet_runtime.learner.interface import initial_policy, snake, spaces_of
 from fleet_runtime.learner.loop import Training, Unreadable
-from fleet_runtime.learner.offline import demonstrations, open_folder
-from fleet_runtime.policies.bundle import FILES, from_files
+from fleet_runtime.learner.offline import demonstrations
 from fleet_runtime.policies.normalization import Normalization
 from fleet_runtime.replay.feed import Feed
 from fleet_runtime.replay.index import ReplayIndex
@@ -40,13 +38,14 @@ if TYPE_CHECKING:
     from fleet_runtime.algorithms.base import Algorithm
     from fleet_runtime.experience.types import Episode
     from fleet_runtime.learner.admission import Rules
+    from fleet_runtime.learner.announce import Publisher
     from fleet_runtime.learner.checkpoint import Checkpointer, Checkpoints, Saved, Tensors
     from fleet_runtime.learner.handoff import Handoff
     from fleet_runtime.learner.journal import Journal
     from fleet_runtime.learner.library import Library
     from fleet_runtime.learner.offline import Demonstration
     from fleet_runtime.learner.progress import Progress
-    from fleet_runtime.learner.publish import Publisher, Versions
+    from fleet_runtime.learner.publish import Versions
     from fleet_runtime.learner.receipts import Ledger
     from fleet_runtime.metrics import LearnerMetrics
     from fleet_runtime.policies.base import Policy
@@ -176,7 +175,7 @@ class Preparation:
     def _known_spaces(self) -> Spaces | None:
         explicit = self._parts.config.policy.parameters.get("spaces")
         if explicit is not None:
-            given = {_snake(key): value for key, value in explicit.items()}
+            given = {snake(key): value for key, value in explicit.items()}
             try:
                 return Spaces(tasks=self._tasks, **given)
             except (ValidationError, TypeError) as fault:
@@ -200,8 +199,8 @@ class Preparation:
         config = self._parts.config
         parameters = {
             "batch_size": config.batch_size,
-            **{_snake(k): v for k, v in config.policy.parameters.items() if k != "spaces"},
-            **{_snake(k): v for k, v in config.algorithm.parameters.items()},
+            **{snake(k): v for k, v in config.policy.parameters.items() if k != "spaces"},
+            **{snake(k): v for k, v in config.algorithm.parameters.items()},
         }
         try:
             return find(config.algorithm.name).create(
@@ -288,39 +287,3 @@ class Preparation:
             raise
         except (FleetError, Reject) as fault:
             raise Unreadable(episode_id, fault) from fault
-
-
-def spaces_of(episode: Episode, tasks: tuple[str, ...]) -> Spaces:
-    """The interface an episode shows; actions are taken to be normalised to ±1.
-
-    Raises FleetError when they are not: bounds cannot be guessed from what was done.
-    """
-    worst = float(np.abs(episode.action).max())
-    if worst > 1.0:
-        raise FleetError(
-            f"episode {episode.id} has an action of {worst:g}, outside the bounds of ±1 assumed "
-            "where none are told; give spec.policy.parameters.spaces with observationSize, "
-            "actionLow and actionHigh"
-        )
-    size = episode.action.shape[1]
-    return Spaces(
-        tasks=tasks,
-        observation_size=episode.observation.shape[1],
-        action_low=(-1.0,) * size,
-        action_high=(1.0,) * size,
-    )
-
-
-def initial_policy(uri: str) -> Policy | None:
-    """The bundle in a folder, None for no URI. Raises FleetError (`Retry`, `Untrusted` too)."""
-    if not uri:
-        return None
-    try:
-        store, folder = open_folder(uri)
-    except ValueError as fault:
-        raise FleetError(f"spec.policy.initial.uri: {fault}") from fault
-    return from_files({name: store.get(f"{folder}/{name}") for name in FILES})
-
-
-def _snake(key: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", key).lower()

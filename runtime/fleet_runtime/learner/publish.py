@@ -7,7 +7,6 @@ version or the new one, and a manifest nobody heard of is announced by the next 
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 import time
@@ -16,9 +15,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from fleet_contract import names
-from fleet_contract.errors import Fenced, FleetError, Reject, Retry, Untrusted
+from fleet_contract.errors import Fenced, FleetError, Reject, Untrusted
 from fleet_contract.messages import (
-    Announcement,
     FileRef,
     Interface,
     Lineage,
@@ -27,17 +25,13 @@ from fleet_contract.messages import (
     TensorRef,
     digest_of,
 )
-from fleet_contract.names import Stream
 from fleet_runtime.artifacts import Exists
 from fleet_runtime.learner import epoch as office
 from fleet_runtime.policies.bundle import to_files
-from fleet_runtime.wire import backoff
 
 if TYPE_CHECKING:
     from fleet_runtime.artifacts import Store
-    from fleet_runtime.learner.progress import Progress
     from fleet_runtime.policies.base import Policy
-    from fleet_runtime.wire import Wire
 
 log = logging.getLogger(__name__)
 
@@ -50,18 +44,6 @@ class Snapshot:
     step: int
     metrics: dict[str, float]
     lineage: Lineage
-
-
-@dataclasses.dataclass(frozen=True)
-class Pace:
-    """When a version is due. Pure."""
-
-    every_steps: int
-    min_interval: float  # seconds
-
-    def due(self, steps: int, elapsed: float, *, first: bool) -> bool:
-        """`steps` updates and `elapsed` s after the last version; the first one is due at once."""
-        return first or (steps >= self.every_steps and elapsed >= self.min_interval)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,125 +149,6 @@ class Versions:
                 f"this one holds {self._epoch}: a newer learner is at work"
             )
         self.last = Version(theirs, _ref(self._job_uid, sequence, data))
-
-
-class Publisher:
-    """Publishes in the background what the training thread offers, one version at a time."""
-
-    def __init__(
-        self,
-        *,
-        versions: Versions,
-        pace: Pace,
-        progress: Progress,
-        namespace: str,
-        job: str,
-        job_uid: str,
-    ) -> None:
-        self._versions = versions
-        self._pace = pace
-        self._progress = progress
-        self._subject = names.announce_subject(namespace, job)
-        self._stream = names.stream(job_uid, Stream.CONTROL)
-        self._loop = asyncio.get_running_loop()
-        self._offered = asyncio.Event()
-        self._snapshot: Snapshot | None = None
-        self._parent: int | None = None
-        self._last_step = 0
-        self._last_time = 0.0
-        self._first = True
-        self.busy = False
-
-    def resume(self, last: Version | None, step: int) -> None:
-        """Start counting at this step; the first version is due at once unless there is one."""
-        self._first, self._last_step = last is None, step
-        self._parent = last.ref.sequence if last else None
-
-    def due(self, step: int, now: float) -> bool:
-        """Whether to offer a snapshot now (monotonic seconds); cheap, from the training thread."""
-        elapsed = now - self._last_time
-        steps = step - self._last_step
-        return not self.busy and self._pace.due(steps, elapsed, first=self._first)
-
-    def offer(self, snapshot: Snapshot, now: float) -> None:
-        """Hand over a snapshot; from the training thread, when `due`."""
-        self.busy, self._first = True, False
-        self._last_step, self._last_time, self._snapshot = snapshot.step, now, snapshot
-        self._loop.call_soon_threadsafe(self._offered.set)
-
-    async def run(self, wire: Wire) -> None:
-        """Until cancelled; start it once the versions were recovered.
-
-        Raises `Fenced`, and FleetError for weights that are not finite.
-        """
-        await self._announce_unheard(wire)
-        while True:
-            await self._offered.wait()
-            self._offered.clear()
-            if (snapshot := self._snapshot) is None:
-                continue
-            version = await self._stored(snapshot)
-            await self._announce(wire, version, snapshot.metrics, self._parent)
-            self._snapshot, self.busy = None, False
-
-    async def _stored(self, snapshot: Snapshot) -> Version:
-        pause = backoff()
-        while True:
-            try:
-                return await asyncio.to_thread(self._versions.publish, snapshot)
-            except Retry as fault:
-                log.warning("version of step %d waits for the store: %s", snapshot.step, fault)
-                await anext(pause)
-
-    async def _announce_unheard(self, wire: Wire) -> None:
-        """Announce the newest version if the control stream does not know it."""
-        pause = backoff()
-        while True:
-            try:
-                data = await wire.last(self._stream, self._subject)
-                break
-            except Retry as fault:
-                log.warning("the last announcement cannot be read yet: %s", fault)
-                await anext(pause)
-        heard = 0
-        if data is not None:
-            try:
-                heard = Announcement.decode(data).policy.sequence
-            except Reject as fault:
-                log.warning("the last announcement is unreadable: %s", fault)
-        last = self._versions.last
-        self._versions.floor = max(self._versions.floor, heard)
-        if last is not None and heard < last.ref.sequence:
-            await self._announce(wire, last, {}, None)
-
-    async def _announce(
-        self, wire: Wire, version: Version, metrics: dict[str, float], parent: int | None
-    ) -> None:
-        manifest = version.manifest
-        size = sum(file.size for file in manifest.files)
-        announcement = Announcement(
-            job_uid=manifest.job_uid,
-            learner_epoch=manifest.learner_epoch,
-            policy=version.ref,
-            parent=parent,
-            step=manifest.step,
-            size=size,
-            metrics=metrics,
-            lineage=manifest.lineage,
-            published_at=time.time(),
-        )
-        pause = backoff()
-        while True:
-            try:
-                await wire.store(self._subject, announcement.encode(), stream=self._stream)
-                break
-            except Retry as fault:
-                log.warning("version %d waits to be announced: %s", manifest.sequence, fault)
-                await anext(pause)
-        self._parent = manifest.sequence
-        self._progress.published = manifest.sequence
-        self._progress.bytes_published += size
-        log.info("version %d of step %d is out, %d bytes", manifest.sequence, manifest.step, size)
 
 
 def _ref(job_uid: str, sequence: int, data: bytes) -> PolicyRef:

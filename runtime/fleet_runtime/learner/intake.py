@@ -1,0 +1,168 @@
+"""The judgement over messages from robots, and what a journaled segment changes. No network.
+
+`Intake.judge` turns messages into a `Round`, an inert list of what to do; it changes nothing.
+`absorb` settles a segment that is in the journal, alike at work and in a replay.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import TYPE_CHECKING
+
+from fleet_contract import names
+from fleet_contract.errors import Reject, RejectCode, Retry
+from fleet_contract.messages import decode_batch
+from fleet_runtime.learner.admission import Resend, Strikes, fetch_payload, trains
+from fleet_runtime.learner.journal import Entry
+from fleet_runtime.learner.receipts import SpoolKey, spool_of
+
+if TYPE_CHECKING:
+    from fleet_contract.messages import Record
+    from fleet_runtime.artifacts import Store
+    from fleet_runtime.experience.types import Episode
+    from fleet_runtime.learner.admission import Rules
+    from fleet_runtime.learner.journal import Place, Segment
+    from fleet_runtime.learner.library import Library
+    from fleet_runtime.learner.receipts import Ledger
+    from fleet_runtime.wire import Delivery
+
+log = logging.getLogger(__name__)
+
+ROUND_BYTES = 64 * 2**20
+"""Decoded bytes after which a round is committed before the next message is judged."""
+
+
+@dataclasses.dataclass
+class Round:
+    """What to do about some messages, in the order of the fields."""
+
+    quarantine: list[bytes] = dataclasses.field(default_factory=list)
+    entries: list[Entry] = dataclasses.field(default_factory=list)
+    episodes: dict[tuple[str, str, str, int], Episode] = dataclasses.field(default_factory=dict)
+    done: list[Delivery] = dataclasses.field(default_factory=list)
+    later: list[Delivery] = dataclasses.field(default_factory=list)
+    touched: set[SpoolKey] = dataclasses.field(default_factory=set)
+    repeated: list[Record] = dataclasses.field(default_factory=list)
+    keys: set[tuple[str, str, str, int]] = dataclasses.field(default_factory=set)
+    bytes: int = 0
+
+
+class Intake:
+    """The judgement over messages; knows what is settled, changes nothing outside itself."""
+
+    def __init__(self, rules: Rules, store: Store, ledger: Ledger, library: Library) -> None:
+        self._rules = rules
+        self._store = store
+        self._ledger = ledger
+        self._library = library
+        self._strikes = Strikes()
+
+    def judge(self, deliveries: list[Delivery]) -> Round:
+        """Take messages from the front of the list until it is empty or the round is large.
+
+        Nothing in a message is raised: each record gets its verdict, whatever its neighbours are.
+        """
+        found = Round()
+        while deliveries and found.bytes < ROUND_BYTES:
+            delivery = deliveries.pop(0)
+            (found.done if self._message(delivery, found) else found.later).append(delivery)
+        return found
+
+    def _message(self, delivery: Delivery, found: Round) -> bool:
+        """Judge one message; False when it must come again because the store is away."""
+        robot = names.robot_of(delivery.subject)
+        try:
+            batch = decode_batch(delivery.data)
+        except Reject as fault:
+            log.warning("message %d of robot %s: %s; quarantined", delivery.sequence, robot, fault)
+            found.quarantine.append(delivery.data)
+            return True
+        whole = True
+        for record, inline in batch:
+            try:
+                self._record(record, inline, robot, found)
+            except Resend as fault:
+                log.warning("%s; the robot will send it again", fault)
+                found.touched.add(spool_of(record))
+            except Retry as fault:
+                log.warning("record %d of robot %s waits: %s", record.n, robot, fault)
+                whole = False
+        return whole
+
+    def _record(self, record: Record, inline: bytes, robot: str, found: Round) -> None:
+        key = (record.robot, *record.key)
+        payload = inline
+        try:
+            self._rules.check_record(record, robot)
+            if self._ledger.settled(record) or key in found.keys:
+                self._repeated(record, inline, found)
+                return
+            episode = None
+            if not record.evicted:
+                payload = fetch_payload(self._store, record, inline, self._strikes)
+                episode = self._rules.check_payload(record, payload)
+                self._unique(record, found)
+        except Reject as refusal:
+            self._refuse(record, payload, robot, refusal, found)
+            return
+        found.touched.add(spool_of(record))
+        found.keys.add(key)
+        found.entries.append(Entry(record, b"" if record.uri else payload))
+        if episode is not None:
+            found.episodes[key] = episode
+            found.bytes += episode.nbytes
+
+    def _repeated(self, record: Record, inline: bytes, found: Round) -> None:
+        """A record that was settled before: tell its robot again."""
+        found.touched.add(spool_of(record))
+        found.repeated.append(record)
+        if self._ledger.conflicts(record):
+            message = f"n {record.n} of spool {record.spool_id} came before with other content"
+            log.warning("robot %s: %s; the first is kept", record.robot, message)
+            if inline:
+                found.quarantine.append(inline)
+
+    def _unique(self, record: Record, found: Round) -> None:
+        taken = record.episode_id in self._library or any(
+            episode.id == record.episode_id for episode in found.episodes.values()
+        )
+        if taken:
+            message = f"episode {record.episode_id!r} was admitted from another record"
+            raise Reject(RejectCode.CONFLICT, message)
+
+    def _refuse(
+        self, record: Record, payload: bytes, robot: str, refusal: Reject, found: Round
+    ) -> None:
+        log.warning("record %d of robot %s: %s; quarantined", record.n, robot, refusal)
+        if payload:
+            found.quarantine.append(payload)
+        # Under a stranger's name nothing is settled: the number is the stranger's to spend.
+        if record.robot != robot or record.n < 1:
+            return
+        key = (record.robot, *record.key)
+        if self._ledger.settled(record) or key in found.keys:
+            found.repeated.append(record)
+        else:
+            found.keys.add(key)
+            found.entries.append(Entry(record, refusal=refusal))
+        found.touched.add(spool_of(record))
+
+
+def absorb(segment: Segment, ledger: Ledger, library: Library) -> list[tuple[Entry, Place]]:
+    """Settle a journaled segment and remember its payloads; the entries that are new and train.
+
+    Replay and work at run time both go through here, so that both end in the same state.
+    """
+    fresh = []
+    for entry, place in zip(segment.entries, segment.places, strict=True):
+        known = ledger.settled(entry.record)
+        ledger.settle(entry.record, entry.refusal)
+        if known or entry.refusal or entry.record.evicted:
+            continue
+        if entry.record.episode_id in library:
+            continue
+        library.add(entry.record.episode_id, place)
+        if trains(entry.record):
+            fresh.append((entry, place))
+    return fresh

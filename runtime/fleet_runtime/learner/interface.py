@@ -1,0 +1,54 @@
+"""Where a job's interface and its first weights may come from, besides a checkpoint."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fleet_contract.errors import FleetError
+from fleet_runtime.experience.spaces import Spaces
+from fleet_runtime.learner.offline import open_folder
+from fleet_runtime.policies.bundle import FILES, from_files
+
+if TYPE_CHECKING:
+    from fleet_runtime.experience.types import Episode
+    from fleet_runtime.policies.base import Policy
+
+
+def spaces_of(episode: Episode, tasks: tuple[str, ...]) -> Spaces:
+    """The interface an episode shows; actions are taken to be normalised to ±1.
+
+    Raises FleetError when they are not: bounds cannot be guessed from what was done.
+    """
+    worst = float(np.abs(episode.action).max())
+    if worst > 1.0:
+        raise FleetError(
+            f"episode {episode.id} has an action of {worst:g}, outside the bounds of ±1 assumed "
+            "where none are told; give spec.policy.parameters.spaces with observationSize, "
+            "actionLow and actionHigh"
+        )
+    size = episode.action.shape[1]
+    return Spaces(
+        tasks=tasks,
+        observation_size=episode.observation.shape[1],
+        action_low=(-1.0,) * size,
+        action_high=(1.0,) * size,
+    )
+
+
+def initial_policy(uri: str) -> Policy | None:
+    """The bundle in a folder, None for no URI. Raises FleetError (`Retry`, `Untrusted` too)."""
+    if not uri:
+        return None
+    try:
+        store, folder = open_folder(uri)
+    except ValueError as fault:
+        raise FleetError(f"spec.policy.initial.uri: {fault}") from fault
+    return from_files({name: store.get(f"{folder}/{name}") for name in FILES})
+
+
+def snake(key: str) -> str:
+    """A parameter as YAML writes it (`learningRate`) → as an algorithm does."""
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", key).lower()
