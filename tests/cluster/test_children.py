@@ -149,7 +149,7 @@ async def test_an_idle_operator_writes_nothing(
             lambda job: condition(job, "Ready") == "True" and job["status"]["robots"]["synced"] == 1
         )
         await kube.until(ROBOTS, "r1", lambda r: condition(r, "PolicySynced") == "True")
-        await kube.phase("job-sim-0-robot", "Running")
+        await kube.until(ROBOTS, "job-sim-0", lambda r: r["status"].get("phase") == "Offline")
         await fleet.quiet(1.0)  # let the last writes of the convergence land
         before, document = await versions_of(kube), fleet.assignment
         await fleet.quiet(5.0)

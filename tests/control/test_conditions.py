@@ -271,10 +271,14 @@ def test_only_a_change_of_the_spec_makes_another_run() -> None:
 
 
 def test_overrides_merge_by_name() -> None:
-    base = {"containers": [{"name": "a", "image": "i", "env": [{"name": "x", "value": "1"}]}]}
-    over = {"containers": [{"name": "a", "env": [{"name": "y", "value": "2"}]}], "nodeName": "n"}
+    first = {"name": "a", "image": "i", "command": ["run"], "env": [{"name": "x", "value": "1"}]}
+    second = {"name": "a", "command": ["sleep", "9"], "env": [{"name": "y", "value": "2"}]}
+    base = {"containers": [first], "tolerations": [{"key": "a"}]}
+    over = {"containers": [second], "tolerations": [{"key": "b"}], "nodeName": "n"}
     merged = pods.merge(base, over)
     assert merged["nodeName"] == "n"
     (container,) = merged["containers"]
     assert container["image"] == "i"
+    assert container["command"] == ["sleep", "9"]
+    assert merged["tolerations"] == [{"key": "a"}, {"key": "b"}]
     assert [one["name"] for one in container["env"]] == ["x", "y"]

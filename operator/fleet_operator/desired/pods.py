@@ -95,12 +95,17 @@ def pod_spec(
 
 
 def merge(base: Any, over: Any) -> Any:
-    """Objects merge by key, lists of named things by name, other lists add up, else ``over``."""
+    """Objects merge by key, lists of named objects by name, lists of other objects add up.
+
+    Everything else, a command as a whole included, is replaced.
+    """
     if isinstance(base, Mapping) and isinstance(over, Mapping):
         both = {key: merge(base[key], over[key]) for key in base.keys() & over.keys()}
         return {**base, **over, **both}
     if isinstance(base, list) and isinstance(over, list):
-        if not all(isinstance(one, Mapping) and "name" in one for one in (*base, *over)):
+        if not all(isinstance(one, Mapping) for one in (*base, *over)):
+            return over
+        if not all("name" in one for one in (*base, *over)):
             return base + over
         named = {one["name"]: one for one in base}
         for one in over:
