@@ -6,6 +6,7 @@ What the client library does by itself and must not reach anybody else:
     here nothing is sent without a connection, the caller gets `Retry` and keeps its data;
   - a publish that timed out may have landed all the same: receivers deduplicate;
   - refused permissions are told to a callback only: here they are logged.
+Each of these costs lines here so that it costs none elsewhere, hence the length.
 """
 
 from __future__ import annotations
@@ -124,7 +125,8 @@ class Wire:
         """Send what is buffered and leave; a second time does nothing."""
         if not self._client.is_closed:
             try:
-                await asyncio.wait_for(self._client.flush(), REQUEST_TIMEOUT)
+                async with asyncio.timeout(REQUEST_TIMEOUT):
+                    await self._client.flush()
             except (TimeoutError, nats.errors.Error, OSError) as fault:
                 log.debug("closing without a last flush: %r", fault)
             await self._client.close()
@@ -276,19 +278,30 @@ class Wire:
 
 
 class _translated:  # noqa: N801 - a context manager, read as a word
-    """The library's faults become ours, with what was being done."""
+    """The library's faults become ours, with what was being done.
+
+    It waits with `asyncio.wait_for`, which before Python 3.12 loses a cancellation that comes
+    together with the answer; whoever cancelled would wait for ever. So it is raised again here.
+    """
 
     def __init__(self, what: str) -> None:
         self._what = what
 
     def __enter__(self) -> None:
-        return None
+        self._cancels = _cancels()
 
     def __exit__(self, _kind: object, fault: BaseException | None, _trace: object) -> None:
+        if _cancels() > self._cancels and not isinstance(fault, asyncio.CancelledError):
+            raise asyncio.CancelledError
         if isinstance(fault, nats.errors.MaxPayloadError):
             raise Reject(RejectCode.TOO_LARGE, f"{self._what}: {fault}") from fault
         if isinstance(fault, (nats.errors.Error, TimeoutError, OSError)):
             raise Retry(f"{self._what}: {fault or repr(fault)}") from fault
+
+
+def _cancels() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
 
 
 async def backoff(first: float = 0.1, most: float = 10.0) -> AsyncIterator[float]:

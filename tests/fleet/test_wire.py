@@ -1,6 +1,7 @@
 """The message plane against a real nats-server, also when the server dies or is full."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,34 @@ async def test_a_program_started_before_its_broker_waits_for_it(tmp_path: Path) 
         await wire.close()
     finally:
         broker.kill()
+
+
+async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(
+    broker: Broker,
+) -> None:
+    await make_streams(broker.url)
+    wire = await Wire.connect(broker.url, "test")
+    answered = asyncio.Event()
+
+    async def work() -> None:
+        while True:
+            await wire.store(EXPERIENCE, b"x")
+            answered.set()
+
+    for _ in range(30):
+        task = asyncio.create_task(work())
+        await answered.wait()
+        answered.clear()
+        # The reply of the request under way is handled in the same turn as the cancellation.
+        futures = wire._client._resp_map
+        while not futures:  # noqa: ASYNC110 - the next request is about to go out
+            await asyncio.sleep(0)
+        next(iter(futures.values())).add_done_callback(partial(_cancel, task))
+        done, _ = await asyncio.wait([task], timeout=5)
+        assert done
+        assert task.cancelled()
+    await wire.close()
+
+
+def _cancel(task: asyncio.Task[None], _reply: object) -> None:
+    task.cancel()

@@ -30,6 +30,7 @@ from fleet_runtime.robot.reports import Reporter, heartbeat
 from fleet_runtime.robot.spool import Spool
 from fleet_runtime.robot.tasks import Schedule
 from fleet_runtime.robot.uploader import Uploader
+from fleet_runtime.waiting import event_within
 from fleet_runtime.wire import Wire
 
 if TYPE_CHECKING:
@@ -128,8 +129,7 @@ class Agent:
             await asyncio.wait([*waits, network], return_when=asyncio.FIRST_COMPLETED)
             orderly = self._stop.is_set() and not ended.is_set() and not network.done()
             self.desk.stop(EPISODE_GRACE)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), EPISODE_GRACE + 3)
+            await event_within(ended, EPISODE_GRACE + 3)
             if not network.done() and self._uploader is not None:
                 await asyncio.gather(
                     self._uploader.flushed(FLUSH_GRACE), self._outbox.flushed(FLUSH_GRACE)

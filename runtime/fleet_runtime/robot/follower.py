@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -14,6 +13,7 @@ from fleet_contract.messages import Assignment, digest_of
 from fleet_contract.names import Stream
 from fleet_runtime.robot.assignment import NEVER, Say, Will, admit, read
 from fleet_runtime.robot.swap import Loaded, Slot
+from fleet_runtime.waiting import event_within
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,8 +83,7 @@ class Follower:
                 log.info("assignment waits: %s", fault)
                 wait = self._pause * random.uniform(0.5, 1.5)  # noqa: S311
                 self._pause = min(_MOST_PAUSE, 2 * self._pause)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait)
+            await event_within(self._wake, wait)
 
     def again(self) -> None:
         """The guard took a policy back: see whether the document offers another one."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fleet_contract.errors import Reject, Retry
 from fleet_contract.names import Channel, Stream
 from fleet_runtime.robot.files import TEMPORARY, remove_unfinished
+from fleet_runtime.waiting import event_within
 from fleet_runtime.wire import backoff
 
 if TYPE_CHECKING:
@@ -94,11 +95,7 @@ class Outbox:
     async def flushed(self, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until every event is stored; False after `timeout` seconds."""
         self._wake()
-        try:
-            await asyncio.wait_for(self._empty.wait(), timeout)
-        except TimeoutError:
-            return False
-        return True
+        return await event_within(self._empty, timeout)
 
     def _wake(self) -> None:
         self._empty.clear()

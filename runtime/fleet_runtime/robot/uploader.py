@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -15,6 +14,7 @@ from fleet_contract.messages import INLINE_MAX, Receipt, Record, encode_batch
 from fleet_contract.names import Channel, Stream
 from fleet_runtime.artifacts import Exists
 from fleet_runtime.robot.ledger import Ledger
+from fleet_runtime.waiting import event_within
 from fleet_runtime.wire import backoff
 
 if TYPE_CHECKING:
@@ -93,18 +93,13 @@ class Uploader:
             pauses = backoff()
             if not sent and not self._wake.is_set():
                 self._idle.set()
-                with contextlib.suppress(TimeoutError):
-                    left = max(0.0, self._look_at - time.monotonic())
-                    await asyncio.wait_for(self._wake.wait(), left)
+                left = max(0.0, self._look_at - time.monotonic())
+                await event_within(self._wake, left)
 
     async def flushed(self, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until all that the credit allows is in the broker; False after `timeout` s."""
         self.wake()
-        try:
-            await asyncio.wait_for(self._idle.wait(), timeout)
-        except TimeoutError:
-            return False
-        return True
+        return await event_within(self._idle, timeout)
 
     def _look_now(self) -> None:
         self._look_at = 0.0
