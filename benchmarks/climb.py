@@ -36,7 +36,7 @@ class Plan:
     """Sizes of one run."""
 
     tasks: tuple[str, ...] = DEFAULT_TASKS
-    demonstrations: int = 2  # per task
+    demonstrations: int = 1  # per task
     demonstration_noise: float = 0.2  # of the demonstrator's hand, in action units
     first_updates: int = 2000
     rounds: int = 20
