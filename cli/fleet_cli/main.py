@@ -131,6 +131,28 @@ def demo(context: typer.Context) -> None:
 
 
 @app.command()
+def record(
+    tasks: Annotated[list[str], typer.Argument(help="Meta-World tasks, such as push or reach.")],
+    folder: Annotated[str, typer.Option(help="Where in the cluster's store.")] = "datasets/demo",
+    count: Annotated[int, typer.Option(help="Demonstrations of each task.")] = 3,
+    seed: Annotated[int, typer.Option(help="Which starts.")] = 0,
+    name: Name = "default",
+) -> None:
+    """Let scripted experts demonstrate tasks, as a dataset for spec.offline.datasets."""
+    import asyncio
+
+    from fleet_cli.demo import agents
+    from fleet_cli.local import lifecycle
+
+    with plainly():
+        found = lifecycle.connection(name)
+        if found is None:
+            raise RuntimeError(f"no cluster {name} is running: start one with `fleet up`")
+        made = asyncio.run(agents.record(found.storage_url, folder, tasks, count, seed))
+    typer.echo(f"{made} demonstrations in {folder}; name it in spec.offline.datasets[].uri")
+
+
+@app.command()
 def version() -> None:
     """Print the version of this program and of the API it speaks."""
     from importlib.metadata import version as installed

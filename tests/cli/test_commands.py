@@ -93,3 +93,10 @@ def test_a_cluster_comes_up_with_the_kinds_and_goes_down(
     assert said == "cluster trial ended\n"
     assert not (tmp_path / "trial").exists()
     assert fleet("down", "--name", "trial") == "no cluster trial was running\n"
+
+
+def test_recording_without_a_cluster_says_how_to_start_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEET_HOME", str(tmp_path))
+    assert "start one with `fleet up`" in fleet("record", "reach", code=1)

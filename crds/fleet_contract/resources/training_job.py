@@ -89,7 +89,9 @@ class Dataset(Spec):
     """Demonstrations from before the fleet ran."""
 
     uri: str = Field(
-        min_length=1, max_length=1024, description="Folder of episode files, as an fsspec URL."
+        min_length=1,
+        max_length=1024,
+        description="Folder of episode files: an fsspec URL, or a folder of the job's own store.",
     )
 
 
@@ -108,7 +110,7 @@ class Sampler(Spec):
     """SOP's adaptive mix of online and offline data (arXiv 2601.03044)."""
 
     alpha: float = Field(
-        default=2.0, gt=0, le=100, description="Sharpness of the loss-driven online weight."
+        default=2.0, ge=1, le=100, description="Sharpness of the loss-driven online weight."
     )
     window: int = Field(
         default=200, ge=1, le=100_000, description="Updates over which losses are averaged."

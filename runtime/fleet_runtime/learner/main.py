@@ -204,6 +204,7 @@ class Learner:
     def _parts(self, experience: Experience) -> Parts:
         return Parts(
             config=self._settings.spec,
+            storage_url=self._settings.storage_url,
             rules=self._rules,
             epoch=self._progress.epoch,
             journal=experience.journal,

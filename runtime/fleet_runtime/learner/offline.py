@@ -13,7 +13,6 @@ from fleet_runtime.experience import codec
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from fleet_contract.resources.training_job import Dataset
     from fleet_runtime.experience.types import Episode
 
 log = logging.getLogger(__name__)
@@ -43,32 +42,38 @@ def open_folder(url: str) -> tuple[Store, str]:
     return Store(parent or "/"), folder
 
 
+def located(uri: str, storage_url: str) -> str:
+    """Where a dataset lies: as it says, or below the job's own store when it names no place."""
+    absolute = "://" in uri or uri.startswith("/")
+    return uri if absolute else f"{storage_url.rstrip('/')}/{uri}"
+
+
 def demonstrations(
-    datasets: Sequence[Dataset],
+    urls: Sequence[str],
     tasks: Collection[str],
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Demonstration]:
-    """Every readable episode of the datasets, each id once, in the files' order.
+    """Every readable episode below the URLs, each id once, in the files' order.
 
     A file that cannot be used is named in a warning and left out; its neighbours go on. Ends early
     once `stopped` says so.
 
     Raises:
-        FleetError: there are datasets, and nothing in them can be used; the message says why.
+        FleetError: there are URLs, and nothing in them can be used; the message says why.
         Retry: a store is unreachable.
         ValueError: a URL nothing here can serve.
     """
     seen: set[str] = set()
     refused: list[str] = []
-    for dataset in datasets:
-        store, folder = open_folder(dataset.uri)
+    for url in urls:
+        store, folder = open_folder(url)
         keys = [key for key in store.list(folder) if key.endswith(SUFFIX)]
-        log.info("dataset %s: %d episode files", dataset.uri, len(keys))
+        log.info("dataset %s: %d episode files", url, len(keys))
         for number, key in enumerate(keys, start=1):
             if stopped():
                 return
             if number % PROGRESS == 0:
-                log.info("dataset %s: %d of %d files read", dataset.uri, number, len(keys))
+                log.info("dataset %s: %d of %d files read", url, number, len(keys))
             read = functools.partial(store.get, key)
             try:
                 episode = codec.decode(read()).validate(tasks=tasks)
@@ -81,10 +86,9 @@ def demonstrations(
                 continue
             seen.add(episode.id)
             yield Demonstration(episode.id, episode, read)
-    if datasets and not seen:
-        urls = ", ".join(dataset.uri for dataset in datasets)
+    if urls and not seen:
         why = refused[0] if refused else f"no file ends in {SUFFIX}"
         raise FleetError(
-            f"no episode of {urls} can be used ({why}): point spec.offline.datasets at folders of "
-            f"{SUFFIX} files whose tasks are among {sorted(tasks)}"
+            f"no episode of {', '.join(urls)} can be used ({why}): point spec.offline.datasets at "
+            f"folders of {SUFFIX} files whose tasks are among {sorted(tasks)}"
         )

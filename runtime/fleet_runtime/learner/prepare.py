@@ -24,7 +24,7 @@ from fleet_runtime.experience.spaces import Spaces
 from fleet_runtime.learner.intake import absorb
 from fleet_runtime.learner.interface import initial_policy, snake, spaces_of
 from fleet_runtime.learner.loop import Training, Unreadable
-from fleet_runtime.learner.offline import demonstrations
+from fleet_runtime.learner.offline import demonstrations, located
 from fleet_runtime.policies.normalization import Normalization
 from fleet_runtime.replay.feed import Feed
 from fleet_runtime.replay.index import ReplayIndex
@@ -61,6 +61,7 @@ class Parts:
     """What exists before anything was read."""
 
     config: LearnerConfig
+    storage_url: str
     rules: Rules
     epoch: int
     journal: Journal
@@ -164,10 +165,9 @@ class Preparation:
         return algorithm
 
     def _read_demonstrations(self) -> None:
-        held = 0
-        for found in demonstrations(
-            self._parts.config.offline.datasets, self._tasks, self._parts.stopped
-        ):
+        held, datasets = 0, self._parts.config.offline.datasets
+        urls = [located(dataset.uri, self._parts.storage_url) for dataset in datasets]
+        for found in demonstrations(urls, self._tasks, self._parts.stopped):
             held += found.episode.nbytes if found.episode else 0
             self._demonstrations.append(found if held <= MEASURED_BYTES else found.shelved())
             self._parts.library.add(found.id, found.read)
