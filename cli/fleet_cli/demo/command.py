@@ -23,7 +23,7 @@ GOAL_MET = "goal met"
 def demo(
     minutes: Annotated[float, typer.Option(help="Time the fleet has to reach the goal.")] = 5.0,
     goal: Annotated[float, typer.Option(help="Mean success to confirm, from 0 to 1.")] = 0.9,
-    demonstrations: Annotated[int, typer.Option(help="Demonstrations of each task.")] = 2,
+    demonstrations: Annotated[int, typer.Option(help="Demonstrations of each task.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of demonstrations; 0 draws one.")] = 0,
     output: Annotated[Path, typer.Option(help="Where the plot and the numbers go.")] = Path(
         "out/demo"

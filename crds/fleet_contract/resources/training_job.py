@@ -175,7 +175,7 @@ class Interventions(Spec):
         default=0.5, ge=0, le=1, description="Share of episodes with one takeover at a random step."
     )
     stall_steps: int = Field(
-        default=20,
+        default=25,
         ge=0,
         le=100_000,
         description="Steps without progress before the human steps in; 0: never.",

@@ -15,7 +15,7 @@ from fleet_runtime.robot.demonstrations import record
 from fleet_runtime.robot.human import GateSettings, ScriptedHuman
 from fleet_runtime.robot.metaworld import MetaWorld
 
-NOISE = 0.1
+NOISE = 0.2
 """Standard deviation of a demonstrator's hand, in the action's unit (bounds are ±1)."""
 
 
