@@ -18,6 +18,7 @@ from fleet_cli.demo.view import show
 from fleet_cli.local.node.api import Api
 from fleet_cli.setup import apply, install, run_operator
 from fleet_contract import names
+from fleet_contract.messages import LearnerStage
 from fleet_contract.names import Kind
 from fleet_contract.resources import FleetTrainingJob, PolicyPhase, PolicyVersion
 
@@ -37,6 +38,7 @@ LEAST_JUDGED = 12  # judged episodes a task before the goal can seem met
 SEEMS_MARGIN = 0.05  # the gate counts a rescue as failure, so the fleet's own figure runs lower
 FIRST_POLICY_WITHIN = 180.0  # seconds
 ROLLBACK_WITHIN = 120.0  # seconds
+RESUMED_WITHIN = 90.0  # seconds
 SPOILS = 3  # a bad version may be overtaken by a good one before it is tried
 
 
@@ -130,6 +132,7 @@ class Demo:
 
     async def _sabotage(self) -> str:
         """Publish a broken version on purpose and wait until the fleet is rid of it."""
+        await self._hold_versions_back()
         self.story.chapter = "publishing a bad version"
         for _ in range(SPOILS):
             job = self.story.job
@@ -157,6 +160,24 @@ class Demo:
             if self.story.phase_of(bad) is PolicyPhase.PROMOTED:
                 raise Ended(f"v{bad} is broken on purpose and was promoted all the same")
         raise Ended(f"{SPOILS} bad versions were overtaken before the fleet could try one")
+
+    async def _hold_versions_back(self) -> None:
+        """Slow publishing down by an edit of the job, or good versions would overtake the bad."""
+        self.story.chapter = "holding further versions back"
+        before = self.story.learner.epoch if self.story.learner else 0
+        self.job["spec"]["publish"]["minInterval"] = "1h"
+        await asyncio.to_thread(self._apply)
+        self.say("publish.minInterval is 1h now: the learner begins a new run where it left off")
+
+        def resumed() -> bool:
+            learner = self.story.learner
+            return (
+                learner is not None
+                and learner.epoch > before
+                and learner.stage not in {LearnerStage.STARTING, LearnerStage.STOPPING}
+            )
+
+        await self._until(resumed, RESUMED_WITHIN)
 
     def _overtaken(self, bad: int) -> bool:
         """A later version became the candidate, so the bad one never will."""
