@@ -1,5 +1,6 @@
 """The demo's story, its two views and its report, told from messages alone."""
 
+import asyncio
 import io
 import json
 from pathlib import Path
@@ -9,7 +10,7 @@ from rich.console import Console
 
 from fleet_cli.demo import report
 from fleet_cli.demo.story import Story, TaskStory, mean_rate
-from fleet_cli.demo.view import line, picture
+from fleet_cli.demo.view import line, picture, show
 from fleet_contract.messages import (
     Event,
     EventKind,
@@ -135,3 +136,19 @@ def test_the_report_leaves_numbers_and_a_picture(story: Story, tmp_path: Path) -
 
 def test_the_mean_counts_every_task_alike() -> None:
     assert mean_rate({"a": (1, 1), "b": (0, 100)}) == 0.5
+
+
+async def test_without_a_terminal_every_entry_of_the_log_is_a_line_and_the_last_one_too(
+    story: Story,
+) -> None:
+    console = Console(width=200, file=io.StringIO())
+    story.say(1.0, "the beginning")
+    shown = asyncio.create_task(show(story, lambda: 2.0, console))
+    await asyncio.sleep(0)
+    story.say(2.0, "the end")
+    shown.cancel()
+    await asyncio.wait([shown])
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    assert lines[0].endswith("* the beginning")
+    assert lines[-1].endswith("* the end")

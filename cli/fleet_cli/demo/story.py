@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from fleet_contract.messages import Announcement
 
 WINDOW = 20  # judged episodes behind a task's success rate
-LINES = 8  # of the log beside the tables
 
 
 @dataclass
@@ -54,7 +53,7 @@ class Story:
     base: dict[str, tuple[int, int]] | None = None
     final: dict[str, tuple[int, int]] | None = None
     chapter: str = "starting"
-    log: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=200))
+    log: list[tuple[float, str]] = field(default_factory=list)
     policy_latencies: deque[float] = field(default_factory=lambda: deque(maxlen=200))
 
     def say(self, now: float, line: str) -> None:

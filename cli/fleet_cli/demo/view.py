@@ -41,16 +41,23 @@ async def show(story: Story, clock: Callable[[], float], console: Console) -> No
 
 
 async def _lines(story: Story, clock: Callable[[], float], console: Console) -> None:
-    told, last_line = 0.0, -LINE_EVERY
-    while True:
-        now = clock()
-        for at, text in [entry for entry in story.log if entry[0] > told]:
-            console.print(f"{_time(at)}  * {text}", highlight=False, soft_wrap=True)
-            told = max(told, at)
-        if now - last_line >= LINE_EVERY:
-            console.print(line(story, now), highlight=False, soft_wrap=True)
-            last_line = now
-        await asyncio.sleep(REFRESH)
+    told, last_line = 0, -LINE_EVERY
+    try:
+        while True:
+            told = _tell(story, told, console)
+            if clock() - last_line >= LINE_EVERY:
+                last_line = clock()
+                console.print(line(story, last_line), highlight=False, soft_wrap=True)
+            await asyncio.sleep(REFRESH)
+    finally:
+        _tell(story, told, console)  # how it ended
+
+
+def _tell(story: Story, told: int, console: Console) -> int:
+    """Print the log's entries from number ``told`` on; returns how many there are."""
+    for at, text in story.log[told:]:
+        console.print(f"{_time(at)}  * {text}", highlight=False, soft_wrap=True)
+    return len(story.log)
 
 
 def line(story: Story, now: float) -> str:
@@ -73,7 +80,7 @@ def picture(story: Story, now: float) -> RenderableType:
         _rollout(story),
     )  # fmt: skip
     traffic = _traffic(story)
-    log = "\n".join(f"{_time(at)}  {text}" for at, text in list(story.log)[-LOG_LINES:])
+    log = "\n".join(f"{_time(at)}  {text}" for at, text in story.log[-LOG_LINES:])
     return Panel(
         Group(
             head, Text(), _tasks(story, now), _robots(story, now),
