@@ -7,10 +7,10 @@ robot outside the cluster gets the same document from its owner.
 from pydantic import Field
 
 from fleet_contract.resources.base import Model
-from fleet_contract.resources.training_job import (
+from fleet_contract.resources.fleet import Interventions
+from fleet_contract.resources.learning import (
     AlgorithmSpec,
     Checkpoint,
-    Interventions,
     Offline,
     PolicySpec,
     Publish,

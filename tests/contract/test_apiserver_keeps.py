@@ -17,7 +17,7 @@ from fleet_contract.resources import (
     RolloutStatus,
     VersionRef,
 )
-from fleet_contract.resources.training_job import TaskStatus
+from fleet_contract.resources.job_status import TaskStatus
 
 SAMPLES = Path(__file__).parents[2] / "manifests" / "samples"
 KIND_OF = {str(resource.kind_name): resource for resource in KINDS}

@@ -2,7 +2,7 @@
 
 from fleet_contract.messages import Assignment, AssignmentState, digest_of
 from fleet_contract.resources import Rollout, RolloutMode, RolloutStatus, VersionRef
-from fleet_contract.resources.training_job import AssignmentStatus
+from fleet_contract.resources.job_status import AssignmentStatus
 from fleet_operator.decide.assignment import (
     LIFETIME,
     RENEW_BEFORE,

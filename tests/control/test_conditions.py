@@ -14,7 +14,7 @@ from fleet_contract.resources import (
     RobotActor,
     RobotActorStatus,
 )
-from fleet_contract.resources.training_job import AssignmentStatus, RobotsStatus
+from fleet_contract.resources.job_status import AssignmentStatus, RobotsStatus
 from fleet_operator.decide import fleet, robot_actor, training_job
 from fleet_operator.decide.conditions import Finding, settle
 from fleet_operator.decide.learner import LearnerPlan, Pod

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fleet_contract.messages import digest_of
 from fleet_contract.resources import Rollout, RolloutMode, Step, Strategy, VersionRef
-from fleet_contract.resources.training_job import AssignmentStatus
+from fleet_contract.resources.job_status import AssignmentStatus
 from fleet_operator.decide import assignment
 from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.cohort import Robot, choose, maintain, size

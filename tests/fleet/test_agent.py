@@ -20,7 +20,7 @@ from fleet_contract.messages import (
     RobotState,
 )
 from fleet_contract.names import Channel
-from fleet_contract.resources.training_job import Task
+from fleet_contract.resources.learning import Task
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience import codec
 from fleet_runtime.policies.flow import FlowPolicy

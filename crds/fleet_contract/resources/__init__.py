@@ -1,6 +1,8 @@
 """The three resources as pydantic models: the one source of CRDs, docs and Python types."""
 
 from fleet_contract.resources.base import Condition, ObjectMeta, Resource, Spec, Status, seconds
+from fleet_contract.resources.job_status import FleetTrainingJobStatus
+from fleet_contract.resources.learning import Task
 from fleet_contract.resources.policy_version import (
     CohortStatus,
     PolicyPhase,
@@ -24,12 +26,7 @@ from fleet_contract.resources.rollout import (
     Strategy,
     VersionRef,
 )
-from fleet_contract.resources.training_job import (
-    FleetTrainingJob,
-    FleetTrainingJobSpec,
-    FleetTrainingJobStatus,
-    Task,
-)
+from fleet_contract.resources.training_job import FleetTrainingJob, FleetTrainingJobSpec
 
 KINDS: tuple[type[Resource], ...] = (FleetTrainingJob, RobotActor, PolicyVersion)
 

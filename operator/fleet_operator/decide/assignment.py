@@ -13,7 +13,7 @@ from fleet_contract.messages import (
     canonical,
 )
 from fleet_contract.resources import Rollout, RolloutMode, VersionRef
-from fleet_contract.resources.training_job import AssignmentStatus
+from fleet_contract.resources.job_status import AssignmentStatus
 from fleet_operator.decide.cohort import Robot
 from fleet_operator.decide.rollout import State
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from fleet_contract.names import ConditionType as C
 from fleet_contract.names import Label, Reason
 from fleet_contract.resources import FleetTrainingJob, FleetTrainingJobStatus
-from fleet_contract.resources.training_job import (
+from fleet_contract.resources.job_status import (
     AssignmentStatus,
     LearnerStatus,
     RobotsStatus,

@@ -6,7 +6,7 @@ from fleet_contract import names
 from fleet_contract.agents import LearnerConfig
 from fleet_contract.names import Kind, Label, Role
 from fleet_contract.resources import FleetTrainingJob
-from fleet_contract.resources.training_job import Learner
+from fleet_contract.resources.learning import Learner
 from fleet_operator.desired import pods
 from fleet_operator.desired.transport import Transport
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from fleet_contract import names
 from fleet_contract.names import Env, Label
-from fleet_contract.resources.training_job import FleetTrainingJob, Resources
+from fleet_contract.resources.learning import Resources
+from fleet_contract.resources.training_job import FleetTrainingJob
 
 SCRATCH = "/var/lib/fleetloop/scratch"  # not /tmp: other paths that a pod is told lie there
 SPOOL = "/var/lib/fleetloop/spool"

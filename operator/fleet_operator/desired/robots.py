@@ -6,7 +6,7 @@ from fleet_contract import names
 from fleet_contract.agents import RobotConfig
 from fleet_contract.names import Kind, Label, Role
 from fleet_contract.resources import FleetTrainingJob, RobotActor
-from fleet_contract.resources.training_job import Simulated
+from fleet_contract.resources.fleet import Simulated
 from fleet_operator.desired import pods
 from fleet_operator.desired.transport import Transport
 

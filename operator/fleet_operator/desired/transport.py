@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from fleet_contract.resources import FleetTrainingJob
-from fleet_contract.resources.training_job import Learner, Simulated
+from fleet_contract.resources.fleet import Simulated
+from fleet_contract.resources.learning import Learner
 from fleet_operator.settings import Settings
 
 

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from fleet_contract.errors import Retry
 from fleet_contract.names import Kind
 from fleet_contract.resources import PolicyPhase, PolicyVersion, VersionRef
-from fleet_contract.resources.training_job import AssignmentStatus
+from fleet_contract.resources.job_status import AssignmentStatus
 from fleet_operator.decide import assignment, history, policy_versions
 from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.rollout import Decision, State

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from fleet_contract.errors import Retry
 from fleet_contract.names import ConditionType, Kind, Label, Role
 from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor
-from fleet_contract.resources.training_job import RobotsStatus
+from fleet_contract.resources.job_status import RobotsStatus
 from fleet_operator.cluster import Object
 from fleet_operator.decide import conditions, learner, robot_actor
 from fleet_operator.decide.analysis import Evidence, gather
