@@ -157,7 +157,7 @@ def _statistics(name: str, value: torch.Tensor) -> dict[str, bytes]:
 
 WRONG = {
     "an architecture nobody knows": (_config(architecture="oracle"), "oracle"),
-    "no architecture": (_config(architecture=["flow-mlp"]), "architecture"),
+    "no architecture": (_config(architecture=["flow"]), "architecture"),
     "another format": (_config(format=2), "format"),
     "a setting nobody knows": (_config(surprise=1), "surprise"),
     "more executed than planned": (_config(execute=9), "exceeds"),

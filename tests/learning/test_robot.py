@@ -199,6 +199,13 @@ def test_metaworlds_expert_does_its_task() -> None:
     assert made[0].validate(observation_size=39, action_size=4).terminated
 
 
+def test_a_task_may_also_go_by_meta_worlds_full_name() -> None:
+    robot = MetaWorld(["reach-v3"])
+    robot.reset("reach-v3", seed=1)
+    assert robot.observe().value.shape == (robot.spec.observation_size,)
+    robot.close()
+
+
 def test_metaworld_refuses_a_task_it_does_not_have() -> None:
     with pytest.raises(ValueError, match="no \\['fly'\\]"):
         MetaWorld(["fly"])

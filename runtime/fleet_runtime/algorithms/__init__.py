@@ -1,4 +1,4 @@
-"""Algorithms by name: ours, and whatever is installed under `fleetloop.algorithms`."""
+"""Algorithms by name: whatever is installed under the entry point `fleetloop.algorithms`."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ if TYPE_CHECKING:
     from fleet_runtime.algorithms.base import Algorithm
 
 GROUP = "fleetloop.algorithms"
-BUILT_IN = {"hg-dagger": "fleet_runtime.algorithms.hg_dagger:HGDagger"}
-"""Also found where the distribution runs from a checkout and has no metadata."""
 
 
 def available() -> dict[str, str]:
     """Name → where it lives, `module:class`."""
-    return BUILT_IN | {found.name: found.value for found in entry_points(group=GROUP)}
+    return {found.name: found.value for found in entry_points(group=GROUP)}
 
 
 def find(name: str) -> type[Algorithm]:

@@ -25,6 +25,7 @@ from fleet_runtime.learner.intake import absorb
 from fleet_runtime.learner.interface import initial_policy, snake, spaces_of
 from fleet_runtime.learner.loop import Training, Unreadable
 from fleet_runtime.learner.offline import demonstrations, located
+from fleet_runtime.policies.bundle import ARCHITECTURES
 from fleet_runtime.policies.normalization import Normalization
 from fleet_runtime.replay.feed import Feed
 from fleet_runtime.replay.index import ReplayIndex
@@ -96,6 +97,10 @@ class Preparation:
             FleetError: what no retry heals, in words for the job's owner. `Fenced` among them.
         """
         parts = self._parts
+        if (architecture := parts.config.policy.architecture) not in ARCHITECTURES:
+            raise FleetError(
+                f"spec.policy.architecture is {architecture!r}; there are {sorted(ARCHITECTURES)}"
+            )
         self._initial = initial_policy(parts.config.policy.initial.uri)
         algorithm = parts.checkpoints.newest(self._resumed)
         parts.progress.stage = LearnerStage.OFFLINE

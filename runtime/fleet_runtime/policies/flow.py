@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class FlowPolicy:
     """Chunks by integrating a learned velocity field. Shapes as in `policies.base.Policy`."""
 
-    architecture = "flow-mlp"
+    architecture = "flow"
 
     def __init__(
         self, config: FlowConfig, normalization: Normalization, device: str = "cpu"

@@ -52,6 +52,11 @@ def spec(tasks: Sequence[str] = DEFAULT_TASKS, horizon: int = HORIZON) -> RobotS
     )
 
 
+def full_name(task: str) -> str:
+    """Meta-World's own name of a task, which may be given as it is or without the version."""
+    return task if task.endswith("-v3") else f"{task}-v3"
+
+
 class MetaWorld(GymnasiumRobot):
     """A simulated Sawyer arm that can be set up for any of `tasks`, with its scripted experts."""
 
@@ -60,11 +65,13 @@ class MetaWorld(GymnasiumRobot):
     ) -> None:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS  # 1 s: only where an arm is really made
 
-        unknown = [task for task in tasks if f"{task}-v3" not in ALL_V3_ENVIRONMENTS]
+        unknown = [task for task in tasks if full_name(task) not in ALL_V3_ENVIRONMENTS]
         if unknown:
             raise ValueError(f"Meta-World has no {unknown}; it has {sorted(ALL_V3_ENVIRONMENTS)}")
         super().__init__(
-            spec(tasks, horizon), lambda task: _make(ALL_V3_ENVIRONMENTS[f"{task}-v3"]), seed=seed
+            spec(tasks, horizon),
+            lambda task: _make(ALL_V3_ENVIRONMENTS[full_name(task)]),
+            seed=seed,
         )
 
     def reset_environment(self, environment: Any, seed: int) -> Float:
@@ -87,7 +94,7 @@ class MetaWorld(GymnasiumRobot):
         """Meta-World's scripted expert for the task, its actions clipped to the bounds."""
         from metaworld.policies import ENV_POLICY_MAP
 
-        script: Any = ENV_POLICY_MAP[f"{task}-v3"]()  # type: ignore[abstract]
+        script: Any = ENV_POLICY_MAP[full_name(task)]()  # type: ignore[abstract]
         low, high = self.spec.action_low, self.spec.action_high
 
         def act(observation: Float) -> Float:
