@@ -35,7 +35,7 @@ LOOK = 0.2  # seconds between two looks at the story
 BASE_EPISODES = 25  # a task
 FINAL_EPISODES = 50  # a task
 LEAST_JUDGED = 12  # judged episodes a task before the goal can seem met
-SEEMS_MARGIN = 0.05  # the gate counts a rescue as failure, so the fleet's own figure runs lower
+SEEMS_MARGIN = 0.03  # the gate counts a rescue as failure, so the fleet's own figure runs lower
 FIRST_POLICY_WITHIN = 180.0  # seconds
 ROLLBACK_WITHIN = 120.0  # seconds
 RESUMED_WITHIN = 90.0  # seconds
@@ -153,8 +153,6 @@ class Demo:
 
             await self._until(settled, ROLLBACK_WITHIN)
             if self.story.phase_of(bad) is PolicyPhase.ROLLED_BACK:
-                reason = self.story.versions[bad].status.message
-                self.say(f"v{bad} was taken back: {reason}")
                 self.story.chapter = "done"
                 return f"goal met, bad v{bad} taken back"
             if self.story.phase_of(bad) is PolicyPhase.PROMOTED:

@@ -129,7 +129,7 @@ def _learner(story: Story) -> str:
     if learner is None:
         return "learner: not heard of yet"
     steps = f"{learner.step}"
-    if learner.goal_step:
+    if learner.step < learner.goal_step:
         steps += f"/{learner.goal_step}"
     return (
         f"learner: {learner.stage}, step {steps}, {learner.steps_per_second:.0f}/s,"

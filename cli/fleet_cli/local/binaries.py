@@ -164,7 +164,6 @@ def _is_pinned(program: Program, path: str) -> bool:
 
 if __name__ == "__main__":
     try:
-        for path in resolve().values():
-            print(path)
+        resolve()
     except RuntimeError as error:
         sys.exit(f"error: {error}")

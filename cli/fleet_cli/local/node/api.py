@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 JSON = "application/json"
 STRATEGIC = "application/strategic-merge-patch+json"
 GONE = 410
+TOO_MANY_REQUESTS = 429
 WATCH_SECONDS = 300  # the server closes the watch then, and we ask for the next one
 RETRY_SECONDS = 0.5
 LARGEST_LINE = 4 * 2**20  # bytes: etcd takes objects of 1.5 MiB, JSON may be longer
@@ -99,7 +100,9 @@ class Api:
                         yield kind, changed
             except ApiError as error:
                 if error.status != GONE:
-                    logger.warning("watch of %s: %s; again from a fresh list", path, error)
+                    # A kind that was installed a moment ago answers so; it is no news.
+                    level = logging.INFO if error.status == TOO_MANY_REQUESTS else logging.WARNING
+                    logger.log(level, "watch of %s: %s; again from a fresh list", path, error)
                     await asyncio.sleep(RETRY_SECONDS)
                 version = ""  # too old, or in doubt: list anew
             except (aiohttp.ClientError, TimeoutError) as error:
