@@ -56,13 +56,15 @@ bench: $(READY) binaries  ## Every benchmark, short.
 	  [ -z "$$failed" ] || { echo "short:$$failed"; exit 1; }
 
 LOCK = $(BIN)/uv pip compile --quiet --system-certs --universal --python-version 3.11 --generate-hashes \
-  --no-emit-index-url --no-header pyproject.toml
+  --no-emit-index-url --no-header
 
 lock: $(READY)  ## Write requirements/*.txt anew.
-	$(LOCK) --extra operator -o requirements/operator.txt
-	$(LOCK) --extra learner -o requirements/learner.txt
-	$(LOCK) --extra robot -o requirements/robot.txt
-	$(LOCK) --extra dev -o requirements/dev.txt
+	$(LOCK) requirements/uv.in -o requirements/uv.txt
+	$(LOCK) requirements/build.in -o requirements/build.txt
+	$(LOCK) pyproject.toml --extra operator -o requirements/operator.txt
+	$(LOCK) pyproject.toml --extra learner -o requirements/learner.txt
+	$(LOCK) pyproject.toml --extra robot -o requirements/robot.txt
+	$(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
 
 clean:  ## Remove .venv and what tools left in the tree.
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -9,6 +9,7 @@ from typing import Any, Self
 import aiohttp
 from kubernetes.aio import config
 from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config.config_exception import ConfigException
 
 from fleet_contract import names
 from fleet_contract.errors import FleetError, Retry
@@ -45,14 +46,20 @@ class Cluster:
 
     async def __aenter__(self) -> Self:
         configuration = Configuration()
-        if not in_cluster():
-            await config.load_kube_config(  # type: ignore[no-untyped-call]
-                client_configuration=configuration
-            )
-        else:
-            config.load_incluster_config(  # type: ignore[no-untyped-call]
-                client_configuration=configuration
-            )
+        try:
+            if in_cluster():
+                config.load_incluster_config(  # type: ignore[no-untyped-call]
+                    client_configuration=configuration
+                )
+            else:
+                await config.load_kube_config(  # type: ignore[no-untyped-call]
+                    client_configuration=configuration
+                )
+        except ConfigException as fault:
+            raise FleetError(
+                f"no Kubernetes API to work with ({fault}): set KUBECONFIG, or run as a pod with "
+                "a service account"
+            ) from fault
         self._client = ApiClient(configuration)
         return self
 

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import logging
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import kopf
 
 from fleet_contract import names
+from fleet_contract.errors import FleetError
 from fleet_contract.names import Kind
 from fleet_operator import metrics
 from fleet_operator.cluster import Cluster
@@ -159,4 +161,7 @@ def main() -> None:
     )
     for chatty in ("kopf", "nats.aio.client", "aiohttp.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
-    asyncio.run(_main())
+    try:
+        asyncio.run(_main())
+    except FleetError as fault:
+        sys.exit(f"error: {fault}")
