@@ -127,6 +127,7 @@ def greeting(connection: Connection, name: str, *, operator: bool) -> str:
         f"  export KUBECONFIG={connection.kubeconfig}\n"
         f'  export PATH="{connection.kubectl.parent}:$PATH"\n\n'
         f"Then:\n\n{by_hand}"
+        "  fleet record reach push\n"
         "  kubectl apply -f manifests/samples/staged.yaml\n"
         "  kubectl get fleet --watch\n\n"
         f"NATS is at {connection.nats_url}, objects lie in {connection.storage_url}.\n"
