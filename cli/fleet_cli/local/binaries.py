@@ -159,7 +159,9 @@ def resolve(*names: str) -> dict[str, Path]:
         RuntimeError: a build failed, or there is no such program; the message says what to do.
     """
     if unknown := set(names) - PROGRAMS.keys():
-        message = f"no program named {', '.join(sorted(unknown))}: choose from {', '.join(PROGRAMS)}"
+        message = (
+            f"no program named {', '.join(sorted(unknown))}: choose from {', '.join(PROGRAMS)}"
+        )
         raise RuntimeError(message)
     wanted = names or tuple(name for name, program in PROGRAMS.items() if not program.extra)
     found = {name: find(name) for name in wanted}
