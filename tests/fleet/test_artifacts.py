@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -201,6 +202,24 @@ def test_on_s3_an_object_of_many_megabytes_is_one_put_and_comes_back_whole(s3: s
     with pytest.raises(Exists):
         store.create("large", data[:-1] + b"?")
     assert digest_of(store.get("large")) == digest_of(data)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_on_s3_the_digest_of_a_put_is_signed(
+    scheme: str, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a server refuses half a body; over TLS the driver would leave it out by itself."""
+    port = free_ports(["none"])["none"]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"{scheme}://127.0.0.1:{port}")
+    store, said = Store(s3, skip_instance_cache=True), set[str]()
+
+    def before_send(request: Any, **_: Any) -> None:
+        said.add(request.headers["X-Amz-Content-SHA256"].decode())
+
+    store._fs.s3.meta.events.register("before-send.s3.PutObject", before_send)
+    with pytest.raises(Retry):
+        store.create("a", b"x")
+    assert {f"sha256:{digest}" for digest in said} == {digest_of(b"x")}
 
 
 def test_on_s3_other_credentials_and_no_bucket_are_a_retry(
