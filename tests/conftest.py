@@ -4,10 +4,15 @@ import uuid
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api
 from helpers.kube import Kube
+
+# How fast examples come says how busy the machine is, and nothing about the code.
+settings.register_profile("fleetloop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("fleetloop")
 
 
 @pytest.fixture(scope="session")

@@ -265,6 +265,11 @@ def epoch_key(job_uid: str, epoch: int) -> str:
     return f"{job_root(job_uid)}/epochs/{epoch:012d}"
 
 
+def probe_key(job_uid: str) -> str:
+    """Below it the learner tries, at its start, whether the store lets one claim win."""
+    return f"{job_root(job_uid)}/probe"
+
+
 # --- Metrics ------------------------------------------------------------------------------
 
 

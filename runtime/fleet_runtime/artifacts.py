@@ -9,6 +9,7 @@ fs.open(…)` by an exception commits what was written so far, so neither is use
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -30,6 +31,7 @@ MAX_BYTES = 2 * 2**30
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=-]*(/[A-Za-z0-9_][A-Za-z0-9_.=-]*)*")
 _TEMPORARY = ".tmp"
 _ABANDONED = 3600.0  # seconds after which a temporary file belongs to a writer that died
+_S3_PUT = 5 * 2**30  # bytes: what S3 takes in one put
 _memory_lock = threading.Lock()  # fsspec's memory:// is one per process, and so is this
 
 
@@ -48,8 +50,14 @@ class Store:
     """Objects by key below one URL: `file:///path`, `s3://bucket/prefix` or `memory://name`."""
 
     def __init__(self, url: str, **options: Any) -> None:
-        """`options` go to fsspec. Raises ValueError for a URL nothing here can serve."""
+        """`options` go to fsspec. Raises ValueError for a URL nothing here can serve.
+
+        On s3:// the endpoint and the credentials are those of the AWS environment variables.
+        """
         self.url = url
+        self._s3 = url.startswith(("s3://", "s3a://"))
+        if self._s3:
+            options = _s3_options() | options
         try:
             self._fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False, **options)
         except (ImportError, ValueError) as fault:
@@ -92,7 +100,7 @@ class Store:
         path = self._path(key)
         with self._reached(f"get {key}"):
             try:
-                data: bytes = self._fs.cat_file(path, start=0, end=max_bytes + 1)
+                data = self._read(path, max_bytes + 1)
             except FileNotFoundError:
                 raise Missing(f"{key} is not in {self.url}") from None
         if len(data) > max_bytes:
@@ -123,9 +131,13 @@ class Store:
             self._fs.rm_file(self._path(key))
 
     def probe(self, key: str) -> None:
-        """Check that the store honours conditional creation; raises ValueError when it does not.
+        """Check that the store honours conditional creation.
 
         A store that ignores the condition would let two learners claim one version number.
+
+        Raises:
+            ValueError: it does not.
+            Retry: the store did not answer.
         """
         token = f"{key}-{secrets.token_hex(8)}"
         self.create(token, b"first")
@@ -135,7 +147,10 @@ class Store:
             return
         finally:
             self.delete(token)
-        raise ValueError(f"{self.url} lets a second writer win; use a store with If-None-Match")
+        raise ValueError(
+            f"{self.url} lets a second writer win: it ignores If-None-Match on a put. Point "
+            "spec.transport.storage.url at a store that honours it, or bring this one up to date"
+        )
 
     def _path(self, key: str) -> str:
         # Keys arrive in messages: one with dots could point out of the store.
@@ -151,6 +166,17 @@ class Store:
             raise
         except Exception as fault:  # drivers raise what their HTTP libraries do
             raise Retry(f"{what} in {self.url}: {fault!r}") from fault
+
+    def _read(self, path: str, end: int) -> bytes:
+        """At most the first `end` bytes."""
+        try:
+            data: bytes = self._fs.cat_file(path, start=0, end=end)
+        except OSError as fault:
+            # S3 has no first byte of an empty object to give, and says that the range is wrong.
+            if not self._s3 or fault.errno != errno.EINVAL or self._fs.size(path) != 0:
+                raise
+            return b""
+        return data
 
     def _existing(self, key: str, size: int) -> bytes | None:
         try:
@@ -199,14 +225,34 @@ class Store:
             return True
 
     def _create_remote(self, path: str, data: bytes) -> bool:
-        """One put with If-None-Match; what the driver raises for a taken key differs by version."""
+        """One put with If-None-Match: the store decides who was first."""
+        # In parts, the bytes of both racers would travel before one is told that it lost.
+        whole = {"chunksize": _S3_PUT} if self._s3 else {}
         try:
-            self._fs.pipe_file(path, data, mode="create")
-        except Exception:
-            if self._fs.exists(path):
+            self._fs.pipe_file(path, data, mode="create", **whole)
+        except FileExistsError:
+            return False
+        except Exception:  # another driver's word for it, or an answer that was lost
+            if self._fs.isfile(path):
                 return False
             raise
         return True
+
+
+def _s3_options() -> dict[str, Any]:
+    """What the AWS environment variables do not say, or botocore does not read from them."""
+    options: dict[str, Any] = {
+        "config_kwargs": {
+            # The digest of a put is part of its signature: half a body is refused, not stored.
+            "s3": {"payload_signing_enabled": True},
+            "request_checksum_calculation": "when_required",
+            # s3fs asks again by itself: both together would keep a caller waiting for minutes.
+            "retries": {"total_max_attempts": 1},
+        }
+    }
+    if region := os.environ.get("AWS_REGION"):
+        options["client_kwargs"] = {"region_name": region}
+    return options
 
 
 def _flush_folder(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_contract.messages import digest_of
@@ -74,7 +74,6 @@ def play(history: History) -> Iterator[Turn]:
         yield spec, before, observed, state
 
 
-@settings(deadline=None)
 @given(histories)
 def test_no_more_robots_than_the_step_says_run_the_candidate(history: History) -> None:
     for spec, _, seen, state in play(history):
@@ -86,7 +85,6 @@ def test_no_more_robots_than_the_step_says_run_the_candidate(history: History) -
         assert set(state.rollout.robots) <= set(eligible)
 
 
-@settings(deadline=None)
 @given(histories)
 def test_no_robot_is_without_a_version_once_something_is_stable(history: History) -> None:
     for spec, _, seen, state in play(history):
@@ -100,7 +98,6 @@ def test_no_robot_is_without_a_version_once_something_is_stable(history: History
             assert document.policy_for(robot.name) is not None
 
 
-@settings(deadline=None)
 @given(histories)
 def test_a_version_taken_back_never_returns_unless_pinned(history: History) -> None:
     for spec, before, seen, state in play(history):
@@ -116,7 +113,6 @@ def test_a_version_taken_back_never_returns_unless_pinned(history: History) -> N
         assert not (given_out - pins) & set(state.rolled_back)
 
 
-@settings(deadline=None)
 @given(histories)
 def test_a_newer_version_is_the_only_one_ever_taken(history: History) -> None:
     for _, before, seen, state in play(history):
@@ -126,7 +122,6 @@ def test_a_newer_version_is_the_only_one_ever_taken(history: History) -> None:
             assert state.last_sequence == seen.announced.sequence
 
 
-@settings(deadline=None)
 @given(robots, st.integers(0, 8), st.text(max_size=5))
 def test_a_cohort_is_exact_and_does_not_depend_on_the_order_of_robots(
     fleet: tuple[Robot, ...], count: int, salt: str
@@ -136,7 +131,6 @@ def test_a_cohort_is_exact_and_does_not_depend_on_the_order_of_robots(
     assert len(chosen) == min(count, sum(robot.eligible for robot in fleet))
 
 
-@settings(deadline=None)
 @given(robots, robots, steps, st.text(max_size=5))
 def test_a_cohort_keeps_who_stays_and_never_grows_within_a_stage(
     before: tuple[Robot, ...], after: tuple[Robot, ...], step: Step, salt: str

@@ -66,7 +66,7 @@ class SpoolMachine(RuleBasedStateMachine):
 
 
 TestSpoolMachine = SpoolMachine.TestCase
-TestSpoolMachine.settings = settings(max_examples=30, stateful_step_count=20, deadline=None)
+TestSpoolMachine.settings = settings(max_examples=30, stateful_step_count=20)
 
 WRITER = """
 import sys

@@ -109,13 +109,13 @@ def same(left: Episode, right: Episode) -> bool:
     return all(facts) and all(arrays)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(episodes())
 def test_bytes_give_back_the_episode_they_were_made_from(made: Episode) -> None:
     assert same(codec.decode(codec.encode(made)), made)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_damaged_bytes_are_rejected_and_never_anything_else(data: st.DataObject) -> None:
     made = episode()
@@ -137,7 +137,7 @@ def test_damaged_bytes_are_rejected_and_never_anything_else(data: st.DataObject)
     assert same(found, made)  # only a bit that means nothing may go unnoticed
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_forged_body_is_rejected_even_with_a_good_checksum(data: st.DataObject) -> None:
     body = bytearray(_body(codec.encode(episode())))

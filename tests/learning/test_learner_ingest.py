@@ -134,7 +134,7 @@ class Sent:
     subject: str = experience_subject()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.differing_executors])
 @given(st.lists(st.lists(st.sampled_from(sorted(ENTRIES)), min_size=1, max_size=4), max_size=12))
 def test_any_order_and_repetition_of_batches_admits_each_episode_once(
     batches: list[list[int]],

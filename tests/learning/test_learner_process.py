@@ -15,6 +15,7 @@ import pytest
 from nats.aio.client import Client
 
 from fleet_contract import names
+from fleet_contract.agents import LearnerConfig
 from fleet_contract.messages import (
     Announcement,
     LearnerHeartbeat,
@@ -29,8 +30,10 @@ from fleet_runtime.experience import codec
 from fleet_runtime.learner.intake import absorb
 from fleet_runtime.learner.journal import Journal
 from fleet_runtime.learner.library import Library
+from fleet_runtime.learner.main import Learner
 from fleet_runtime.learner.receipts import Ledger
 from fleet_runtime.policies.bundle import from_files
+from fleet_runtime.settings import LearnerSettings
 from helpers.learner import (
     JOB,
     JOB_UID,
@@ -298,3 +301,24 @@ def test_the_program_run_from_the_command_line_names_what_its_environment_lacks(
     ended = subprocess.run(program, env={}, capture_output=True, text=True, check=False)
     assert ended.returncode == EXIT_FAULT
     assert "FLEET_JOB_UID: Field required" in ended.stderr
+
+
+async def test_a_store_that_lets_a_second_writer_win_is_refused_before_anything_is_claimed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def overwrite(store: Store, path: Path, data: bytes) -> bool:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return True
+
+    monkeypatch.setattr(Store, "_create_file", overwrite)
+    settings = LearnerSettings(
+        job=JOB,
+        job_uid=JOB_UID,
+        nats_url="nats://127.0.0.1:1",
+        storage_url=f"file://{tmp_path}",
+        spec=LearnerConfig.model_validate(spec()),
+    )
+    assert await Learner(settings).run() == EXIT_FAULT
+    assert "lets a second writer win" in caplog.text
+    assert Store(f"file://{tmp_path}").list(names.job_root(JOB_UID)) == []

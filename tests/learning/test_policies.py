@@ -194,7 +194,7 @@ def test_a_wrong_bundle_is_untrusted_and_says_why(files: dict[str, bytes], words
         bundle.from_files(files)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_damaged_bundle_is_untrusted_or_still_a_policy(data: st.DataObject) -> None:
     files = bundle.to_files(small())

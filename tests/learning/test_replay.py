@@ -42,7 +42,7 @@ def counts(offline: int = 0, online: int = 0) -> np.ndarray:
     return np.array([[offline, online], [0, 0]])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PATTERNS, st.integers(1, 12), st.integers(0, 99))
 def test_a_chunk_is_valid_up_to_the_next_change_of_control(
     pattern: str, chunk: int, seed: int
@@ -103,7 +103,7 @@ def test_every_step_of_a_pool_is_equally_likely() -> None:
     assert seen.max() < 2200
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 9), min_size=1, max_size=12),
     room=st.integers(9, 30),

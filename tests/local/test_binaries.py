@@ -18,7 +18,7 @@ def script(folder: Path, name: str, says: str) -> Path:
 
 @pytest.fixture(autouse=True)
 def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binaries, "bin_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(binaries, "bin_folder", lambda **_: tmp_path / "cache")
     monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:/usr/bin:/bin")
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
 
@@ -54,6 +54,18 @@ def test_assets_named_by_the_user_come_first_then_the_cache(
     assets = script(tmp_path / "assets", "nats-server", "whatever")
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path / "assets"))
     assert binaries.find("nats-server") == assets
+
+
+def test_a_cluster_needs_no_program_that_only_tests_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path / "assets"))
+    for name in binaries.PROGRAMS:
+        script(tmp_path / "assets", name, "whatever")
+    assert binaries.resolve().keys() == binaries.PROGRAMS.keys() - {"versitygw"}
+    assert binaries.resolve("versitygw").keys() == {"versitygw"}
+    with pytest.raises(RuntimeError, match="no program named etcdd: choose from"):
+        binaries.resolve("etcdd")
 
 
 def test_ports_are_distinct_and_the_preferred_ones_where_free() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import nats
@@ -15,6 +16,7 @@ from fleet_cli.setup import install, run_operator
 from fleet_contract import names
 from fleet_contract.names import Kind, Stream
 from helpers.kube import Kube, condition
+from helpers.s3 import running_object_server
 
 JOBS = f"{names.API_VERSION}/{names.PLURALS[Kind.TRAINING_JOB]}"
 ROBOTS = f"{names.API_VERSION}/{names.PLURALS[Kind.ROBOT_ACTOR]}"
@@ -111,3 +113,38 @@ async def test_experience_becomes_a_version_that_the_fleet_runs_and_deletion_lea
         await none_left(api, kube, JOBS, ROBOTS, VERSIONS, "batch/v1/jobs")
         await swept
     await connection.close()
+
+
+async def test_the_ring_closes_on_s3_with_credentials_from_a_secret(
+    tmp_path: Path, kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_object_server(tmp_path / "objects") as server:
+        for name, value in server.environment.items():  # the recording runs beside the test
+            monkeypatch.setenv(name, value)
+        assert await agents.record(server.url, "datasets/demos", ["drawer-open"], 2, seed=1) == 2
+        secret = {"metadata": {"name": "store"}, "stringData": server.environment}
+        await kube.create("secrets", {"apiVersion": "v1", "kind": "Secret", **secret})
+
+        def reaching(container: str) -> Json:
+            from_secret = [{"secretRef": {"name": "store"}}]
+            return {"containers": [{"name": container, "envFrom": from_secret}]}
+
+        simulated = {"replicas": 1, "controlHz": 80, "timeScale": 4}
+        made = job(
+            f"{server.url}/datasets/demos",
+            transport={"storage": {"url": server.url}},
+            learner={"podOverrides": reaching("learner")},
+            robots={"simulated": {**simulated, "podOverrides": reaching("robot")}},
+        )
+        made["spec"]["offline"]["steps"] = 100
+        uid = (await kube.create(JOBS, made))["metadata"]["uid"]
+
+        def on_a_checked_version(found: Json) -> bool:
+            stable = found["status"].get("stable") or {}
+            return int(stable.get("sequence", 0)) > 1
+
+        await kube.until(JOBS, "ring", on_a_checked_version, SLOW)
+        kept = {path.name for path in (tmp_path / "objects" / "fleet" / "jobs" / uid).iterdir()}
+        assert {"blobs", "epochs", "journal", "versions"} <= kept
+        await kube.delete(JOBS, "ring")
+        await kube.until_gone(JOBS, "ring", SLOW)

@@ -1,7 +1,8 @@
 """The programs of the local cluster: which versions, and where each one is found.
 
 Looked for in KUBEBUILDER_ASSETS, the project's cache, PATH (the pinned version only), and then
-built with Go. ``python -m fleet_cli.local.binaries`` does this for all of them beforehand.
+built with Go. ``python -m fleet_cli.local.binaries`` does this beforehand for all that a cluster
+needs, and for those named as arguments.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Program:
     package: str
     version_arguments: tuple[str, ...]
     seconds: int  # a cold build on two cores, in the order below: an estimate to show, no limit
+    extra: bool = False  # no part of a cluster: built only when asked for by name
 
     @property
     def folder(self) -> Path:
@@ -49,6 +51,8 @@ class Program:
 
     @property
     def ldflags(self) -> str:
+        if self.module == "versitygw":
+            return f"-s -w -X main.Version={self.version}"
         if self.module != "kubernetes":
             return "-s -w"
         # Without these the programs call themselves v0.0.0-master, and kubectl warns of a skew.
@@ -97,6 +101,15 @@ PROGRAMS = {
         _kubernetes("kube-controller-manager", 50),
         _kubernetes("kube-scheduler", 5),
         _kubernetes("kubectl", 20, "version", "--client"),
+        Program(  # an S3 server, for tests
+            "versitygw",
+            "versitygw",
+            "github.com/versity/versitygw",
+            "github.com/versity/versitygw/cmd/versitygw",
+            ("--version",),
+            95,
+            extra=True,
+        ),
     )
 }
 
@@ -110,12 +123,16 @@ def cache_root() -> Path:
 
 
 @cache
-def bin_folder() -> Path:
-    """The cache's folder for exactly these pins: a new pin never meets an old binary."""
+def bin_folder(*, extra: bool = False) -> Path:
+    """The cache's folder for exactly these pins: a new pin never meets an old binary.
+
+    The extra programs have one of their own, so that no cluster is built anew because of them.
+    """
+    programs = [program for program in PROGRAMS.values() if program.extra == extra]
     pins = hashlib.sha256(platform.machine().encode())
-    for path in sorted(TOOLS.glob("*/go.*")):
+    for path in sorted({path for program in programs for path in program.folder.glob("go.*")}):
         pins.update(path.read_bytes())
-    for program in PROGRAMS.values():
+    for program in programs:
         pins.update(program.ldflags.encode())
     return cache_root() / "bin" / pins.hexdigest()[:12]
 
@@ -126,7 +143,7 @@ def find(name: str) -> Path | None:
         path = Path(assets) / name
         if path.is_file():  # named by the user: taken as it is
             return path
-    path = bin_folder() / name
+    path = bin_folder(extra=PROGRAMS[name].extra) / name
     if path.is_file():
         return path
     on_path = shutil.which(name)
@@ -136,14 +153,26 @@ def find(name: str) -> Path | None:
 
 
 def resolve(*names: str) -> dict[str, Path]:
-    """Every named binary (all of them by default), built where need be."""
-    wanted = names or tuple(PROGRAMS)
-    found = {name: find(name) for name in wanted}
-    if missing := [PROGRAMS[name] for name, path in found.items() if path is None]:
-        from fleet_cli.local.building import build
+    """Every named binary (all of a cluster by default), built where need be.
 
-        build(missing, bin_folder())
-        found = {name: path or bin_folder() / name for name, path in found.items()}
+    Raises:
+        RuntimeError: a build failed, or there is no such program; the message says what to do.
+    """
+    if unknown := set(names) - PROGRAMS.keys():
+        message = (
+            f"no program named {', '.join(sorted(unknown))}: choose from {', '.join(PROGRAMS)}"
+        )
+        raise RuntimeError(message)
+    wanted = names or tuple(name for name, program in PROGRAMS.items() if not program.extra)
+    found = {name: find(name) for name in wanted}
+    for extra in (False, True):
+        missing = [name for name in wanted if not found[name] and PROGRAMS[name].extra == extra]
+        if missing:
+            from fleet_cli.local.building import build
+
+            folder = bin_folder(extra=extra)
+            build([PROGRAMS[name] for name in missing], folder)
+            found |= {name: folder / name for name in missing}
     return {name: path for name, path in found.items() if path is not None}
 
 
@@ -165,5 +194,7 @@ def _is_pinned(program: Program, path: str) -> bool:
 if __name__ == "__main__":
     try:
         resolve()
+        if sys.argv[1:]:
+            resolve(*sys.argv[1:])
     except RuntimeError as error:
         sys.exit(f"error: {error}")

@@ -164,10 +164,15 @@ class Learner:
         return EXIT_STOPPED
 
     async def _claimed(self, store: Store) -> int | None:
-        """Our epoch; None when asked to stop before the store answered."""
+        """Our epoch in a store that lets one claim win; None when asked to stop before it answered.
+
+        Raises:
+            ValueError: two learners could both win there; the message says what to do.
+        """
         pause = backoff()
         while not self._asked.is_set():
             try:
+                await asyncio.to_thread(store.probe, names.probe_key(self._uid))
                 return await asyncio.to_thread(office.claim, store, self._uid, platform.node())
             except Retry as fault:
                 log.warning("waiting for the store: %s", fault)
