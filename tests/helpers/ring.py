@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -18,6 +20,7 @@ JOB = "ring"
 JOBS = f"{names.API_VERSION}/{names.PLURALS[Kind.TRAINING_JOB]}"
 ROBOTS = f"{names.API_VERSION}/{names.PLURALS[Kind.ROBOT_ACTOR]}"
 VERSIONS = f"{names.API_VERSION}/{names.PLURALS[Kind.POLICY_VERSION]}"
+log = logging.getLogger(__name__)
 SLOW = 90.0  # seconds: three programs import torch on two cores
 
 
@@ -76,9 +79,11 @@ class Watch:
             await self._tell()
 
     async def until(self, what: str, holds: Callable[[], bool], within: float = SLOW) -> None:
+        began = time.monotonic()
         try:
             async with asyncio.timeout(within), self._news:
                 await self._news.wait_for(holds)
+            log.info("%s after %.1f s", what, time.monotonic() - began)
         except TimeoutError:
             last = f"announced {self.announced[-1]}, stable {self.stable[-1]}"
             last += f", learner epoch {self.epochs[-1]}, {len(self.outcomes)} outcomes"
