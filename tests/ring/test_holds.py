@@ -1,6 +1,7 @@
 """The ring under kill -9 and deletion: versions only grow, it goes on, no experience is lost."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Sized
 from functools import partial
@@ -49,11 +50,12 @@ async def another_learner(watch: Watch, before: int) -> None:
 
 
 async def at_work(watch: Watch, robot: str, *, not_uid: str = "") -> None:
-    """The robot ends an episode that it has not told of yet."""
-    known = set(watch.outcomes)
+    """The robot ends another episode, and tells of it."""
+    # All are on this machine's clock; what a dead robot's outbox still holds is older.
+    since = time.time()
 
     def told() -> bool:
-        new = (event for key, event in watch.outcomes.items() if key not in known)
+        new = (event for event in watch.outcomes.values() if event.at > since)
         return any(event.robot == robot and event.robot_uid != not_uid for event in new)
 
     await watch.until(f"episode of {robot}", told)
