@@ -29,8 +29,8 @@ $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
 binaries: $(READY)  ## Build or find etcd, kube-apiserver … nats-server, once.
 	@$(BIN)/python -m fleet_cli.local.binaries
 
-demo: $(READY) binaries  ## Four simulated robots, a learner and an operator on a real control plane.
-	@$(BIN)/fleet demo
+demo: $(READY) binaries  ## Four simulated robots, a learner and an operator on a real control plane; CHAOS=1 kills them.
+	@$(BIN)/fleet demo $(if $(CHAOS),--chaos)
 
 test: check  ## Every check and every test.
 	@$(BIN)/python -m fleet_cli.local.binaries versitygw

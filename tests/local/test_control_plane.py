@@ -12,7 +12,9 @@ import pytest
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node import api as node_api
 from fleet_cli.local.node.api import Api, ApiError
+from fleet_cli.local.state import read_state
 from helpers.kube import Kube, condition
+from helpers.nats import connect
 
 
 def kubectl(cluster: LocalCluster, *arguments: str) -> str:
@@ -39,6 +41,26 @@ def test_nats_serves_jetstream_from_the_folder(cluster: LocalCluster) -> None:
     with urllib.request.urlopen(f"{cluster.nats_monitor_url}/jsz", timeout=5) as answer:
         told = json.load(answer)
     assert told["config"]["store_dir"].startswith(str(cluster.dir))
+
+
+async def test_a_program_killed_and_started_again_has_its_port_and_its_data(
+    cluster: LocalCluster,
+) -> None:
+    url = cluster.nats_url
+    client = await connect(url)
+    await client.jetstream().add_stream(name="kept", subjects=["kept"])
+    await client.jetstream().publish("kept", b"acked")
+    await client.close()
+    killed = cluster.restart("nats-server")
+    client = await connect(cluster.nats_url)
+    kept = await client.jetstream().get_msg("kept", 1)
+    await client.jetstream().delete_stream("kept")
+    await client.close()
+    assert (cluster.nats_url, kept.data) == (url, b"acked")
+    state = read_state(cluster.dir)
+    assert state is not None
+    assert state.processes["nats-server"].pid != killed
+    assert state.processes["nats-server"].alive()
 
 
 async def test_a_stranger_without_a_token_may_not_read_pods(cluster: LocalCluster) -> None:

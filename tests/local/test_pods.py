@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 from fleet_cli.local.cluster import LocalCluster
+from fleet_cli.local.victims import kill_pod_processes, main_processes
 from helpers.kube import Kube, await_exit, condition, container, exists, pod
 
 SLEEP = ("sleep", "1000")
@@ -271,3 +272,20 @@ async def test_nothing_of_the_users_own_environment_reaches_a_pod(
     names = {line.partition("=")[0] for line in (await output(kube, "env")).splitlines()}
     assert "KUBECONFIG" not in names
     assert not {name for name in names & os.environ.keys() if "PYTEST" in name}
+
+
+async def test_a_pods_process_is_known_from_others_and_comes_back_when_it_is_killed(
+    kube: Kube,
+) -> None:
+    for name in ("victim", "bystander"):
+        await kube.run(name, *SLEEP, pod={"restartPolicy": "OnFailure"})
+    uids = {}
+    for name in ("victim", "bystander"):
+        uids[name] = (await kube.phase(name, "Running"))["metadata"]["uid"]
+    (bystander,) = main_processes(uids["bystander"])
+    (killed,) = kill_pod_processes(uids["victim"])
+    await kube.until(
+        "pods", "victim", lambda p: container(p).get("restartCount") == 1 and container(p)["ready"]
+    )
+    assert main_processes(uids["victim"]) != [killed]
+    assert main_processes(uids["bystander"]) == [bystander]

@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import nats
 import pytest
@@ -12,46 +11,13 @@ from nats.aio.client import Client
 from fleet_cli.demo import agents
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api, Json
-from fleet_cli.setup import install, run_operator
 from fleet_contract import names
-from fleet_contract.names import Kind, Stream
+from fleet_contract.names import Stream
 from helpers.kube import Kube, condition
+from helpers.ring import JOBS, ROBOTS, SLOW, VERSIONS, job
 from helpers.s3 import running_object_server
 
-JOBS = f"{names.API_VERSION}/{names.PLURALS[Kind.TRAINING_JOB]}"
-ROBOTS = f"{names.API_VERSION}/{names.PLURALS[Kind.ROBOT_ACTOR]}"
-VERSIONS = f"{names.API_VERSION}/{names.PLURALS[Kind.POLICY_VERSION]}"
-SLOW = 90.0  # seconds: three programs import torch on two cores
-
 pytestmark = pytest.mark.usefixtures("operator")
-
-
-@pytest.fixture
-async def operator(cluster: LocalCluster, kube: Kube) -> None:
-    """The operator as a pod of the test's own namespace."""
-    await asyncio.to_thread(install, cluster.kubectl, cluster.kubeconfig, kube.namespace)
-    await asyncio.to_thread(run_operator, cluster, kube.namespace)
-
-
-def job(dataset: str, **spec: Any) -> Json:
-    """Two robots that open drawers; any candidate passes after two judged episodes."""
-    return {
-        "apiVersion": names.API_VERSION,
-        "kind": Kind.TRAINING_JOB,
-        "metadata": {"name": "ring"},
-        "spec": {
-            "tasks": [{"name": "drawer-open"}],
-            "offline": {"datasets": [{"uri": dataset}], "steps": 300},
-            "publish": {"everySteps": 25, "minInterval": "2s"},
-            "robots": {"simulated": {"replicas": 2, "controlHz": 80, "timeScale": 4}},
-            "rollout": {
-                "strategy": "Staged",
-                "steps": [{"robots": 1, "minEpisodes": 2}],
-                "analysis": {"minSuccessRate": 0.0},
-            },
-            **spec,
-        },
-    }
 
 
 async def deleted_streams(connection: Client, uid: str, count: int) -> None:
@@ -75,11 +41,9 @@ async def none_left(api: Api, kube: Kube, *resources: str) -> None:
 
 
 async def test_experience_becomes_a_version_that_the_fleet_runs_and_deletion_leaves_nothing(
-    cluster: LocalCluster, api: Api, kube: Kube
+    cluster: LocalCluster, api: Api, kube: Kube, dataset: str
 ) -> None:
-    folder = f"datasets/{kube.namespace}"
-    assert await agents.record(cluster.storage_url, folder, ["drawer-open"], 2, seed=1) == 2
-    made = await kube.create(JOBS, job(f"{cluster.storage_url}/{folder}"))
+    made = await kube.create(JOBS, job(dataset))
     uid = made["metadata"]["uid"]
 
     ready = await kube.until(JOBS, "ring", lambda j: condition(j, "Ready") == "True", SLOW)

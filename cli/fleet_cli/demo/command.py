@@ -25,6 +25,9 @@ def demo(
     goal: Annotated[float, typer.Option(help="Mean success to confirm, from 0 to 1.")] = 0.9,
     demonstrations: Annotated[int, typer.Option(help="Demonstrations of each task.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of demonstrations; 0 draws one.")] = 0,
+    chaos: Annotated[
+        bool, typer.Option("--chaos", help="Kill -9 one process every 15 seconds meanwhile.")
+    ] = False,
     output: Annotated[Path, typer.Option(help="Where the plot and the numbers go.")] = Path(
         "out/demo"
     ),
@@ -35,7 +38,7 @@ def demo(
 ) -> None:
     """Watch a fleet learn: a real control plane, four simulated robots, one shared policy."""
     console = Console()
-    options = Options(minutes, goal, demonstrations, seed or int(time.time()) % 100_000)
+    options = Options(minutes, goal, demonstrations, seed or int(time.time()) % 100_000, chaos)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="fleet-demo-") as folder:
         raise typer.Exit(_play(LocalCluster(directory or Path(folder)), options, console, output))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fleet_cli.demo import agents
+from fleet_cli.demo.chaos import chaos
 from fleet_cli.demo.feed import listening
 from fleet_cli.demo.story import Story, TaskStory, mean_rate
 from fleet_cli.demo.view import show
@@ -54,6 +55,7 @@ class Options:
     goal: float
     demonstrations: int
     seed: int
+    chaos: bool = False
 
 
 @dataclass
@@ -109,9 +111,15 @@ class Demo:
                 self.say(f"job {name} applied: {len(self.story.tasks)} tasks, the fleet starts")
                 self.story.chapter = "teaching from demonstrations"
                 await self._until(lambda: self.story.promotions > 0, FIRST_POLICY_WITHIN)
-                return await self._improve()
+                async with contextlib.AsyncExitStack() as harm:
+                    if self.options.chaos:
+                        kills = chaos(self.cluster, api, NAMESPACE, self.say)
+                        await harm.enter_async_context(self._beside(kills))
+                    missed = await self._improve()
+                return missed or await self._sabotage()
 
     async def _improve(self) -> str:
+        """Until the goal is confirmed; otherwise how far it came, in a sentence."""
         deadline = self.clock() + self.options.minutes * 60
         self.story.chapter = "the fleet learns"
         async with self._beside(self._measure_base()) as base:
@@ -128,7 +136,7 @@ class Demo:
                 self.story.chapter = "the fleet learns"
                 for task in self.story.tasks.values():
                     task.judged.clear()  # fresh evidence before the next try
-        return await self._sabotage()
+        return ""
 
     async def _sabotage(self) -> str:
         """Publish a broken version on purpose and wait until the fleet is rid of it."""

@@ -83,7 +83,9 @@ def learner_job(job: FleetTrainingJob, run: int, to: Transport) -> dict[str, Any
                     resources=learner.resources,
                     overrides=learner.pod_overrides,
                     grace=GRACE,
-                    restart="Never",
+                    # In its place and at once; the Job itself waits ten seconds after the first
+                    # death, twice as long after each further one, and forgets none.
+                    restart="OnFailure",
                 ),
             },
         },

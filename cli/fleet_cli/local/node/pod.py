@@ -21,6 +21,7 @@ from fleet_cli.local.node.launch import Surroundings
 from fleet_cli.local.node.report import Reporter
 from fleet_cli.local.node.status import pod_status, waiting
 from fleet_cli.local.node.volumes import Volumes
+from fleet_cli.local.victims import POD_MARK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -163,7 +164,7 @@ class Pod:
             pod=self.document,
             folder=self.folder,
             ip=self.ip,
-            base={**base, **self.machine.marker},
+            base={**base, **self.machine.marker, POD_MARK: self.uid},
             volumes=self._volumes,
             stopping=self.stopping,
             replaced=self._replaced,

@@ -1,0 +1,25 @@
+"""A job's surroundings in a namespace of its own."""
+
+import asyncio
+
+import pytest
+
+from fleet_cli.demo import agents
+from fleet_cli.local.cluster import LocalCluster
+from fleet_cli.setup import install, run_operator
+from helpers.kube import Kube
+
+
+@pytest.fixture
+async def operator(cluster: LocalCluster, kube: Kube) -> None:
+    """The operator as a pod of the test's own namespace."""
+    await asyncio.to_thread(install, cluster.kubectl, cluster.kubeconfig, kube.namespace)
+    await asyncio.to_thread(run_operator, cluster, kube.namespace)
+
+
+@pytest.fixture
+async def dataset(cluster: LocalCluster, kube: Kube) -> str:
+    """Two demonstrations of an opened drawer."""
+    folder = f"datasets/{kube.namespace}"
+    assert await agents.record(cluster.storage_url, folder, ["drawer-open"], 2, seed=1) == 2
+    return f"{cluster.storage_url}/{folder}"
