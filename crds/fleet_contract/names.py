@@ -82,7 +82,6 @@ class Reason(StrEnum):
 
     READY = "Ready"
     STREAMS_READY = "StreamsReady"
-    STREAMS_PENDING = "StreamsPending"
     STREAMS_FAILED = "StreamsFailed"
     LEARNER_RUNNING = "LearnerRunning"
     LEARNER_PENDING = "LearnerPending"
@@ -94,7 +93,6 @@ class Reason(StrEnum):
     SUSPENDED = "Suspended"
     GOAL_REACHED = "GoalReached"
     JOB_NOT_FOUND = "JobNotFound"
-    NAME_TOO_LONG = "NameTooLong"
     UNKNOWN_TASK = "UnknownTask"
     POD_PENDING = "PodPending"
     IMAGE_PULL_FAILED = "ImagePullFailed"
@@ -104,7 +102,6 @@ class Reason(StrEnum):
     AWAITING_EPISODE_END = "AwaitingEpisodeEnd"
     NOT_ASSIGNED = "NotAssigned"
     ANNOUNCED = "Announced"
-    MANIFEST_INVALID = "ManifestInvalid"
     FIRST_VERSION = "FirstVersion"
     BROADCAST = "Broadcast"
     CANARY_STARTED = "CanaryStarted"
