@@ -83,13 +83,17 @@ async def journaled_with(
     told: set[str], cluster: LocalCluster, uid: str, watch: Watch
 ) -> list[Entry]:
     """The journal once these episodes are in it; what spools still hold comes with a receipt."""
-    async with asyncio.timeout(SLOW):
-        while True:
-            heard, entries = len(watch.receipts), journaled(cluster, uid)
-            missing = told - {entry.record.episode_id for entry in entries}
-            if not missing:
-                return entries
-            await watch.until(f"{missing} in the journal", partial(_more, watch.receipts, heard))
+    missing = told
+    try:
+        async with asyncio.timeout(SLOW):
+            while True:
+                heard, entries = len(watch.receipts), journaled(cluster, uid)
+                missing = told - {entry.record.episode_id for entry in entries}
+                if not missing:
+                    return entries
+                await watch.until("another receipt", partial(_more, watch.receipts, heard))
+    except TimeoutError:
+        raise AssertionError(f"told of and never journaled: {sorted(missing)}") from None
 
 
 def _more(heard: Sized, than: int) -> bool:
