@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 import nats
@@ -102,6 +102,26 @@ def _found(info: Any) -> Found:
     )
 
 
+@contextlib.contextmanager
+def _heeding() -> Iterator[None]:
+    """Raises the cancellation that the library swallowed.
+
+    It waits with ``asyncio.wait_for``, which before Python 3.12 loses one that comes together with
+    the answer; whoever cancelled would wait for ever.
+    """
+    before = _cancels()
+    try:
+        yield
+    finally:
+        if _cancels() > before:
+            raise asyncio.CancelledError
+
+
+def _cancels() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task is not None else 0
+
+
 class Bus:
     """One NATS server, connected for good: reconnects for ever, tells of every (re)connect."""
 
@@ -149,16 +169,17 @@ class Bus:
 
         client = Client()
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                await client.connect(
-                    self.url,
-                    name="fleetloop-operator",
-                    max_reconnect_attempts=-1,
-                    reconnect_time_wait=1,
-                    connect_timeout=2,
-                    error_cb=failed,
-                    reconnected_cb=again,
-                )
+            with _heeding():
+                async with asyncio.timeout(CONNECT_TIMEOUT):
+                    await client.connect(
+                        self.url,
+                        name="fleetloop-operator",
+                        max_reconnect_attempts=-1,
+                        reconnect_time_wait=1,
+                        connect_timeout=2,
+                        error_cb=failed,
+                        reconnected_cb=again,
+                    )
         except (OSError, TimeoutError, nats.errors.Error) as fault:
             with contextlib.suppress(Exception):
                 await client.close()
@@ -178,8 +199,9 @@ class Bus:
     async def _do(self, what: str, action: Callable[[JetStreamContext], Awaitable[T]]) -> T:
         client = await self.client()
         try:
-            async with asyncio.timeout(2 * TIMEOUT):
-                return await action(client.jetstream(timeout=TIMEOUT))
+            with _heeding():
+                async with asyncio.timeout(2 * TIMEOUT):
+                    return await action(client.jetstream(timeout=TIMEOUT))
         except nats.js.errors.APIError as fault:
             if fault.err_code in _WRONG_LAST_SEQUENCE:
                 raise Fenced(f"{what}: somebody else wrote in between; read again") from fault

@@ -25,6 +25,7 @@ PATHS = {
     "Pod": ("v1", "pods"),
     "Event": ("v1", "events"),
 }
+METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 Object = dict[str, Any]
 
 
@@ -84,6 +85,11 @@ class Cluster:
         listed = await self._call("GET", self._path(kind), query=selectors) or {}
         items: list[Object] = listed.get("items", [])
         return items
+
+    async def versions(self, kind: str, **selectors: str) -> Object:
+        """A list of what there is, by metadata alone; never from a cache."""
+        listed = await self._call("GET", self._path(kind), query=selectors, accept=METADATA)
+        return listed or {"metadata": {"resourceVersion": "0"}, "items": []}
 
     async def create(self, manifest: Object) -> Object | None:
         """The new object; None where one of that name exists, ours or not."""
@@ -155,6 +161,7 @@ class Cluster:
         *,
         query: dict[str, str] | None = None,
         body: Object | None = None,
+        accept: str = "application/json",
         absent: frozenset[int] | set[int] = frozenset(),
     ) -> Object | None:
         """The answer; None for the status codes in ``absent``. Raises Retry or RefusedError."""
@@ -167,7 +174,7 @@ class Cluster:
                 method=method,
                 resource_path=path,
                 query_params=list((query or {}).items()),
-                header_params=headers | {"Accept": "application/json"},
+                header_params=headers | {"Accept": accept},
                 body=body,
                 auth_settings=["BearerToken"],
             )

@@ -14,9 +14,10 @@ import kopf
 
 from fleet_contract import names
 from fleet_contract.errors import FleetError
-from fleet_contract.names import Kind
+from fleet_contract.names import Kind, Label
 from fleet_operator import metrics
 from fleet_operator.cluster import Cluster
+from fleet_operator.deliveries import Deliveries
 from fleet_operator.handlers import endings, robot_actor, training_job
 from fleet_operator.handlers.watch import Watch
 from fleet_operator.inbox import Inbox
@@ -27,18 +28,31 @@ from fleet_operator.work import Key, WorkQueue
 logger = logging.getLogger(__name__)
 EXIT_WITHIN = 2.0  # seconds that our parts get to end
 PATIENCE = 3  # resyncs without one reconcile
+BEHIND = 0.25  # of a resync, that a watch may be behind a list: red within 90 s by default
 Turn = Callable[[Office, str], Awaitable[float | None]]
 
 
 async def _sweep(office: Office, _: str) -> float | None:
     """Orphans go, and every object is looked at, whether or not its watch still lives."""
-    for kind in (Kind.TRAINING_JOB, Kind.ROBOT_ACTOR):
-        for found in await office.cluster.list(kind):
-            office.wake(Key(kind, found["metadata"]["name"]))
+    for kind, selectors in WATCHED.items():
+        listed = await office.cluster.versions(kind, **selectors)
+        found = [one["metadata"] for one in listed["items"]]
+        versions = {one["uid"]: int(one["resourceVersion"]) for one in found}
+        at = int(listed["metadata"]["resourceVersion"])
+        office.deliveries.listed(kind, at, versions, time.monotonic())
+        if kind in TURNS:
+            for one in found:
+                office.wake(Key(kind, one["name"]))
     await endings.sweep(office)
     return office.settings.resync_seconds
 
 
+CHILDREN = {"labelSelector": Label.JOB.value}
+WATCHED: dict[str, dict[str, str]] = {kind: {} for kind in Kind} | {
+    "Job": CHILDREN,
+    "Pod": CHILDREN,
+}
+"""The kinds that ``Watch`` has kopf watch, and by which selectors."""
 TURNS: dict[str, Turn] = {
     Kind.TRAINING_JOB: training_job.reconcile,
     Kind.ROBOT_ACTOR: robot_actor.reconcile,
@@ -46,15 +60,18 @@ TURNS: dict[str, Turn] = {
 }
 
 
-def kopf_settings(our: Settings) -> kopf.OperatorSettings:
+def kopf_settings() -> kopf.OperatorSettings:
     """Kopf as a watcher only: no finalizer, no annotation, no peering, no scanning."""
     made = kopf.OperatorSettings()
     made.scanning.disabled = True
     made.posting.enabled = False
     made.peering.standalone = True
     made.networking.request_timeout = 30
-    made.queueing.worker_limit = our.workers
-    # Its workers only pass keys on: nothing is lost when they end at once.
+    made.watching.chunk_size = 200  # objects in memory at once while a watch begins
+    for children in (("batch", "jobs"), ("", "pods")):
+        made.watching.label_selectors[children] = Label.JOB.value
+    # Its workers, one per object, only pass keys on: nothing is lost when they end at once. A limit
+    # would hold events back, for each keeps its place for as long as it idles.
     made.queueing.idle_timeout = 1.0
     made.queueing.exit_timeout = 0.5
     # Never used by `on.event`; named, so that a slip would at least show whose it is.
@@ -82,7 +99,8 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
 
         queue = WorkQueue(turn, workers=our.workers)
         inbox = Inbox(our.namespace, queue.add, lost_after=our.lost_after)
-        office = Office(our, cluster, inbox, queue.add, queue.add)
+        deliveries = Deliveries(BEHIND * our.resync_seconds)
+        office = Office(our, cluster, inbox, deliveries, queue.add, queue.add)
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(functools.partial(_login, cluster))
         Watch(office).register(registry)
@@ -92,7 +110,7 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
         # Ours run beside kopf's, not under it: it would wait for them when it ends.
         watchers = await kopf.spawn_tasks(
             registry=registry,
-            settings=kopf_settings(our),
+            settings=kopf_settings(),
             namespaces=[our.namespace],
             standalone=True,
             liveness_endpoint=probe,

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fleet_operator.cluster import Cluster
+from fleet_operator.deliveries import Deliveries
 from fleet_operator.inbox import Inbox
 from fleet_operator.settings import Settings
 from fleet_operator.work import Key
@@ -17,6 +18,7 @@ class Office:
     settings: Settings
     cluster: Cluster
     inbox: Inbox
+    deliveries: Deliveries
     wake: Callable[[Key], None]
     wake_in: Callable[[Key, float], None]
     clock: Callable[[], float] = time.time

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable
 from itertools import count
+from pathlib import Path
 from typing import Any, Self
 
 import nats
@@ -96,7 +97,17 @@ async def press(kube: Kube, job: str, request: str) -> None:
 class Operator:
     """``python -m fleet_operator`` in one namespace."""
 
-    def __init__(self, cluster: LocalCluster, namespace: str, nats_url: str = "") -> None:
+    def __init__(
+        self,
+        cluster: LocalCluster,
+        namespace: str,
+        nats_url: str = "",
+        *,
+        log: Path | None = None,
+        **env: str,
+    ) -> None:
+        """`env` replaces what the operator is told; what it says goes to `log`."""
+        self._log = log
         self._env = os.environ | {
             "KUBECONFIG": str(cluster.kubeconfig),
             "FLEET_NAMESPACE": namespace,
@@ -106,14 +117,21 @@ class Operator:
             "FLEET_METRICS_PORT": "0",
             "FLEET_LOST_AFTER": "6",
             "FLEET_RESYNC_SECONDS": "20",
+            **env,
         }
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> Self:
-        self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "fleet_operator", env=self._env
-        )
+        with self._log.open("ab") if self._log else contextlib.nullcontext() as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "fleet_operator", env=self._env, stderr=log
+            )
         return self
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
 
     async def kill(self) -> None:
         """kill -9, and it is gone."""

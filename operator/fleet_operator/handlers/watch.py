@@ -31,6 +31,7 @@ class Watch:
         labels = {Label.JOB.value: kopf.PRESENT}
         kopf.on.event("batch", "v1", "jobs", labels=labels, **ours)(self.child)
         kopf.on.event("", "v1", "pods", labels=labels, **ours)(self.child)
+        kopf.on.probe(id="watches", **ours)(self.alive)
         kopf.on.probe(id="secondsSinceLastEvent", **ours)(self.since_event)
         kopf.on.probe(id="secondsSinceLastReconcile", **ours)(self.since_turn)
 
@@ -54,7 +55,7 @@ class Watch:
             self.office.wake(Key(Kind.TRAINING_JOB, body["spec"]["job"]))
 
     async def child(self, body: kopf.Body, **_: Any) -> None:
-        self._alive()
+        self._heard(body)
         labels = body["metadata"]["labels"]
         if labels.get(Label.ROLE) == Role.LEARNER:
             self.office.wake(Key(Kind.TRAINING_JOB, labels[Label.JOB]))
@@ -67,13 +68,22 @@ class Watch:
     async def since_turn(self, **_: Any) -> float:
         return round(time.monotonic() - self.office.last_turn, 1)
 
-    def _alive(self) -> None:
+    async def alive(self, **_: Any) -> str:
+        """Fails the probe where a watch is dead, so that the pod is started anew."""
+        if dead := self.office.deliveries.dead(time.monotonic()):
+            raise kopf.PermanentError(f"the watch is dead of: {', '.join(dead)}")
+        return "alive"
+
+    def _heard(self, body: kopf.Body) -> None:
+        metadata = body["metadata"]
+        version = int(metadata["resourceVersion"])
+        self.office.deliveries.brought(body["kind"], metadata["uid"], version)
         self.office.last_event = time.monotonic()
         metrics.LAST_EVENT.set_to_current_time()
 
     def _changed(self, body: kopf.Body, type_: str | None) -> bool:
         """Whether more than a status changed; statuses of our kinds are of our own writing."""
-        self._alive()
+        self._heard(body)
         metadata = body["metadata"]
         uid = metadata["uid"]
         if type_ == "DELETED":

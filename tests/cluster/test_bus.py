@@ -1,0 +1,40 @@
+"""The operator's line to the broker, on a real one."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+
+from fleet_operator.bus import Bus
+from helpers.nats import make_streams, running_broker
+
+
+async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(
+    tmp_path: Path,
+) -> None:
+    with running_broker(tmp_path) as broker:
+        await make_streams(broker.url)
+        bus = Bus(broker.url)
+        answered = asyncio.Event()
+
+        async def work() -> None:
+            while True:
+                await bus.ensure("default", "job", "uid-1")
+                answered.set()
+
+        for _ in range(30):
+            task = asyncio.create_task(work())
+            await answered.wait()
+            answered.clear()
+            # The reply of the request under way is handled in the same turn as the cancellation.
+            futures = (await bus.client())._resp_map
+            while not futures:  # noqa: ASYNC110 - the next request is about to go out
+                await asyncio.sleep(0)
+            next(iter(futures.values())).add_done_callback(partial(_cancel, task))
+            done, _ = await asyncio.wait([task], timeout=5)
+            assert done
+            assert task.cancelled()
+        await bus.close()
+
+
+def _cancel(task: asyncio.Task[None], _reply: object) -> None:
+    task.cancel()
