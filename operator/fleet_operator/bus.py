@@ -27,6 +27,10 @@ from fleet_operator.desired import streams as desired
 CONNECT_TIMEOUT = 2.0  # seconds; reconciles wait for it
 TIMEOUT = 5.0  # seconds for one request; loopback answers in one millisecond
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
+_DELETED = (
+    "$JS.EVENT.ADVISORY.STREAM.DELETED.*",
+    f"$JS.EVENT.ADVISORY.CONSUMER.DELETED.*.{names.LEARNER_CONSUMER}",
+)
 _LIVE = ("subjects", "max_bytes", "max_age", "max_msgs_per_subject", "duplicate_window")
 
 logger = logging.getLogger(__name__)
@@ -254,6 +258,15 @@ class Bus:
             await client.subscribe(subject, cb=handle)
         except nats.errors.Error as fault:
             raise Retry(f"subscribing to {subject} at {self.url}: {fault!r}") from fault
+
+    async def on_delete(self, receive: Callable[[str], None]) -> None:
+        """Tells the name of each stream that was deleted, or lost its learner's consumer."""
+
+        def named(subject: str, _: bytes) -> None:
+            receive(subject.split(".")[5])
+
+        for subject in _DELETED:
+            await self.subscribe(subject, named)
 
     async def follow(
         self, stream: str, start: int, receive: ReceiveNumbered

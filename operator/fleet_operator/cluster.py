@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -86,10 +87,11 @@ class Cluster:
         items: list[Object] = listed.get("items", [])
         return items
 
-    async def versions(self, kind: str, **selectors: str) -> Object:
-        """A list of what there is, by metadata alone; never from a cache."""
-        listed = await self._call("GET", self._path(kind), query=selectors, accept=METADATA)
-        return listed or {"metadata": {"resourceVersion": "0"}, "items": []}
+    async def versions(self, kind: str, **selectors: str) -> tuple[int, Sequence[Object]]:
+        """The version of a list, never of a cached one, and the metadata of what is in it."""
+        listed = await self._call("GET", self._path(kind), query=selectors, accept=METADATA) or {}
+        found = [one["metadata"] for one in listed["items"] or []]
+        return int(listed["metadata"]["resourceVersion"]), found
 
     async def create(self, manifest: Object) -> Object | None:
         """The new object; None where one of that name exists, ours or not."""

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet_contract import names
 from fleet_contract.errors import Fenced, Retry, Untrusted
@@ -13,6 +13,9 @@ from fleet_contract.names import Channel, Kind, Stream
 from fleet_operator.bus import Bus, Found
 from fleet_operator.feed import KEPT_EVENTS, Feed
 from fleet_operator.work import Key
+
+if TYPE_CHECKING:
+    from fleet_contract.resources import PolicyVersionSpec
 
 COUNTERS_EVERY = 15.0  # seconds between two looks at a robot or learner that only counted on
 WATCH_EVERY = 5.0  # seconds between two looks for heartbeats that stopped
@@ -33,6 +36,7 @@ class Subscription:
         self.lock = asyncio.Lock()
         self.present: set[str] = set()
         self.robots: tuple[str, ...] = ()
+        self.published: dict[int, PolicyVersionSpec] = {}
         self._learner_present = False
 
     @property
@@ -176,13 +180,14 @@ class Inbox:
                 known.feed.assignment = Assignment.open(stored.data)
 
     async def _listen(self, bus: Bus) -> None:
-        """The three core subscriptions of a broker, once; nats-py renews them at a reconnect."""
+        """The core subscriptions of a broker, once; nats-py renews them at a reconnect."""
         if self._listening.get(bus.url) is (client := await bus.client()):
             return
         heartbeats = names.robot_subject(self.namespace, "*", "*", Channel.HEARTBEAT)
         await bus.subscribe(heartbeats, self._heartbeat)
         await bus.subscribe(names.learner_heartbeat_subject(self.namespace, "*"), self._learner)
         await bus.subscribe(names.announce_subject(self.namespace, "*"), self._announcement)
+        await bus.on_delete(self._deleted)
         self._listening[bus.url] = client
 
     def _reconnected(self, bus: Bus) -> None:
@@ -228,6 +233,13 @@ class Inbox:
         known = self._jobs.get(job)
         if known is not None and known.feed.announced(data):
             self._wake(Key(Kind.TRAINING_JOB, job))
+
+    def _deleted(self, stream: str) -> None:
+        """By hand, where the job is still open: it is made again."""
+        for known in self._jobs.values():
+            if stream in {found.name for found in known.streams.values()}:
+                known.stale = True
+                self._wake(Key(Kind.TRAINING_JOB, known.job))
 
     def _event_of(self, known: Subscription) -> Callable[[int, str, bytes], None]:
         def receive(sequence: int, subject: str, data: bytes) -> None:

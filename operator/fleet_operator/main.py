@@ -35,10 +35,8 @@ Turn = Callable[[Office, str], Awaitable[float | None]]
 async def _sweep(office: Office, _: str) -> float | None:
     """Orphans go, and every object is looked at, whether or not its watch still lives."""
     for kind, selectors in WATCHED.items():
-        listed = await office.cluster.versions(kind, **selectors)
-        found = [one["metadata"] for one in listed["items"]]
+        at, found = await office.cluster.versions(kind, **selectors)
         versions = {one["uid"]: int(one["resourceVersion"]) for one in found}
-        at = int(listed["metadata"]["resourceVersion"])
         office.deliveries.listed(kind, at, versions, time.monotonic())
         if kind in TURNS:
             for one in found:

@@ -12,8 +12,8 @@ def run(number: int = 1, hash_: str = "new", **fields: Any) -> Run:
     return Run(f"job-learner-{number}", f"uid-{number}", number, hash_)._replace(**fields)
 
 
-RUNNING = Pod("p", "u", "Running")
-WAITING = Pod("p", "u", waiting="ImagePullBackOff", message="no such image")
+RUNNING = Pod("p", "u", "Running", owner_uid="uid-1")
+WAITING = Pod("p", "u", waiting="ImagePullBackOff", message="no such image", owner_uid="uid-1")
 
 
 class Case(NamedTuple):
@@ -25,6 +25,7 @@ class Case(NamedTuple):
     wanted: bool = True
     last: int = 0
     number: int = 1
+    orphans: int = 0
 
 
 R = Reason
@@ -39,7 +40,15 @@ CASES = {
         (run(hash_="old"),), (RUNNING,), R.LEARNER_PENDING, delete=(1,)
     ),
     "a run that is going is awaited": Case((run(deleting=True),), (), R.LEARNER_PENDING),
-    "a pod that outlives its Job is awaited": Case((), (RUNNING,), R.LEARNER_PENDING, number=0),
+    "a pod that outlives its Job is ended and awaited": Case(
+        (), (RUNNING,), R.LEARNER_PENDING, number=0, orphans=1
+    ),
+    "a pod that outlives its Job and is going is awaited": Case(
+        (), (RUNNING._replace(deleting=True),), R.LEARNER_PENDING, number=0
+    ),
+    "an orphan beside a run that fits is ended": Case(
+        (run(),), (RUNNING, RUNNING._replace(owner_uid="")), R.LEARNER_RUNNING, orphans=1
+    ),
     "an ended pod is not": Case(
         (), (Pod("p", "u", "Failed"),), R.LEARNER_PENDING, create=True, number=1
     ),
@@ -70,3 +79,4 @@ def test_learner_runs(case: Case) -> None:
     assert (found.create, ended, found.finding.reason) == (case.create, case.delete, case.reason)
     assert not (found.create and found.delete)
     assert found.number == case.number
+    assert len(found.orphans) == case.orphans

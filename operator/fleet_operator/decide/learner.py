@@ -101,6 +101,7 @@ class LearnerPlan(NamedTuple):
     number: int  # of the run there is or shall be
     create: bool = False
     delete: tuple[Run, ...] = ()
+    orphans: tuple[Pod, ...] = ()  # pods whose Job was deleted without them, as by a raw DELETE
     complete: bool = False
     finding: Finding = Finding(ConditionType.LEARNER_READY, False, Reason.LEARNER_PENDING)
 
@@ -111,22 +112,30 @@ def plan(
     """One run at a time: a new one only when the last one's Job and pods are all gone."""
     number = max([last_number, *(run.number for run in runs if run.ours)])
     alive = [pod for pod in pods if pod.phase not in {"Succeeded", "Failed"}]
+    jobs = {run.uid for run in runs}
+    orphans = tuple(pod for pod in alive if pod.owner_uid not in jobs and not pod.deleting)
     current = next((run for run in runs if run.ours and run.number == number), None)
     old = tuple(run for run in runs if run.ours and run is not current and not run.deleting)
-    pending = _pending("The learner's pod is being made.")
+
+    def planned(finding: Finding, *delete: Run, complete: bool = False) -> LearnerPlan:
+        return LearnerPlan(number, False, delete, orphans, complete, finding)
+
     if current is not None and not current.deleting and wanted and current.hash == hash_:
-        return LearnerPlan(number, False, old, current.complete, _ready(current, alive))
+        return planned(_ready(current, alive), *old, complete=current.complete)
     if current is not None and not current.deleting:
         why = "its spec changed" if wanted else "the job is suspended or complete"
         ending = _pending(f"Run {number} ends, for {why}.")
-        return LearnerPlan(number, False, (*old, current), current.complete, ending)
+        return planned(ending, *old, current, complete=current.complete)
     if runs or alive:
-        pending = _pending("The last run's Job and pods must go before the next is made.")
-        return LearnerPlan(number, False, old, False, pending)
+        return planned(
+            _pending("The last run's Job and pods must go before the next is made."), *old
+        )
     if not wanted:
         off = Finding(ConditionType.LEARNER_READY, False, Reason.SUSPENDED, "No learner is wanted.")
-        return LearnerPlan(number, finding=off)
-    return LearnerPlan(number + 1, create=True, finding=pending)
+        return planned(off)
+    return LearnerPlan(
+        number + 1, create=True, finding=_pending("The learner's pod is being made.")
+    )
 
 
 def _pending(message: str) -> Finding:

@@ -8,9 +8,8 @@ from fleet_contract.resources import CohortStatus, PolicyPhase, PolicyVersion, P
 from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.conditions import Finding, settle
 from fleet_operator.decide.rollout import Decision, Move, State
+from fleet_operator.decide.rollout_state import UNDER_WAY
 from fleet_operator.decide.training_job import rate
-
-_UNDER_WAY = frozenset({PolicyPhase.CANDIDATE, PolicyPhase.GATED, PolicyPhase.STAGED})
 
 
 def statuses(
@@ -52,7 +51,7 @@ def _standing(  # noqa: PLR0911 - a list of rules, the first wins
             len(state.rollout.robots),
         )
     unread = version.status.observed_generation < 0
-    if phase not in _UNDER_WAY and not unread:
+    if phase not in UNDER_WAY and not unread:
         return None
     # An operator died between two writes: the job's status is what counts.
     if state.stable and state.stable.sequence == sequence:
@@ -69,7 +68,7 @@ def _standing(  # noqa: PLR0911 - a list of rules, the first wins
 
 def _status(version: PolicyVersion, move: Move, now: float) -> PolicyVersionStatus:
     before, evidence = version.status, move.evidence
-    end = move.phase not in _UNDER_WAY
+    end = move.phase not in UNDER_WAY
     back = move.phase is PolicyPhase.ROLLED_BACK
     promoted = move.phase is PolicyPhase.PROMOTED
     findings = [

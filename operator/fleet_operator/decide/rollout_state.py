@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from fleet_contract.names import policy_version
 from fleet_contract.resources import (
     FleetTrainingJobStatus,
     PolicyPhase,
@@ -13,8 +14,14 @@ from fleet_contract.resources import (
 from fleet_operator.decide.analysis import Evidence
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fleet_contract.messages import Assignment
     from fleet_contract.names import Reason
+    from fleet_contract.resources import PolicyVersion
     from fleet_operator.decide import cohort
+
+UNDER_WAY = frozenset({PolicyPhase.CANDIDATE, PolicyPhase.GATED, PolicyPhase.STAGED})
 
 
 class State(NamedTuple):
@@ -34,6 +41,35 @@ class State(NamedTuple):
             tuple(status.rolled_back),
             status.last_sequence,
             status.last_handled_request,
+        )
+
+    def recovered(
+        self, job: str, versions: Sequence[PolicyVersion], assignment: Assignment | None
+    ) -> State:
+        """Where somebody wiped the job's status: from its versions and the last document.
+
+        The fleet keeps what it runs, and what was taken back stays so. A trial that was under way
+        begins anew while its version is the newest, else it is over.
+        """
+        if self.last_sequence:
+            return self
+        denied = frozenset(assignment.denied) if assignment else frozenset()
+        runs = assignment.fallback if assignment else None
+        stable = None
+        if runs is not None:
+            stable = VersionRef(name=policy_version(job, runs.sequence), **runs.model_dump())
+        back = {
+            one.spec.sequence
+            for one in versions
+            if one.status.phase is PolicyPhase.ROLLED_BACK or one.spec.digest in denied
+        }
+        ended = {one.spec.sequence for one in versions if one.status.phase not in UNDER_WAY}
+        if stable:
+            ended.add(stable.sequence)
+        return self._replace(
+            stable=stable,
+            rolled_back=tuple(sorted(back)),
+            last_sequence=max(ended | back, default=0),
         )
 
     @property

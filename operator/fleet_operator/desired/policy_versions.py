@@ -22,13 +22,12 @@ def version_ref(job: str, announcement: Announcement) -> VersionRef:
     )
 
 
-def policy_version(job: FleetTrainingJob, announcement: Announcement) -> dict[str, Any]:
-    """The object; with deletionPolicy Retain it outlives its job and so has no owner."""
-    name, uid = job.metadata.name, job.metadata.uid
+def published(job: FleetTrainingJob, announcement: Announcement) -> PolicyVersionSpec:
+    """What was announced, as the object tells of it."""
     policy, lineage = announcement.policy, announcement.lineage
-    spec = PolicyVersionSpec(
-        job=name,
-        job_uid=uid,
+    return PolicyVersionSpec(
+        job=job.metadata.name,
+        job_uid=job.metadata.uid,
         sequence=policy.sequence,
         parent=announcement.parent,
         learner_epoch=announcement.learner_epoch,
@@ -41,12 +40,17 @@ def policy_version(job: FleetTrainingJob, announcement: Announcement) -> dict[st
             first=lineage.first, through=lineage.through, episodes=lineage.episodes
         ),
     )
+
+
+def policy_version(job: FleetTrainingJob, spec: PolicyVersionSpec) -> dict[str, Any]:
+    """The object; with deletionPolicy Retain it outlives its job and so has no owner."""
+    name, uid = job.metadata.name, job.metadata.uid
     metadata: dict[str, Any] = {
-        "name": names.policy_version(name, policy.sequence),
+        "name": names.policy_version(name, spec.sequence),
         "namespace": job.metadata.namespace,
         "labels": {
             Label.JOB.value: name,
-            Label.SEQUENCE.value: str(policy.sequence),
+            Label.SEQUENCE.value: str(spec.sequence),
             Label.MANAGED_BY.value: names.FIELD_MANAGER,
         },
     }

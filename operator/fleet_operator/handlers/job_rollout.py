@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 
 from fleet_contract.errors import Retry
 from fleet_contract.names import Kind
-from fleet_contract.resources import PolicyPhase, PolicyVersion, VersionRef
+from fleet_contract.resources import PolicyPhase, PolicyVersion, PolicyVersionSpec, VersionRef
 from fleet_contract.resources.job_status import AssignmentStatus
 from fleet_operator.decide import assignment, history, policy_versions
 from fleet_operator.decide.analysis import Evidence
@@ -24,24 +24,24 @@ async def apply_rollout(
     pinned = frozenset(
         pin for pin in (spec.pinned_version, *(one.spec.pin for one in world.robots)) if pin
     )
-    announced = line.feed.announcement
+    state = decision.state
+    published = line.published | {number: one.spec for number, one in versions.items()}
+    if announced := line.feed.announcement:
+        published[announced.policy.sequence] = desired_versions.published(job, announced)
     new = {move.version.sequence for move in decision.moves if move.phase is PolicyPhase.CANDIDATE}
-    if announced and announced.policy.sequence in (new | pinned) - versions.keys():
-        made = await office.cluster.create(desired_versions.policy_version(job, announced))
-        if made is None:
-            name = desired_versions.version_ref(job.metadata.name, announced).name
-            made = await office.cluster.get(Kind.POLICY_VERSION, name)
-        if made is None or made["spec"]["jobUid"] != job.metadata.uid:
-            raise Retry(f"PolicyVersion {announced.policy.sequence} of an earlier job still exists")
-        fresh = PolicyVersion.model_validate(made)
-        versions[fresh.spec.sequence] = fresh
+    at_work = {one.sequence for one in (state.stable, state.candidate) if one}
+    needed = (new | pinned | at_work) & published.keys()
+    # Kept, so that what is at work comes back when somebody deletes it.
+    line.published = {sequence: published[sequence] for sequence in needed}
+    for sequence in needed - versions.keys():
+        versions[sequence] = await _make(office, world, published[sequence])
     refs = {
         sequence: VersionRef(
             name=one.metadata.name, sequence=sequence, digest=one.spec.digest, uri=one.spec.uri
         )
         for sequence, one in versions.items()
     }
-    wanted = assignment.content(spec, decision.state, robots_of(world), refs)
+    wanted = assignment.content(spec, state, robots_of(world), refs)
     known, feed = job.status.assignment, line.feed
     document = assignment.next_document(wanted, feed.assignment, known, job.metadata.uid, world.now)
     if document is not None:
@@ -50,7 +50,7 @@ async def apply_rollout(
     for sequence, status in changed.items():
         at = versions[sequence].metadata
         await office.cluster.write_status(Kind.POLICY_VERSION, at.name, at.uid, status.dump())
-    await _prune(office, world, versions.values(), decision.state, pinned)
+    await _prune(office, world, versions.values(), state, pinned)
     if (said := feed.assignment) is None:
         return known
     return AssignmentStatus(
@@ -59,6 +59,16 @@ async def apply_rollout(
         epoch=max(said.epoch, known.epoch),
         content_hash=wanted.hash,
     )
+
+
+async def _make(office: Office, world: World, spec: PolicyVersionSpec) -> PolicyVersion:
+    manifest = desired_versions.policy_version(world.job, spec)
+    made = await office.cluster.create(manifest)
+    if made is None:
+        made = await office.cluster.get(Kind.POLICY_VERSION, manifest["metadata"]["name"])
+    if made is None or made["spec"]["jobUid"] != spec.job_uid:
+        raise Retry(f"PolicyVersion {spec.sequence} of an earlier job still exists")
+    return PolicyVersion.model_validate(made)
 
 
 async def _prune(

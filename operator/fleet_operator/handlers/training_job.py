@@ -53,9 +53,9 @@ async def reconcile(office: Office, name: str) -> float | None:
         tasks = {task.name for task in world.job.spec.tasks}
         windows = world.line.feed.windows(tasks, world.job.spec.goal.min_episodes)
         evidence = evidence_of(world)
-        decision = decide(
-            world.job.spec.rollout, State.of(before), seen_by(world, evidence), world.now
-        )
+        document = world.line.feed.assignment
+        state = State.of(before).recovered(name, world.versions, document)
+        decision = decide(world.job.spec.rollout, state, seen_by(world, evidence), world.now)
     complete = training_job.goal_reached(world.job, windows)
     hash_ = desired_learner.spec_hash(world.job)
     run = learner.plan(
@@ -108,6 +108,8 @@ async def _apply_children(
     cluster = office.cluster
     for old in run.delete:
         await cluster.delete("Job", old.name, old.uid, foreground=True)
+    for pod in run.orphans:
+        await cluster.delete("Pod", pod.name, pod.uid)
     # Without streams a learner has nothing to read; they come first.
     if run.create and world.line is not None:
         await cluster.create(desired_learner.learner_job(world.job, run.number, world.to))

@@ -94,6 +94,7 @@ class Watch:
             metadata.get("deletionTimestamp"),
             str(metadata.get("labels")),
             str(metadata.get("annotations")),
+            body.get("status", {}).get("observedGeneration"),  # -1 again where somebody wiped it
         )
         changed = self._signatures.get(uid) != signature
         self._signatures[uid] = signature

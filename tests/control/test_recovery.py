@@ -1,0 +1,88 @@
+"""What a rollout knows after somebody wiped the job's status."""
+
+from typing import NamedTuple
+
+import pytest
+
+from fleet_contract.messages import Assignment, PolicyRef, digest_of
+from fleet_contract.resources import PolicyPhase, PolicyVersion, VersionRef
+from fleet_operator.decide.rollout import State
+
+P = PolicyPhase
+
+
+def digest(sequence: int) -> str:
+    return digest_of(str(sequence).encode())
+
+
+def ref(sequence: int) -> PolicyRef:
+    return PolicyRef(sequence=sequence, digest=digest(sequence), uri=f"v/{sequence}")
+
+
+def version(sequence: int, phase: PolicyPhase) -> PolicyVersion:
+    spec = {
+        "job": "job",
+        "jobUid": "uid",
+        "sequence": sequence,
+        "learnerEpoch": 1,
+        "learnerStep": 1,
+        "digest": digest(sequence),
+        "uri": f"v/{sequence}",
+        "size": 1,
+        "lineage": {"first": 0, "through": 0, "episodes": 0},
+    }
+    return PolicyVersion.model_validate(
+        {"metadata": {"name": f"job-v{sequence}"}, "spec": spec, "status": {"phase": phase}}
+    )
+
+
+def document(fallback: int | None, *denied: int) -> Assignment:
+    return Assignment(
+        job_uid="uid",
+        epoch=7,
+        issued_at_ms=0,
+        expires_at_ms=1,
+        fallback=ref(fallback) if fallback else None,
+        denied=tuple(map(digest, denied)),
+    )
+
+
+class Case(NamedTuple):
+    versions: tuple[PolicyVersion, ...]
+    document: Assignment | None
+    stable: int | None
+    back: tuple[int, ...] = ()
+    last: int = 0
+
+
+TRIED = (version(1, P.PROMOTED), version(2, P.ROLLED_BACK), version(3, P.SUPERSEDED))
+CASES = {
+    "a job without versions begins": Case((), None, None),
+    "the fleet keeps what it runs and what was taken back stays so": Case(
+        TRIED, document(1, 2), 1, (2,), 3
+    ),
+    "the document alone tells both": Case(
+        (version(1, P.CANDIDATE), version(2, P.CANDIDATE)), document(1, 2), 1, (2,), 2
+    ),
+    "a deleted stable version is still what the fleet runs": Case((), document(4), 4, (), 4),
+    "without a document nothing tried is new": Case(TRIED, None, None, (2,), 3),
+    "a trial under way begins anew": Case(
+        (version(1, P.PROMOTED), version(2, P.STAGED)), document(1), 1, (), 1
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+def test_a_wiped_status_is_read_from_the_rest(case: Case) -> None:
+    found = State().recovered("job", case.versions, case.document)
+    assert (found.rolled_back, found.last_sequence) == (case.back, case.last)
+    assert (found.stable and found.stable.sequence) == case.stable
+    if found.stable:
+        assert found.stable.name == f"job-v{case.stable}"
+        assert found.recovered("job", case.versions, case.document) == found
+
+
+def test_a_status_that_knows_is_not_touched() -> None:
+    one = VersionRef(name="job-v1", sequence=1, digest=digest(1), uri="v/1")
+    state = State(stable=one, last_sequence=1)
+    assert state.recovered("job", TRIED, document(3)) is state
