@@ -119,16 +119,16 @@ async def test_streams_and_consumer_come_back_at_once_and_the_assignment_with_th
             name = names.stream(fleet.job_uid, stream)
             old = (await js.stream_info(name)).config.metadata or {}
             await js.delete_stream(name)
-            while (await advisories.next_msg(5)).subject.split(".")[5] != name:
+            while (await advisories.next_msg(20)).subject.split(".")[5] != name:
                 pass
             new = (await js.stream_info(name)).config.metadata or {}
             assert new[StreamMeta.GENERATION] != old[StreamMeta.GENERATION]
         experience = names.stream(fleet.job_uid, Stream.EXPERIENCE)
-        while "CONSUMER" not in (await advisories.next_msg(5)).subject:
+        while "CONSUMER" not in (await advisories.next_msg(20)).subject:
             pass
         await js.delete_consumer(experience, names.LEARNER_CONSUMER)
         created = f"CONSUMER.CREATED.{experience}.{names.LEARNER_CONSUMER}"
-        while not (await advisories.next_msg(5)).subject.endswith(created):
+        while not (await advisories.next_msg(20)).subject.endswith(created):
             pass
         document = await assigned(fleet, after=before.epoch)
         assert (document.rules, document.fallback) == (before.rules, before.fallback)
@@ -139,7 +139,7 @@ async def test_streams_and_consumer_come_back_at_once_and_the_assignment_with_th
 
 async def assigned(fleet: Fleet, after: int) -> Assignment:
     """The document that stands on the new stream."""
-    async with asyncio.timeout(10), fleet._took:
+    async with asyncio.timeout(20), fleet._took:
         await fleet._took.wait_for(
             lambda: fleet.assignment is not None and fleet.assignment.epoch > after
         )

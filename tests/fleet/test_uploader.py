@@ -152,6 +152,20 @@ async def test_a_lost_stream_is_noticed_and_everything_unreceipted_sent_again(
         assert {n for _, n in b.learner.seen} == {1, 2, 3}
 
 
+async def test_a_stream_made_anew_is_noticed_with_the_next_record_and_not_only_at_the_next_look(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with bench(broker, tmp_path, poll=3600) as b:
+        b.add(3)
+        assert await b.uploader.flushed(5)
+        await lose_streams(broker.url)
+        await make_streams(broker.url)
+        b.add(1)
+        async with asyncio.timeout(10):
+            await b.drain()
+        assert {n for _, n in b.learner.seen} == {1, 2, 3, 4}
+
+
 async def test_a_large_payload_goes_by_the_store_and_a_small_one_inline(
     broker: Broker, tmp_path: Path
 ) -> None:

@@ -62,6 +62,7 @@ class Uploader:
         self._ceiling = BATCH_BYTES  # what this broker takes in one message
         self._batch_bytes = BATCH_BYTES  # what we try now: less after a failure, as it may be full
         self._idle = asyncio.Event()
+        self._newest = 0  # stream sequence of our last message
         self.bytes_sent = 0
 
     @property
@@ -162,6 +163,9 @@ class Uploader:
         except Retry:
             self._batch_bytes //= 2  # down to one record, which is always tried
             raise
+        if sequence <= self._newest:  # its numbers began anew: another stream, without our records
+            self._look_now()
+        self._newest = sequence
         self._batch_bytes = min(self._ceiling, 2 * self._batch_bytes + _LEAST_CEILING)
         self._sent(len(data))
         here = set(self._spool.pending())
