@@ -21,7 +21,7 @@ JOBS = f"{names.API_VERSION}/{names.PLURALS[Kind.TRAINING_JOB]}"
 ROBOTS = f"{names.API_VERSION}/{names.PLURALS[Kind.ROBOT_ACTOR]}"
 VERSIONS = f"{names.API_VERSION}/{names.PLURALS[Kind.POLICY_VERSION]}"
 log = logging.getLogger(__name__)
-SLOW = 90.0  # seconds: three programs import torch on two cores
+SLOW = 180.0  # seconds: three programs import torch on two cores, which others may use too
 
 
 def job(dataset: str, **spec: Any) -> Json:
