@@ -17,7 +17,7 @@ from fleet_contract.errors import FleetError
 from fleet_contract.names import Kind, Label
 from fleet_operator import metrics
 from fleet_operator.cluster import Cluster
-from fleet_operator.deliveries import Deliveries
+from fleet_operator.decide.deliveries import Deliveries
 from fleet_operator.handlers import endings, robot_actor, training_job
 from fleet_operator.handlers.watch import Watch
 from fleet_operator.inbox import Inbox

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from fleet_operator.cluster import Cluster
-from fleet_operator.deliveries import Deliveries
+from fleet_operator.decide.deliveries import Deliveries
 from fleet_operator.inbox import Inbox
 from fleet_operator.settings import Settings
 from fleet_operator.work import Key

@@ -1,6 +1,6 @@
 """Which watch is dead, told from what it brought and what lists show."""
 
-from fleet_operator.deliveries import Deliveries
+from fleet_operator.decide.deliveries import Deliveries
 
 PATIENCE = 10.0
 
