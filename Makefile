@@ -34,6 +34,7 @@ demo: $(READY) binaries  ## Four simulated robots, a learner and an operator on 
 
 test: check  ## Every check and every test.
 	@$(BIN)/python -m fleet_cli.local.binaries versitygw
+	@$(BIN)/python -m fleet_cli.local.prometheus
 	$(BIN)/python -m pytest
 
 check: $(READY)  ## Format, lint, types, walls between rooms, generated files.
@@ -47,9 +48,10 @@ format: $(READY)  ## Let ruff rewrite what it can.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-generate: $(READY)  ## Write crds/*.yaml and docs/reference.md from the models.
+generate: $(READY)  ## Write crds/*.yaml and docs/*.md from the models.
 	$(BIN)/fleet crds --output crds
-	$(BIN)/fleet docs --output docs/reference.md
+	$(BIN)/fleet docs reference --output docs/reference.md
+	$(BIN)/fleet docs metrics --output docs/metrics.md
 
 bench: $(READY) binaries  ## Every benchmark, short.
 	@failed=; for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); \

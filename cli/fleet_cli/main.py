@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,11 +48,22 @@ def crds(output: Output = None) -> None:
             typer.echo(path)
 
 
-@app.command()
-def docs(output: Output = None) -> None:
-    """Print the field reference as Markdown, or write it into a file."""
-    from fleet_cli.reference import render
+class Page(StrEnum):
+    """What there is to read."""
 
+    REFERENCE = "reference"
+    METRICS = "metrics"
+
+
+@app.command()
+def docs(
+    page: Annotated[Page, typer.Argument(help="Fields of the kinds, or metrics.")] = Page.REFERENCE,
+    output: Output = None,
+) -> None:
+    """Print a page of the documentation as Markdown, or write it into a file."""
+    from fleet_cli import metrics_page, reference
+
+    render = {Page.REFERENCE: reference.render, Page.METRICS: metrics_page.render}[page]
     if output is None:
         typer.echo(render(), nl=False)
         return

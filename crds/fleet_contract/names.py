@@ -164,6 +164,27 @@ class Channel(StrEnum):
     RECEIPT = "receipt"
 
 
+class Traffic(StrEnum):
+    """What bytes are for."""
+
+    EXPERIENCE = "experience"
+    POLICY = "policy"
+    TELEMETRY = "telemetry"
+    CONTROL = "control"
+
+
+_TRAFFIC = {
+    Channel.EXPERIENCE.value: Traffic.EXPERIENCE,
+    Channel.EVENT.value: Traffic.TELEMETRY,
+    Channel.HEARTBEAT.value: Traffic.TELEMETRY,
+}
+
+
+def traffic(subject: str) -> Traffic:
+    """What a message on this subject is for; receipts and documents are control."""
+    return _TRAFFIC.get(subject.rsplit(".", 1)[-1], Traffic.CONTROL)
+
+
 def robot_subject(namespace: str, robot: str, job: str, channel: Channel) -> str:
     """Robot first, so that one robot's permission is the single rule ``fleet.<ns>.<robot>.>``.
 
@@ -265,25 +286,3 @@ def epoch_key(job_uid: str, epoch: int) -> str:
 def probe_key(job_uid: str) -> str:
     """Below it the learner tries, at its start, whether the store lets one claim win."""
     return f"{job_root(job_uid)}/probe"
-
-
-# --- Metrics ------------------------------------------------------------------------------
-
-
-class Metric(StrEnum):
-    """Prometheus metric families; base units, ``_total`` on counters."""
-
-    EPISODES = "fleet_episodes"
-    RECORDS = "fleet_experience_records"
-    BYTES = "fleet_bytes"
-    LEARNER_STEPS = "fleet_learner_steps"
-    LEARNER_STEP_RATE = "fleet_learner_steps_per_second"
-    DATA_WAIT = "fleet_learner_data_wait_seconds"
-    BUFFER_FRAMES = "fleet_replay_frames"
-    EXPERIENCE_LATENCY = "fleet_experience_latency_seconds"
-    POLICY_LATENCY = "fleet_policy_latency_seconds"
-    POLICY_SEQUENCE = "fleet_policy_sequence"
-    RECONCILES = "fleet_operator_reconciles"
-    RECONCILE_SECONDS = "fleet_operator_reconcile_seconds"
-    LAST_EVENT = "fleet_operator_last_event_timestamp_seconds"
-    ROBOT_LAST_SEEN = "fleet_robot_last_seen_timestamp_seconds"

@@ -15,6 +15,7 @@ from kubernetes.aio.config.config_exception import ConfigException
 from fleet_contract import names
 from fleet_contract.errors import FleetError, Retry
 from fleet_contract.names import Kind
+from fleet_operator import metrics
 
 TIMEOUT = 30.0  # seconds for one request
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
@@ -27,6 +28,7 @@ PATHS = {
     "Event": ("v1", "events"),
 }
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+VERBS = {"GET": "get", "POST": "create", "PATCH": "apply", "DELETE": "delete"}
 Object = dict[str, Any]
 
 
@@ -156,6 +158,13 @@ class Cluster:
         root = "/api/v1" if version == "v1" else f"/apis/{version}"
         return f"{root}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
 
+    def _words(self, method: str, path: str) -> tuple[str, str]:
+        """Verb and resource, as people who write roles call them."""
+        _, _, below = path.partition(f"/namespaces/{self.namespace}/")
+        plural, *rest = below.split("/")
+        verb = "list" if method == "GET" and not rest else VERBS[method]
+        return verb, plural if len(rest) < 2 else f"{plural}/{rest[1]}"  # noqa: PLR2004 - name, part
+
     async def _call(
         self,
         method: str,
@@ -168,7 +177,7 @@ class Cluster:
     ) -> Object | None:
         """The answer; None for the status codes in ``absent``. Raises Retry or RefusedError."""
         assert self._client is not None, "use Cluster in `async with`"  # noqa: S101 - our own fault
-        what = f"{method} {path}"
+        what, ended = f"{method} {path}", "unreachable"
         patch = "application/apply-patch+yaml"
         headers = {"Content-Type": patch if method == "PATCH" else "application/json"}
         try:
@@ -184,8 +193,11 @@ class Cluster:
                 method, url, headers, sent, form, _request_timeout=TIMEOUT
             )
             data = await answer.read()  # type: ignore[no-untyped-call]
+            ended = "absent" if answer.status in absent else _result(answer.status)
         except (aiohttp.ClientError, TimeoutError, OSError) as fault:
             raise Retry(f"{what}: the API server cannot be reached ({fault!r})") from fault
+        finally:
+            metrics.API_REQUESTS.labels(*self._words(method, path), ended).inc()
         if answer.status in absent:
             return None
         if answer.status >= 400:  # noqa: PLR2004 - HTTP's border
@@ -195,6 +207,10 @@ class Cluster:
             raise Retry(f"{what}: {answer.status} {message}")
         result: Object = json.loads(data)
         return result
+
+
+def _result(status: int) -> str:
+    return "ok" if status < 400 else "refused"  # noqa: PLR2004 - HTTP's border
 
 
 def _message(data: bytes) -> str:

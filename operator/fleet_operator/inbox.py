@@ -3,15 +3,17 @@
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet_contract import names
 from fleet_contract.errors import Fenced, Retry, Untrusted
 from fleet_contract.messages import Assignment
 from fleet_contract.names import Channel, Kind, Stream
+from fleet_operator import metrics
 from fleet_operator.bus import Bus, Found
-from fleet_operator.feed import KEPT_EVENTS, Feed
+from fleet_operator.feed import KEPT_EVENTS, Feed, Heard
 from fleet_operator.work import Key
 
 if TYPE_CHECKING:
@@ -22,6 +24,14 @@ WATCH_EVERY = 5.0  # seconds between two looks for heartbeats that stopped
 
 logger = logging.getLogger(__name__)
 Wake = Callable[[Key], None]
+
+
+class Enrolled(NamedTuple):
+    """A robot that exists."""
+
+    uid: str
+    last_seen: float | None
+    """As its status says: Unix seconds."""
 
 
 class Subscription:
@@ -35,8 +45,11 @@ class Subscription:
         self.end: Callable[[], Awaitable[None]] | None = None
         self.lock = asyncio.Lock()
         self.present: set[str] = set()
-        self.robots: tuple[str, ...] = ()
         self.published: dict[int, PolicyVersionSpec] = {}
+        self.robots: dict[str, Enrolled] = {}
+        self.tasks: frozenset[str] = frozenset()
+        self.versions: dict[str, int] = {}  # role → sequence
+        self.announced_at: tuple[int, float] | None = None  # sequence, seconds of our clock
         self._learner_present = False
 
     @property
@@ -76,6 +89,10 @@ class Inbox:
     def settling(self) -> bool:
         """We listen for too short a time to call anybody lost."""
         return self.started_at > self.heard_since
+
+    def jobs(self) -> list[Subscription]:
+        """All that are known now; from any thread."""
+        return list(self._jobs.values())
 
     def buses(self) -> list[Bus]:
         return list(self._buses.values())
@@ -206,7 +223,9 @@ class Inbox:
         robot = names.robot_of(subject)
         key = Key(Kind.ROBOT_ACTOR, robot)
         lost = not self._heard_lately(known.feed, robot)
+        before = known.feed.heard.get(robot)
         changed = known.feed.heartbeat(subject, data, self.now) is not None
+        self._measure_uptake(known, robot, before)
         if changed or (lost and self._heard_lately(known.feed, robot)):
             self._wake(key)
             self._wake(Key(Kind.TRAINING_JOB, job))
@@ -232,6 +251,7 @@ class Inbox:
         job = subject.split(".")[2]
         known = self._jobs.get(job)
         if known is not None and known.feed.announced(data):
+            self._measure_announcement(known)
             self._wake(Key(Kind.TRAINING_JOB, job))
 
     def _deleted(self, stream: str) -> None:
@@ -247,6 +267,38 @@ class Inbox:
                 self._wake(Key(Kind.TRAINING_JOB, known.job))
 
         return receive
+
+    def _measure_announcement(self, known: Subscription) -> None:
+        """Of one heard as it was made; what a stream kept for us says nothing of the way here."""
+        if (found := known.feed.announcement) is not None:
+            known.announced_at = (found.policy.sequence, self.now)
+            self._stage(known, "announced", time.time() - found.published_at)
+
+    def measure_assignment(self, known: Subscription, document: Assignment) -> None:
+        """The version announced last, when it is assigned for the first time."""
+        if known.announced_at is None:
+            return
+        refs = [document.default, *(rule.manifest for rule in document.rules)]
+        sequence, at = known.announced_at
+        if any(ref is not None and ref.sequence == sequence for ref in refs):
+            known.announced_at = None
+            self._stage(known, "assigned", self.now - at)
+
+    def _measure_uptake(self, known: Subscription, robot: str, before: Heard | None) -> None:
+        """Once for each version a robot took up while we listened."""
+        heard, enrolled = known.feed.heard.get(robot), known.robots.get(robot)
+        if heard is None or before is None or enrolled is None:
+            return
+        uptake = heard.beat.uptake
+        if uptake is None or uptake == before.beat.uptake or heard.beat.robot_uid != enrolled.uid:
+            return
+        self._stage(known, "fetched", uptake.fetch)
+        self._stage(known, "applied", uptake.wait)
+        metrics.POLICY_LATENCY.labels(self.namespace, known.job).observe(max(0.0, uptake.total))
+
+    def _stage(self, known: Subscription, stage: str, seconds: float) -> None:
+        labels = (self.namespace, known.job, stage)
+        metrics.POLICY_STAGE.labels(*labels).observe(max(0.0, seconds))  # clocks differ
 
     def _wake_at_times(self, key: Key) -> None:
         if self.now - self._woken.get(key, float("-inf")) >= COUNTERS_EVERY:
@@ -266,3 +318,4 @@ async def publish_assignment(inbox: Inbox, known: Subscription, document: Assign
         known.stale = True  # it may have landed all the same
         raise
     feed.assignment, feed.assignment_sequence = document, sequence
+    inbox.measure_assignment(known, document)

@@ -7,7 +7,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import kopf
@@ -23,6 +23,7 @@ from fleet_operator.handlers.watch import Watch
 from fleet_operator.inbox import Inbox
 from fleet_operator.office import Office
 from fleet_operator.settings import Settings, settings
+from fleet_operator.told import Told, by_job
 from fleet_operator.work import Key, WorkQueue
 
 logger = logging.getLogger(__name__)
@@ -102,7 +103,8 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(functools.partial(_login, cluster))
         Watch(office).register(registry)
-        metrics.serve(our.bind_address, our.metrics_port)
+        metrics.QUEUE_DEPTH.set_function(lambda: queue.depth)
+        metrics.serve(our.bind_address, our.metrics_port, lambda: told_by(inbox))
         queue.add(endings.SWEEP)
         probe = f"http://{our.bind_address}:{our.probe_port}/healthz" if our.probe_port else None
         # Ours run beside kopf's, not under it: it would wait for them when it ends.
@@ -133,6 +135,15 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
                 part.cancel()
             await asyncio.wait(parts, timeout=EXIT_WITHIN)
             await inbox.shut()
+
+
+def told_by(inbox: Inbox) -> Iterator[Told]:
+    """What the fleet told until now; from any thread."""
+    now = time.monotonic()  # as the loop's clock
+    for line in inbox.jobs():
+        yield from by_job(
+            inbox.namespace, line, heard_since=now - inbox.lost_after, epoch=time.time() - now
+        )
 
 
 async def _login(cluster: Cluster, **_: Any) -> kopf.ConnectionInfo:

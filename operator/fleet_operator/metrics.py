@@ -1,41 +1,73 @@
-"""The operator's own figures for Prometheus."""
+"""The operator's endpoint: its own figures, and what the fleet told it; of prometheus_client alone.
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+A series lives as long as what it is about: the fleet's are made anew at each scrape from what is
+known then, and ``forget`` ends those that are counted here for a job.
+"""
 
-from fleet_contract.names import Metric
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import version
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    start_http_server,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from fleet_contract import metrics as m
+from fleet_operator.told import Told
+
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one, which nobody asks for
 
 REGISTRY = CollectorRegistry()
-RECONCILES = Counter(
-    Metric.RECONCILES,
-    "Reconciles by kind and how they ended.",
-    ["kind", "result"],
-    registry=REGISTRY,
-)
+Gauge(*m.OPERATOR_BUILD.head, registry=REGISTRY).labels(version("fleetloop")).set(1)
+RECONCILES = Counter(*m.RECONCILES.head, registry=REGISTRY)
 SECONDS = Histogram(
-    Metric.RECONCILE_SECONDS,
-    "Seconds a reconcile took.",
-    ["kind"],
-    registry=REGISTRY,
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    *m.RECONCILE_SECONDS.head, registry=REGISTRY, buckets=m.RECONCILE_SECONDS.buckets
 )
-LAST_EVENT = Gauge(
-    Metric.LAST_EVENT, "When the last event came from the API server.", registry=REGISTRY
+QUEUE_DEPTH = Gauge(*m.QUEUE_DEPTH.head, registry=REGISTRY)
+API_REQUESTS = Counter(*m.API_REQUESTS.head, registry=REGISTRY)
+LAST_EVENT = Gauge(*m.LAST_EVENT.head, registry=REGISTRY)
+ROLLOUTS = Counter(*m.ROLLOUTS.head, registry=REGISTRY)
+POLICY_LATENCY = Histogram(
+    *m.POLICY_LATENCY.head, registry=REGISTRY, buckets=m.POLICY_LATENCY.buckets
 )
-ROBOT_LAST_SEEN = Gauge(
-    Metric.ROBOT_LAST_SEEN,
-    "When the robot's last heartbeat came, as of its last reconcile.",
-    ["namespace", "job", "robot"],
-    registry=REGISTRY,
-)
-POLICY_SEQUENCE = Gauge(
-    Metric.POLICY_SEQUENCE,
-    "Sequence of the version the fleet is assigned.",
-    ["namespace", "job", "role"],
-    registry=REGISTRY,
-)
+POLICY_STAGE = Histogram(*m.POLICY_STAGE.head, registry=REGISTRY, buckets=m.POLICY_STAGE.buckets)
+
+MOST = 2.0**63
+"""No figure is greater; a robot may have said so all the same."""
 
 
-def serve(address: str, port: int) -> None:
+class Fleet(Collector):
+    """What the fleet told, asked anew at each scrape, from a thread of the server's."""
+
+    def __init__(self, told: Callable[[], Iterable[Told]]) -> None:
+        self._told = told
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        made: dict[m.Family, CounterMetricFamily | GaugeMetricFamily] = {}
+        for whose, samples in self._told():
+            for family, value, labels in samples:
+                if family not in made:
+                    kind = m.Kind.COUNTER
+                    of = CounterMetricFamily if family.kind is kind else GaugeMetricFamily
+                    made[family] = of(family.name, family.help, labels=family.labels)
+                made[family].add_metric((*whose, *labels), min(value, MOST))
+        yield from made.values()
+
+
+def forget(namespace: str, job: str) -> None:
+    """The job is gone, and with it the series counted for it here."""
+    for metric in (ROLLOUTS, POLICY_LATENCY, POLICY_STAGE):
+        metric.remove_by_labels({"namespace": namespace, "job": job})
+
+
+def serve(address: str, port: int, told: Callable[[], Iterable[Told]]) -> None:
     """Answer scrapes in a thread; port 0 serves nothing."""
     if port:
+        REGISTRY.register(Fleet(told))
         start_http_server(port, address, registry=REGISTRY)

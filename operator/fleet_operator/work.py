@@ -4,6 +4,7 @@ import asyncio
 import heapq
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Hashable
 from typing import NamedTuple
 
@@ -48,6 +49,12 @@ class WorkQueue:
             self._due[key] = due
             heapq.heappush(self._heap, (due, key))
             self._changed.set()
+
+    @property
+    def depth(self) -> int:
+        """Keys that are due or worked on; from any thread."""
+        now = time.monotonic()  # as the loop's clock
+        return sum(due <= now for due in list(self._due.values())) + len(self._busy)
 
     def __len__(self) -> int:
         """Keys that wait or are worked on, resyncs included."""

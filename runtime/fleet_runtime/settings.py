@@ -28,10 +28,6 @@ class Settings(BaseSettings):
     job_uid: Uid
     nats_url: Annotated[str, Field(min_length=1)]
     storage_url: Annotated[str, Field(min_length=1)]
-    bind_address: str = "127.0.0.1"
-    """Where metrics are served."""
-    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
-    """0: serve none."""
     resync_seconds: Annotated[float, Field(gt=0)] = 15.0
     """Seconds between two looks at what a message might have told already; jittered by half."""
 
@@ -49,6 +45,10 @@ class RobotSettings(Settings):
 class LearnerSettings(Settings):
     """A learner's."""
 
+    bind_address: str = "127.0.0.1"
+    """Where metrics are served."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """0: serve none."""
     spec: LearnerConfig
 
 

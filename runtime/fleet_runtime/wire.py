@@ -22,7 +22,8 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from fleet_contract.errors import Reject, RejectCode, Retry
-from fleet_contract.names import StreamMeta
+from fleet_contract.names import StreamMeta, traffic
+from fleet_runtime.traffic import Moved
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -85,7 +86,8 @@ class Delivery:
 class Wire:
     """One connection to the broker, for as long as the program lives."""
 
-    def __init__(self, client: Client, url: str) -> None:
+    def __init__(self, client: Client, url: str, moved: Moved | None = None) -> None:
+        self.moved = moved or Moved()
         self._client = client
         self._url = url
         self._js: JetStreamContext = client.jetstream(timeout=REQUEST_TIMEOUT)
@@ -97,16 +99,19 @@ class Wire:
         """Set when the connection ended for good, by `close` or by the broker's refusal."""
 
     @classmethod
-    async def connect(cls, url: str, name: str, *, credentials: str | None = None) -> Self:
+    async def connect(
+        cls, url: str, name: str, *, credentials: str | None = None, moved: Moved | None = None
+    ) -> Self:
         """A connection under `name`; waits for as long as the broker is not there.
 
         Args:
             url: `nats://host:port`, several separated by commas.
             name: what the broker's operators see.
             credentials: path of a NATS credentials file, where the broker wants one.
+            moved: where the bytes of its messages are counted.
         """
         client = Client()
-        wire = cls(client, url)
+        wire = cls(client, url, moved)
         await client.connect(
             servers=url.split(","),
             name=name,
@@ -152,6 +157,7 @@ class Wire:
         self._demand_connection(subject)
         with _translated(f"publish to {subject}"):
             await self._client.publish(subject, data)
+        self.moved.sent[traffic(subject)] += len(data)
 
     async def store(
         self,
@@ -176,12 +182,14 @@ class Wire:
         self._demand_connection(subject)
         with _translated(f"store on {subject}"):
             ack = await self._js.publish(subject, data, timeout=timeout, stream=stream)
+        self.moved.sent[traffic(subject)] += len(data)
         return int(ack.seq)
 
     async def subscribe(self, subject: str, handler: Handler) -> None:
         """Core subscription, renewed by itself at each reconnect."""
 
         async def deliver(message: Msg) -> None:
+            self._arrived(message)
             try:
                 await handler(message.subject, message.data)
             except Exception:
@@ -201,7 +209,9 @@ class Wire:
                 message = await self._js.get_last_msg(stream, subject, direct=True)
             except nats.js.errors.NotFoundError:
                 return None
-        return message.data or b""
+        data = message.data or b""
+        self.moved.received[traffic(subject)] += len(data)
+        return data
 
     async def fetch(
         self,
@@ -222,7 +232,7 @@ class Wire:
                 pull = await self._js.pull_subscribe_bind(durable, stream)
                 self._pulls[stream, durable] = pull
             try:
-                return [Delivery(message) for message in await pull.fetch(batch, timeout)]
+                found = await pull.fetch(batch, timeout)
             except TimeoutError:
                 return []
             except asyncio.CancelledError:
@@ -231,6 +241,9 @@ class Wire:
                 if self._client.is_closed and task is not None and not task.cancelling():
                     raise Retry(f"connection to {self._url} closed during a fetch") from None
                 raise
+        for message in found:
+            self._arrived(message)
+        return [Delivery(message) for message in found]
 
     async def stream_state(self, stream: str) -> StreamState | None:
         """The stream at this moment, None where it does not exist; raises `Retry` as above."""
@@ -246,6 +259,9 @@ class Wire:
             last=int(info.state.last_seq),
             messages=int(info.state.messages),
         )
+
+    def _arrived(self, message: Msg) -> None:
+        self.moved.received[traffic(message.subject)] += len(message.data)
 
     def _demand_connection(self, what: str) -> None:
         if not self._client.is_connected:

@@ -136,6 +136,23 @@ MESSAGES: dict[str, m.Message] = {
         bytes_received=2_000_000,
         policy_latency=3.5,
         control_hz=19.75,
+        tasks={
+            "push": m.TaskTally(
+                outcomes={"success": 30, "timeout": 20},
+                successes=25,
+                failures=15,
+                scheduled=7,
+                needed=3,
+                policy_steps=5_000,
+                human_steps=1_000,
+            )
+        },
+        guard_trips=4,
+        refusals=1,
+        records={"stored": 50, "settled": 48},
+        sent={"experience": 5_000_000, "telemetry": 20_000},
+        received={"policy": 2_000_000, "control": 9_000},
+        uptake=m.Uptake(sequence=6, fetch=0.25, wait=3.0, total=3.5),
         at=1_795_000_011.0,
     ),
     "learner_heartbeat": m.LearnerHeartbeat(

@@ -6,8 +6,9 @@ import urllib.request
 
 import pytest
 
-from fleet_contract.names import Env, Metric
-from fleet_runtime.metrics import LearnerMetrics, RobotMetrics
+from fleet_contract import metrics as m
+from fleet_contract.names import Env
+from fleet_runtime.metrics import LearnerMetrics
 from fleet_runtime.settings import learner_settings, robot_settings
 
 BASE = {
@@ -33,10 +34,9 @@ def test_a_robot_reads_its_whole_configuration_from_the_environment(
     monkeypatch.setenv(Env.ROBOT, "arm-1")
     monkeypatch.setenv(Env.ROBOT_UID, "r-uid")
     monkeypatch.setenv(Env.SPOOL_DIR, "/var/spool/fleet")
-    monkeypatch.setenv(Env.METRICS_PORT, "9100")
     monkeypatch.setenv(Env.SPEC, json.dumps({"tasks": [{"name": "push"}], "controlHz": 50}))
     settings = robot_settings()
-    assert (settings.robot, settings.namespace, settings.metrics_port) == ("arm-1", "lab", 9100)
+    assert (settings.robot, settings.namespace) == ("arm-1", "lab")
     assert settings.spec.control_hz == 50
     assert settings.spec.tasks[0].name == "push"
 
@@ -44,8 +44,10 @@ def test_a_robot_reads_its_whole_configuration_from_the_environment(
 def test_a_learner_reads_its_whole_configuration_from_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv(Env.METRICS_PORT, "9100")
     monkeypatch.setenv(Env.SPEC, json.dumps({"tasks": [{"name": "push"}], "batchSize": 8}))
-    assert learner_settings().spec.batch_size == 8
+    settings = learner_settings()
+    assert (settings.spec.batch_size, settings.metrics_port) == (8, 9100)
 
 
 def test_a_missing_or_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,10 +60,10 @@ def test_a_missing_or_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -
         assert name in str(end.value)
 
 
-def test_metrics_are_served_under_the_contracts_names() -> None:
-    metrics = LearnerMetrics()
-    metrics.steps.inc(3)
-    metrics.frames.labels("online").set(5)
+def test_a_learners_metrics_are_served_under_the_contracts_names() -> None:
+    metrics = LearnerMetrics("lab", "kitchen")
+    metrics.loads.inc(3)
+    metrics.frames("push", "online").set(5)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -71,12 +73,15 @@ def test_metrics_are_served_under_the_contracts_names() -> None:
             text = answer.read().decode()
     finally:
         stop()
-    assert f"{Metric.LEARNER_STEPS}_total 3.0" in text
-    assert f'{Metric.BUFFER_FRAMES}{{side="online"}} 5.0' in text
+    whose = 'job="kitchen",namespace="lab"'
+    assert f"{m.REPLAY_LOADS.name}{{{whose}}} 3.0" in text
+    assert f'{m.REPLAY_FRAMES.name}{{{whose},side="online",task="push"}} 5.0' in text
+    assert f'{m.LEARNER_REJECTED.name}{{{whose},reason="Shape"}} 0.0' in text
 
 
-def test_two_programs_metrics_live_in_one_process() -> None:
-    RobotMetrics().bytes.labels("sent").inc()
-    other = RobotMetrics()
-    assert other.registry.get_sample_value(f"{Metric.BYTES}_total", {"direction": "sent"}) is None
+def test_two_learners_metrics_live_in_one_process() -> None:
+    LearnerMetrics("lab", "kitchen").loads.inc()
+    other = LearnerMetrics("lab", "kitchen")
+    whose = {"namespace": "lab", "job": "kitchen"}
+    assert other.registry.get_sample_value(m.REPLAY_LOADS.name, whose) == 0
     other.serve("127.0.0.1", 0)()

@@ -9,7 +9,6 @@ import pytest
 
 from fleet_contract.messages import INLINE_MAX, digest_of
 from fleet_runtime.artifacts import Store
-from fleet_runtime.metrics import RobotMetrics
 from fleet_runtime.robot.identity import Identity
 from fleet_runtime.robot.spool import Spool
 from fleet_runtime.robot.uploader import Uploader
@@ -56,7 +55,7 @@ async def bench(
     store = Store(f"file://{tmp_path}/objects")
     wire = await Wire.connect(broker.url, "robot")
     other = await Wire.connect(broker.url, "learner")
-    uploader = Uploader(WHO, spool, wire, store, credit=credit, poll=poll, metrics=RobotMetrics())
+    uploader = Uploader(WHO, spool, wire, store, credit=credit, poll=poll)
     running = asyncio.create_task(uploader.run())
     try:
         yield Bench(spool, store, uploader, ToyLearner(other))

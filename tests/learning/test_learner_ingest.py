@@ -27,6 +27,7 @@ from fleet_runtime.learner.journal import Entry, Journal
 from fleet_runtime.learner.library import Library
 from fleet_runtime.learner.progress import Progress
 from fleet_runtime.learner.receipts import Ledger
+from fleet_runtime.metrics import LearnerMetrics
 from fleet_runtime.wire import Delivery, Wire
 from helpers.learner import (
     JOB,
@@ -72,6 +73,7 @@ class Bench:
             rules=self.rules,
             handoff=self.handoff,
             progress=self.progress,
+            metrics=LearnerMetrics(NAMESPACE, JOB),
             namespace=NAMESPACE,
             job=JOB,
             epoch=self.epoch,

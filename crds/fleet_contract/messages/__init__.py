@@ -47,7 +47,9 @@ from fleet_contract.messages.telemetry import (
     LearnerHeartbeat,
     LearnerStage,
     RobotState,
+    TaskTally,
     TaskTraining,
+    Uptake,
 )
 
 __all__ = [
@@ -78,8 +80,10 @@ __all__ = [
     "RobotState",
     "Rule",
     "Signer",
+    "TaskTally",
     "TaskTraining",
     "TensorRef",
+    "Uptake",
     "Verifier",
     "Wire",
     "canonical",

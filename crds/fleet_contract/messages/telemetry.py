@@ -52,6 +52,35 @@ class RobotState(StrEnum):
     DRAINING = "draining"
 
 
+class TaskTally(Wire):
+    """A robot's episodes of one task, since the agent's start."""
+
+    outcomes: dict[str, int] = {}
+    """Episodes by ``Outcome``."""
+    successes: int = 0
+    """Judged episodes that count as autonomous success."""
+    failures: int = 0
+    """Judged episodes that do not."""
+    scheduled: int = 0
+    """Takeovers that were due."""
+    needed: int = 0
+    """Takeovers that the policy caused."""
+    policy_steps: int = 0
+    human_steps: int = 0
+
+
+class Uptake(Wire):
+    """How a robot came from an older version to this one, in seconds."""
+
+    sequence: int
+    fetch: float
+    """From hearing of it to the checked policy in memory; the robot's own clock."""
+    wait: float
+    """From there to its first episode; the robot's own clock."""
+    total: float
+    """From its making to its first episode; the learner's and the robot's clocks."""
+
+
 class Heartbeat(Message):
     """Robot → operator over core NATS, jittered; counters since the agent's start."""
 
@@ -74,6 +103,18 @@ class Heartbeat(Message):
     """Seconds from the last applied version's announcement to its first episode."""
     control_hz: float = 0.0
     """Achieved control rate, in steps per second of wall time."""
+    tasks: dict[str, TaskTally] = {}
+    guard_trips: int = 0
+    refusals: int = 0
+    """Documents and policies not taken."""
+    records: dict[str, int] = {}
+    """Experience records by what became of them: stored, settled, rejected, evicted, lost."""
+    sent: dict[str, int] = {}
+    """Bytes by ``Traffic``."""
+    received: dict[str, int] = {}
+    """Bytes by ``Traffic``."""
+    uptake: Uptake | None = None
+    """Of the last newer version taken up."""
     at: float
 
 

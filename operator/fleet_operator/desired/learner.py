@@ -86,6 +86,7 @@ def learner_job(job: FleetTrainingJob, run: int, to: Transport) -> dict[str, Any
                     # In its place and at once; the Job itself waits ten seconds after the first
                     # death, twice as long after each further one, and forgets none.
                     restart="OnFailure",
+                    metrics=True,
                 ),
             },
         },

@@ -36,15 +36,20 @@ def environment(
         Env.JOB_UID: job.metadata.uid,
         Env.NATS_URL: nats_url,
         Env.STORAGE_URL: storage_url,
-        Env.METRICS_PORT: str(METRICS_PORT),
         Env.SPEC: spec,
     } | {Env[name]: value for name, value in more.items()}
-    return [{"name": name.value, "value": value} for name, value in values.items()] + [
-        {
-            "name": Env.BIND_ADDRESS.value,
-            "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}},
-        }
-    ]
+    return [{"name": name.value, "value": value} for name, value in values.items()]
+
+
+METRICS_PORTS = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
+METRICS_ENV = [
+    {"name": Env.METRICS_PORT.value, "value": str(METRICS_PORT)},
+    {
+        "name": Env.BIND_ADDRESS.value,
+        "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}},
+    },
+]
+"""For who serves metrics; a robot never does, it tells its figures in its heartbeat."""
 
 
 def pod_spec(
@@ -58,6 +63,7 @@ def pod_spec(
     grace: int,
     restart: str,
     spool: bool = False,
+    metrics: bool = False,
 ) -> Manifest:
     """A pod's spec; ``grace`` is in seconds. Overrides are merged in last."""
     volumes = {"scratch": SCRATCH} | ({"spool": SPOOL} if spool else {})
@@ -66,9 +72,9 @@ def pod_spec(
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "command": command,
-        "env": [*env, {"name": "TMPDIR", "value": SCRATCH}],
+        "env": [*env, *(METRICS_ENV if metrics else []), {"name": "TMPDIR", "value": SCRATCH}],
         "resources": resources.dump(),
-        "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],
+        **({"ports": METRICS_PORTS} if metrics else {}),
         "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in volumes.items()],
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -10,6 +10,7 @@ from fleet_contract import names
 from fleet_contract.errors import Fenced, Retry
 from fleet_contract.messages import Assignment, AssignmentState
 from fleet_contract.names import Kind, Label, StreamMeta
+from fleet_operator import metrics
 from fleet_operator.decide.assignment import LIFETIME
 from fleet_operator.inbox import Subscription, publish_assignment
 from fleet_operator.office import Office
@@ -31,6 +32,7 @@ async def job_gone(office: Office, name: str) -> None:
             logger.warning("%s: its robots were not told that it ended: %s", name, fault)
         await office.inbox.close(name)
         office.wake_in(SWEEP, DRAIN)
+    metrics.forget(office.settings.namespace, name)
     await _end_children(office, name)
     for robot in await office.cluster.list(Kind.ROBOT_ACTOR, fieldSelector=f"spec.job={name}"):
         office.wake(Key(Kind.ROBOT_ACTOR, robot["metadata"]["name"]))

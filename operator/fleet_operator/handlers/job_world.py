@@ -1,5 +1,6 @@
 """What one turn of a job sees: its objects, its line to the broker, who is connected."""
 
+from datetime import datetime
 from typing import NamedTuple
 
 from fleet_contract.errors import Retry
@@ -14,7 +15,7 @@ from fleet_operator.decide.rollout import Observed
 from fleet_operator.desired import policy_versions as desired_versions
 from fleet_operator.desired.transport import Transport, resolve
 from fleet_operator.handlers import endings
-from fleet_operator.inbox import Subscription
+from fleet_operator.inbox import Enrolled, Subscription
 from fleet_operator.office import Office
 
 
@@ -64,8 +65,9 @@ async def observe(office: Office, raw: Object) -> World:
     )
     runs = await cluster.list("Job", labelSelector=selector)
     pods = await cluster.list("Pod", labelSelector=selector)
-    if line is not None:
-        line.robots = tuple(robot.metadata.name for robot in robots)
+    if (known := inbox.get(name)) is not None:
+        known.tasks = frozenset(task.name for task in job.spec.tasks)
+        known.robots = {one.metadata.name: enrolled(one) for one in robots}
     there: list[str] = []
     synced: list[str] = []
     for robot in robots:
@@ -92,6 +94,11 @@ async def observe(office: Office, raw: Object) -> World:
         fault,
         office.clock(),
     )
+
+
+def enrolled(robot: RobotActor) -> Enrolled:
+    seen = robot.status.last_seen
+    return Enrolled(robot.metadata.uid, datetime.fromisoformat(seen).timestamp() if seen else None)
 
 
 def evidence_of(world: World) -> Evidence:

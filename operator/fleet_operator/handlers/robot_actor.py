@@ -2,7 +2,6 @@
 
 from fleet_contract.names import Kind, Label, robot_pod
 from fleet_contract.resources import FleetTrainingJob, RobotActor
-from fleet_operator import metrics
 from fleet_operator.cluster import RefusedError
 from fleet_operator.decide import robot_actor
 from fleet_operator.decide.learner import Pod
@@ -43,9 +42,6 @@ async def reconcile(office: Office, name: str) -> float | None:
     if robot_actor.worth_writing(robot.status, after, since):
         office.written_at[uid] = now
         await office.cluster.write_status(Kind.ROBOT_ACTOR, name, uid, after.dump())
-    if seen.connected:
-        labels = (robot.metadata.namespace, robot.spec.job, name)
-        metrics.ROBOT_LAST_SEEN.labels(*labels).set(office.clock())
     return SOON if action != "keep" else office.settings.resync_seconds
 
 

@@ -14,6 +14,7 @@ from fleet_operator.decide import (
     conditions,
     fleet,
     learner,
+    phases,
     training_job,
 )
 from fleet_operator.decide.analysis import Evidence
@@ -34,6 +35,7 @@ from fleet_operator.office import Office
 
 logger = logging.getLogger(__name__)
 SOON = 2.0  # seconds until the next look at something that is under way in the cluster
+FINAL = [phase for phase, moves in phases.MOVES.items() if not moves]
 
 
 async def reconcile(office: Office, name: str) -> float | None:
@@ -96,6 +98,7 @@ async def reconcile(office: Office, name: str) -> float | None:
     await _tell(office, world, decision, after)
     if after != before:
         await office.cluster.write_status(Kind.TRAINING_JOB, name, uid, after.dump())
+    _count(world, decision)
     if world.streams_fault:
         raise Retry(world.streams_fault)
     moving = conditions.holds(after.conditions, ConditionType.RECONCILING)
@@ -119,6 +122,22 @@ async def _apply_children(
         await cluster.delete(Kind.ROBOT_ACTOR, robot.metadata.name, robot.metadata.uid)
 
 
+def _count(world: World, decision: Decision) -> None:
+    """For who reads metrics; after the status, which is what makes a move happen once."""
+    at, line = world.job.metadata, world.line
+    ended = [move.phase for move in decision.moves]
+    for phase in FINAL:
+        metrics.ROLLOUTS.labels(at.namespace, at.name, phase).inc(ended.count(phase))
+    if line is not None:
+        announced, state = line.feed.announcement, decision.state
+        versions = {
+            "announced": announced.policy if announced else None,
+            "candidate": state.candidate,
+            "stable": state.stable,
+        }
+        line.versions = {role: one.sequence for role, one in versions.items() if one}
+
+
 async def _tell(office: Office, world: World, decision: Decision, after: Any) -> None:
     """Events for people: a version's fate, and the job's Ready or Stalled turning."""
     job = world.job.metadata
@@ -138,7 +157,3 @@ async def _tell(office: Office, world: World, decision: Decision, after: Any) ->
     for reason, message, warning in (*said, *turned):
         logger.info("%s: %s", job.name, message)
         await office.cluster.event(world.raw, reason, message, warning=warning)
-    stable, candidate = decision.state.stable, decision.state.candidate
-    for role, version in (("stable", stable), ("candidate", candidate)):
-        gauge = metrics.POLICY_SEQUENCE.labels(job.namespace, job.name, role)
-        gauge.set(version.sequence if version else 0)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from fleet_contract import names
 from fleet_contract.errors import Reject, Retry
 from fleet_contract.messages import Announcement
-from fleet_contract.names import Stream
+from fleet_contract.names import Stream, Traffic
 from fleet_runtime.wire import backoff
 
 if TYPE_CHECKING:
@@ -149,5 +149,5 @@ class Publisher:
                 await anext(pause)
         self._parent = manifest.sequence
         self._progress.published = manifest.sequence
-        self._progress.bytes_published += size
+        self._progress.moved.sent[Traffic.POLICY] += size
         log.info("version %d of step %d is out, %d bytes", manifest.sequence, manifest.step, size)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 from fleet_contract import names
 from fleet_contract.errors import Reject, Retry
 from fleet_contract.messages import digest_of
-from fleet_contract.names import Channel, Stream
+from fleet_contract.names import Channel, Stream, Traffic
 from fleet_runtime.learner.handoff import Admitted
 from fleet_runtime.learner.intake import Intake, absorb
 from fleet_runtime.wire import backoff
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from fleet_runtime.learner.library import Library
     from fleet_runtime.learner.progress import Progress
     from fleet_runtime.learner.receipts import Ledger, SpoolKey
+    from fleet_runtime.metrics import LearnerMetrics
     from fleet_runtime.wire import Delivery, Wire
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Ingest:
         rules: Rules,
         handoff: Handoff,
         progress: Progress,
+        metrics: LearnerMetrics,
         namespace: str,
         job: str,
         epoch: int,
@@ -82,6 +84,7 @@ class Ingest:
         self._rules = rules
         self._handoff = handoff
         self._progress = progress
+        self._metrics = metrics
         self._namespace = namespace
         self._job = job
         self._epoch = epoch
@@ -132,12 +135,13 @@ class Ingest:
         await self._until_stored(lambda: self._quarantine(found.quarantine))
         admitted = await self._until_stored(lambda: self._commit(found))
         self._handoff.put(admitted)
+        self._progress.moved.received[Traffic.EXPERIENCE] += found.fetched
+        self._metrics.records("repeated").inc(len(found.repeated))
         for record in filter(self._ledger.settled, found.repeated):
             self._ledger.settle(record)  # so that the next receipt lists it again
         for delivery in found.done:
             self._waiting.discard(delivery.sequence)
             self._passed = max(self._passed, delivery.sequence)
-            self._progress.bytes_received += len(delivery.data)
         await self._answer(found)
         self._untold |= found.touched
         await self._tell()
@@ -195,7 +199,12 @@ class Ingest:
                 episode = self._library.load(entry.record.episode_id)
             admitted.append(Admitted(entry.record, episode))
             log.debug("episode %s at %s", entry.record.episode_id, place)
-        self._progress.rejected += sum(1 for entry in segment.entries if entry.refusal)
+        for entry in segment.entries:
+            if entry.refusal:
+                self._progress.rejected += 1
+                self._metrics.rejected(entry.refusal.code).inc()
+            else:
+                self._metrics.records("evicted" if entry.record.evicted else "admitted").inc()
         return admitted
 
     async def _tell(self) -> None:

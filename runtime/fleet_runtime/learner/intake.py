@@ -46,6 +46,7 @@ class Round:
     repeated: list[Record] = dataclasses.field(default_factory=list)
     keys: set[tuple[str, str, str, int]] = dataclasses.field(default_factory=set)
     bytes: int = 0
+    fetched: int = 0  # bytes that came from the store
 
 
 class Intake:
@@ -101,6 +102,7 @@ class Intake:
             episode = None
             if not record.evicted:
                 payload = fetch_payload(self._store, record, inline, self._strikes)
+                found.fetched += len(payload) if record.uri else 0
                 episode = self._rules.check_payload(record, payload)
                 self._unique(record, found)
         except Reject as refusal:

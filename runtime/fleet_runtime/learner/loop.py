@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from fleet_runtime.algorithms.base import Algorithm, Update
     from fleet_runtime.learner.announce import Publisher
     from fleet_runtime.learner.checkpoint import Checkpointer
-    from fleet_runtime.learner.handoff import Handoff
+    from fleet_runtime.learner.handoff import Admitted, Handoff
     from fleet_runtime.learner.library import Library
     from fleet_runtime.learner.progress import Progress
     from fleet_runtime.metrics import LearnerMetrics
@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 
 IDLE = 0.5
 """Seconds a wait for data may last before versions and checkpoints are looked after again."""
+
+MEASURED = 8
+"""Of so many steps one has its age measured."""
 
 
 def train(run: Training, stop: threading.Event) -> None:
@@ -125,11 +128,17 @@ class Training:
                 log.warning("episode %s cannot train: %s", admitted.episode.id, fault)
                 continue
             self.by_task[admitted.episode.task] += 1
-            self.metrics.episodes.labels(admitted.episode.task, admitted.episode.outcome).inc()
-            self.metrics.records.labels("admitted").inc()
-            self.progress.latencies.append(max(0.0, time.time() - admitted.record.ended_at))
+            self.metrics.episodes(admitted.episode.task, admitted.episode.outcome).inc()
+            self._measure(admitted)
         if taken:
             self.look()
+
+    def _measure(self, admitted: Admitted) -> None:
+        """How old it is by now; its robot's clock told when it ended."""
+        time_ = admitted.episode.time
+        latency = max(0.0, time.time() - admitted.record.ended_at)
+        self.progress.latencies.append(latency)
+        self.progress.ages.append(latency + time_[-1] - time_[::MEASURED])
 
     def may_update(self) -> bool:
         """Whether there is something to train on that was not worn out yet."""
@@ -161,6 +170,7 @@ class Training:
         self.sampler.observe(update.losses)
         self._metrics = update.metrics
         self.progress.step = self.algorithm.updates
+        self.progress.loads = self.index.loads
 
     def wait(self) -> None:
         """Until an episode arrives, or a moment has passed."""
@@ -216,8 +226,11 @@ class Training:
         eligible = self.index.eligible()
         self._offline = bool(eligible[:, Side.OFFLINE].any())
         self._data = bool((eligible.sum(axis=1) * self.sampler.weights).any())
-        self.progress.offline_frames = int(eligible[:, Side.OFFLINE].sum())
-        self.progress.online_frames = int(eligible[:, Side.ONLINE].sum())
+        self.progress.frames = {
+            (task, side.name.lower()): int(eligible[i, side])
+            for i, task in enumerate(self.index.spaces.tasks)
+            for side in Side
+        }
 
 
 class Unreadable(FleetError):

@@ -84,7 +84,7 @@ class Learner:
         self._asked = asyncio.Event()
         self._handoff = Handoff()
         self._progress = Progress()
-        self._metrics = LearnerMetrics()
+        self._metrics = LearnerMetrics(settings.namespace, settings.job)
         self._rules = Rules(self._uid, frozenset(task.name for task in settings.spec.tasks))
 
     async def run(self) -> int:
@@ -228,7 +228,8 @@ class Learner:
     async def _network(self, store: Store, replayed: asyncio.Future[Experience]) -> None:
         """Everything that needs the broker; training on what there is goes on without it."""
         settings = self._settings
-        wire = await Wire.connect(settings.nats_url, f"learner {settings.namespace}/{settings.job}")
+        name = f"learner {settings.namespace}/{settings.job}"
+        wire = await Wire.connect(settings.nats_url, name, moved=self._progress.moved)
         tasks = [asyncio.ensure_future(self._beat(wire))]
         try:
             demand_wanted()
@@ -242,6 +243,7 @@ class Learner:
                 rules=self._rules,
                 handoff=self._handoff,
                 progress=self._progress,
+                metrics=self._metrics,
                 namespace=settings.namespace,
                 job=settings.job,
                 epoch=self._progress.epoch,

@@ -12,9 +12,14 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from fleet_contract.messages import LearnerHeartbeat, LearnerStage
+from fleet_contract.names import Traffic
+from fleet_runtime.traffic import Moved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from fleet_contract.messages import TaskTraining
     from fleet_runtime.metrics import LearnerMetrics
@@ -31,14 +36,17 @@ class Progress:
     waited: float = 0.0  # seconds the training thread waited for data
     waiting_since: float | None = None  # monotonic; None while it works
     episodes: int = 0  # online episodes in the replay, earlier runs included
-    offline_frames: int = 0  # drawable steps
-    online_frames: int = 0
+    frames: dict[tuple[str, str], int] = dataclasses.field(default_factory=dict)
+    """(task, side) → steps that can be drawn."""
+    loads: int = 0  # episodes fetched again because they had left the memory
     rejected: int = 0
     published: int = 0  # last sequence
     journal_position: int = 0
-    bytes_received: int = 0
-    bytes_published: int = 0
+    moved: Moved = dataclasses.field(default_factory=Moved)
     latencies: deque[float] = dataclasses.field(default_factory=lambda: deque(maxlen=4096))
+    """Seconds from an episode's end to sampleable."""
+    ages: deque[NDArray[np.float64]] = dataclasses.field(default_factory=lambda: deque(maxlen=4096))
+    """Of some steps of each, seconds from the step to sampleable."""
     tasks: Callable[[], dict[str, TaskTraining]] = dict
 
     def wait_seconds(self, now: float) -> float:
@@ -56,6 +64,7 @@ class Reporter:
         self._job_uid = job_uid
         self._at = time.monotonic()
         self._seen = dataclasses.replace(progress)
+        self._moved = progress.moved.table()
 
     def beat(self, now: float) -> LearnerHeartbeat:
         """The heartbeat for the interval that ends now (monotonic seconds)."""
@@ -64,7 +73,7 @@ class Reporter:
         waited = progress.wait_seconds(now)
         rate = max(0, progress.step - seen.step) / span
         latencies = [progress.latencies.popleft() for _ in range(len(progress.latencies))]
-        self._count(rate, waited - seen.waited, latencies)
+        self._count(waited - seen.waited, latencies)
         # Replaced as a whole: the copy's `waited` holds the wait that was under way.
         self._seen, self._at = dataclasses.replace(progress, waited=waited), now
         return LearnerHeartbeat(
@@ -76,27 +85,28 @@ class Reporter:
             steps_per_second=rate,
             data_wait=min(1.0, max(0.0, (waited - seen.waited) / span)),
             episodes=progress.episodes,
-            frames=progress.offline_frames + progress.online_frames,
+            frames=sum(progress.frames.values()),
             rejected=progress.rejected,
             published=progress.published,
             journal_position=progress.journal_position,
-            bytes_received=progress.bytes_received,
-            bytes_published=progress.bytes_published,
+            bytes_received=progress.moved.received[Traffic.EXPERIENCE],
+            bytes_published=progress.moved.sent[Traffic.POLICY],
             experience_latency=statistics.median(latencies) if latencies else None,
             tasks=progress.tasks(),
             at=time.time(),
         )
 
-    def _count(self, rate: float, waited: float, latencies: list[float]) -> None:
-        progress, seen, metrics = self._progress, self._seen, self._metrics
-        metrics.steps.inc(max(0, progress.step - seen.step))
-        metrics.step_rate.set(rate)
+    def _count(self, waited: float, latencies: list[float]) -> None:
+        progress, metrics = self._progress, self._metrics
         metrics.data_wait.inc(max(0.0, waited))
-        metrics.records.labels("rejected").inc(progress.rejected - seen.rejected)
-        metrics.bytes.labels("received").inc(progress.bytes_received - seen.bytes_received)
-        metrics.bytes.labels("published").inc(progress.bytes_published - seen.bytes_published)
-        metrics.policy_sequence.set(progress.published)
-        metrics.frames.labels("offline").set(progress.offline_frames)
-        metrics.frames.labels("online").set(progress.online_frames)
+        metrics.loads.inc(max(0, progress.loads - self._seen.loads))
+        for (task, side), frames in progress.frames.items():
+            metrics.frames(task, side).set(frames)
+        before, self._moved = self._moved, progress.moved.table()
+        for pair, count in self._moved.items():
+            metrics.bytes(*pair).inc(count - before[pair])
         for latency in latencies:
-            metrics.experience_latency.observe(latency)
+            metrics.experience_latency("episode").observe(latency)
+        while progress.ages:
+            for age in progress.ages.popleft().tolist():
+                metrics.experience_latency("step").observe(age)

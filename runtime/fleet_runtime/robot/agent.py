@@ -16,9 +16,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from fleet_contract.errors import FleetError, Retry
-from fleet_contract.names import Channel
+from fleet_contract.messages import TaskTally
+from fleet_contract.names import Channel, Traffic
 from fleet_runtime.artifacts import Store
-from fleet_runtime.metrics import RobotMetrics
 from fleet_runtime.robot.desk import Desk
 from fleet_runtime.robot.fetch import Library, Memory
 from fleet_runtime.robot.follower import Follower
@@ -30,6 +30,7 @@ from fleet_runtime.robot.reports import Reporter, heartbeat
 from fleet_runtime.robot.spool import Spool
 from fleet_runtime.robot.tasks import Schedule
 from fleet_runtime.robot.uploader import Uploader
+from fleet_runtime.traffic import Moved
 from fleet_runtime.waiting import event_within
 from fleet_runtime.wire import Wire
 
@@ -73,12 +74,12 @@ class Agent:
             settings.job_uid,
         )
         self.desk = Desk()
-        self.metrics = RobotMetrics()
+        self.desk.tally.tasks = {task.name: TaskTally() for task in spec.tasks}
         self._spool = Spool(settings.spool_dir, job_uid=settings.job_uid)
         folder = self._spool.folder
         self._memory = Memory(folder / "memory.json")
         self._outbox = Outbox(self._who, folder / "events")
-        self._bytes_received = 0
+        self._moved = Moved()
         self._store = Store(settings.storage_url)
         self._library = Library(
             self._store,
@@ -95,7 +96,6 @@ class Agent:
         self._reporter = Reporter(
             self._who,
             put=self._outbox.put,
-            metrics=self.metrics,
             spooled=lambda: self._call(self._spooled),
             distrusted=lambda: self._call(self._distrusted),
         )
@@ -122,7 +122,6 @@ class Agent:
         ended = asyncio.Event()
         control = threading.Thread(target=self._drive, args=(ended,), name="control", daemon=True)
         control.start()
-        stop_metrics = self.metrics.serve(self._settings.bind_address, self._settings.metrics_port)
         network = asyncio.create_task(self._network())
         waits = [asyncio.create_task(event.wait()) for event in (self._stop, ended)]
         try:
@@ -140,7 +139,6 @@ class Agent:
             _, fault, *_ = await asyncio.gather(
                 asyncio.sleep(0), network, *waits, return_exceptions=True
             )
-            await asyncio.to_thread(stop_metrics)
             self._spool.close()
         if isinstance(fault, Exception):
             log.error("the network side failed", exc_info=fault)
@@ -167,7 +165,9 @@ class Agent:
 
     async def _network(self) -> None:
         """Connect, then run the network side until cancelled or the broker turns us away."""
-        wire = await Wire.connect(self._settings.nats_url, f"robot {self._settings.robot}")
+        wire = await Wire.connect(
+            self._settings.nats_url, f"robot {self._settings.robot}", moved=self._moved
+        )
         poll = self._settings.resync_seconds
         self._uploader = Uploader(
             self._who,
@@ -176,7 +176,6 @@ class Agent:
             self._store,
             credit=self._settings.spec.credit,
             poll=poll,
-            metrics=self.metrics,
         )
         self._follower = Follower(
             self._who,
@@ -204,11 +203,13 @@ class Agent:
             message = heartbeat(
                 self._who,
                 self.desk,
+                self._moved,
                 assignment_epoch=self._memory.order[1] if self._memory.order else 0,
                 spool_depth=self._spool.depth,
                 unreceipted=uploader.unreceipted,
-                bytes_sent=uploader.bytes_sent,
-                bytes_received=self._bytes_received,
+                refusals=self._reporter.refusals,
+                records=uploader.records
+                | {"evicted": self._spool.evicted, "lost": self.desk.tally.lost},
             )
             with contextlib.suppress(Retry):  # the next one says it all again
                 await wire.publish(subject, message.encode())
@@ -223,8 +224,7 @@ class Agent:
             self._follower.again()
 
     def _received(self, count: int) -> None:
-        self._bytes_received += count
-        self.metrics.bytes.labels("received").inc(count)
+        self._moved.received[Traffic.POLICY] += count
 
     def _call(self, function: Callable[[], object]) -> None:
         """Run something in the event loop, from the control thread."""

@@ -7,7 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from fleet_contract.messages import RobotState
+from fleet_contract.messages import RobotState, TaskTally, Uptake
 from fleet_runtime.robot.swap import EMPTY, Slot
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ class Tally:
     interventions: int = 0  # episodes with at least one human frame
     lost: int = 0  # episodes that could not be spooled
     control_hz: float = 0.0  # achieved in the last episode, steps per second of wall time
+    tasks: dict[str, TaskTally] = dataclasses.field(default_factory=dict)  # replaced as a whole
+    guard_trips: int = 0
+    uptake: Uptake | None = None  # of the last newer version that the network brought
     policy_latency: float | None = None  # seconds from the making of a version to its first episode
 
 

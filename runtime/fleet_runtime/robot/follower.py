@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import random
 import time
@@ -12,7 +13,7 @@ from fleet_contract.errors import Retry, Untrusted
 from fleet_contract.messages import Assignment, digest_of
 from fleet_contract.names import Stream
 from fleet_runtime.robot.assignment import NEVER, Say, Will, admit, read
-from fleet_runtime.robot.swap import Loaded, Slot
+from fleet_runtime.robot.swap import Slot
 from fleet_runtime.waiting import event_within
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fleet_runtime.robot.desk import Desk
     from fleet_runtime.robot.fetch import Library, Memory
     from fleet_runtime.robot.identity import Identity
+    from fleet_runtime.robot.swap import Loaded
     from fleet_runtime.wire import Wire
 
     Report = Callable[[PolicyRef | None, int, str], None]
@@ -59,6 +61,7 @@ class Follower:
         self._wake = asyncio.Event()
         self._look_at = 0.0  # monotonic
         self._heard: bytes | None = None  # newest document not yet followed
+        self._heard_at = 0.0  # monotonic
         self._followed: bytes | None = None
         self._reported = ""
         self._pause = _FIRST_PAUSE
@@ -87,7 +90,7 @@ class Follower:
 
     def again(self) -> None:
         """The guard took a policy back: see whether the document offers another one."""
-        self._heard = self._heard or self._followed
+        self._heard, self._heard_at = self._heard or self._followed, time.monotonic()
         self._followed = None
         self._wake.set()
 
@@ -104,7 +107,8 @@ class Follower:
 
     async def _hear(self, _subject: str, data: bytes) -> None:
         if data != self._followed:
-            self._heard = data
+            if data != self._heard:
+                self._heard, self._heard_at = data, time.monotonic()
             self._wake.set()
 
     async def _follow(self, data: bytes) -> None:
@@ -151,9 +155,11 @@ class Follower:
         slot = self._desk.slot
         for known in (slot.active, slot.pending, slot.good):
             if known is not None and known.digest == ref.digest:
-                return Loaded(known.ref, known.policy, epoch, known.created_at)
+                return dataclasses.replace(known, epoch=epoch)
+        heard = self._heard_at
         try:
-            return await asyncio.to_thread(self._library.load, ref, epoch)
+            loaded = await asyncio.to_thread(self._library.load, ref, epoch)
+            return dataclasses.replace(loaded, heard=heard, fetched=time.monotonic())
         except Untrusted as fault:
             self._refuse(ref, epoch, f"{ref.digest} {epoch}", str(fault))
             return None

@@ -16,10 +16,11 @@ import numpy as np
 
 from fleet_contract.errors import Reject, Retry
 from fleet_contract.messages import Outcome as Ended
-from fleet_contract.messages import Record, RobotState, digest_of
+from fleet_contract.messages import Record, RobotState, TaskTally, Uptake, digest_of
 from fleet_runtime.experience import codec
 from fleet_runtime.robot.episode import EpisodeRun, Stamp
 from fleet_runtime.robot.human import Control
+from fleet_runtime.robot.reports import tallied
 from fleet_runtime.robot.swap import Slot
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class ControlLoop:
         self._report = report
         self._period = period
         self._run: EpisodeRun | None = None
+        self._sequence: int | None = None  # of the version that drove last
 
     def run(self) -> None:
         """The thread's life. Returns when the desk says stop; raises only our own faults."""
@@ -124,6 +126,7 @@ class ControlLoop:
             # is gone before anything else can begin.
             frames = len(episode) if episode is not None else 0
             self._schedule.spent(task, frames)
+            tally.guard_trips += guard.episode_trips
             clean = episode is not None and episode.outcome != "aborted" and not guard.episode_trips
             self._desk.change(lambda slot: slot.end(clean=clean))
             if episode is not None:
@@ -170,13 +173,22 @@ class ControlLoop:
 
     def _took_up(self, loaded: Loaded) -> None:
         if loaded.created_at:
-            self._desk.tally.policy_latency = max(0.0, time.time() - loaded.created_at)
+            total = self._desk.tally.policy_latency = max(0.0, time.time() - loaded.created_at)
+            self._measure_uptake(loaded, total)
         loaded.policy.seed(secrets.randbits(31))
         try:
             self._memory.drive(loaded)
         except Retry as fault:  # only a restart without a network would miss it
             log.warning("the new policy is not remembered: %s", fault)
-        self._report.swap(loaded, self._desk.tally.policy_latency)
+        self._report.swap(loaded)
+
+    def _measure_uptake(self, loaded: Loaded, total: float) -> None:
+        """Of a newer version only: one taken back, or come back from the disk, is no news."""
+        sequence = loaded.ref.sequence
+        before, self._sequence = self._sequence, sequence
+        if before is not None and before < sequence:
+            fetch, wait = loaded.fetched - loaded.heard, time.monotonic() - loaded.fetched
+            self._desk.tally.uptake = Uptake(sequence=sequence, fetch=fetch, wait=wait, total=total)
 
     def _keep(self, episode: Episode, loaded: Loaded, started: float) -> None:
         tally = self._desk.tally
@@ -190,6 +202,8 @@ class ControlLoop:
         tally.episodes += 1
         tally.successes += episode.success
         tally.interventions += not episode.autonomous
+        so_far = tally.tasks.get(episode.task, TaskTally())
+        tally.tasks = {**tally.tasks, episode.task: tallied(so_far, episode)}
         self._report.outcome(episode, loaded)
 
     def _draft(self, episode: Episode, payload: bytes, loaded: Loaded, started: float) -> Record:

@@ -6,17 +6,20 @@ import logging
 import time
 from typing import TYPE_CHECKING, Any
 
-from fleet_contract.messages import Event, EventKind, Heartbeat, Outcome
+import numpy as np
+
+from fleet_contract.messages import Event, EventKind, Heartbeat, Outcome, TaskTally
+from fleet_contract.names import Traffic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fleet_contract.messages import PolicyRef
     from fleet_runtime.experience.types import Episode
-    from fleet_runtime.metrics import RobotMetrics
     from fleet_runtime.robot.desk import Desk
     from fleet_runtime.robot.identity import Identity
     from fleet_runtime.robot.swap import Loaded
+    from fleet_runtime.traffic import Moved
 
 log = logging.getLogger(__name__)
 
@@ -29,26 +32,23 @@ class Reporter:
         who: Identity,
         *,
         put: Callable[[Event], None],
-        metrics: RobotMetrics,
         spooled: Callable[[], None],
         distrusted: Callable[[], None],
     ) -> None:
         """Args:
         who: this robot.
         put: keeps an event until it is stored.
-        metrics: counters.
         spooled: called when an episode was kept (or should have been).
         distrusted: called when the guard took a policy back.
         """
         self.who = who
         self.distrusted = distrusted
         self._put = put
-        self._metrics = metrics
+        self.refusals = 0
         self._spooled = spooled
 
     def outcome(self, episode: Episode, loaded: Loaded) -> None:
         """An episode is over and kept."""
-        self._metrics.episodes.labels(episode.task, episode.outcome).inc()
         self._event(
             EventKind.OUTCOME,
             loaded,
@@ -68,16 +68,14 @@ class Reporter:
         log.warning("guard: %s", detail)
         self._event(EventKind.GUARD, loaded, episode_id=episode_id, task=task, detail=detail)
 
-    def swap(self, loaded: Loaded, latency: float | None) -> None:
+    def swap(self, loaded: Loaded) -> None:
         """Another policy drives."""
         log.info("version %d drives", loaded.ref.sequence)
-        self._metrics.policy_sequence.set(loaded.ref.sequence)
-        if latency is not None:
-            self._metrics.policy_latency.observe(latency)
         self._event(EventKind.SWAP, loaded)
 
     def refusal(self, ref: PolicyRef | None, epoch: int, reason: str) -> None:
         """A document or a policy was not taken."""
+        self.refusals += 1
         self._send(kind=EventKind.REFUSAL, policy=ref, assignment_epoch=epoch, detail=reason)
 
     def _event(self, kind: EventKind, loaded: Loaded, **fields: Any) -> None:
@@ -96,8 +94,26 @@ class Reporter:
         )
 
 
-def heartbeat(who: Identity, desk: Desk, **counts: int) -> Heartbeat:
-    """The robot at this moment; `counts` are the network side's."""
+def tallied(before: TaskTally, episode: Episode) -> TaskTally:
+    """A task's figures after one more episode of it. Pure."""
+    human, judged = episode.intervention, episode.judged
+    takeovers = np.flatnonzero(human & ~np.append(False, human[:-1]))
+    scheduled = int(episode.scheduled[takeovers].sum())
+    frames = int(human.sum())
+    ended = {episode.outcome: before.outcomes.get(episode.outcome, 0) + 1}
+    return TaskTally(
+        outcomes={**before.outcomes, **ended},
+        successes=before.successes + (judged is True),
+        failures=before.failures + (judged is False),
+        scheduled=before.scheduled + scheduled,
+        needed=before.needed + len(takeovers) - scheduled,
+        policy_steps=before.policy_steps + len(episode) - frames,
+        human_steps=before.human_steps + frames,
+    )
+
+
+def heartbeat(who: Identity, desk: Desk, moved: Moved, **more: Any) -> Heartbeat:
+    """The robot at this moment; `more` is what the network side knows."""
     tally, slot = desk.tally, desk.slot
     return Heartbeat(
         robot=who.robot,
@@ -112,6 +128,13 @@ def heartbeat(who: Identity, desk: Desk, **counts: int) -> Heartbeat:
         interventions=tally.interventions,
         policy_latency=tally.policy_latency,
         control_hz=tally.control_hz,
+        tasks=tally.tasks,
+        guard_trips=tally.guard_trips,
+        bytes_sent=moved.sent[Traffic.EXPERIENCE],
+        bytes_received=moved.received[Traffic.POLICY],
+        sent=dict(moved.sent),
+        received=dict(moved.received),
+        uptake=tally.uptake,
         at=time.time(),
-        **counts,
+        **more,
     )

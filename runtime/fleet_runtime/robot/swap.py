@@ -31,6 +31,8 @@ class Loaded:
     policy: Policy
     epoch: int  # of the assignment that gave it
     created_at: float = 0.0  # Unix seconds; latency figures only
+    heard: float = 0.0  # monotonic seconds when an assignment first named it
+    fetched: float = 0.0  # … and when it was here and checked
 
     @property
     def digest(self) -> str:

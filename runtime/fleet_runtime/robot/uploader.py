@@ -6,12 +6,13 @@ import asyncio
 import logging
 import random
 import time
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from fleet_contract import names
 from fleet_contract.errors import Reject, Retry, Untrusted
 from fleet_contract.messages import INLINE_MAX, Receipt, Record, encode_batch
-from fleet_contract.names import Channel, Stream
+from fleet_contract.names import Channel, Stream, Traffic
 from fleet_runtime.artifacts import Exists
 from fleet_runtime.robot.ledger import Ledger
 from fleet_runtime.waiting import event_within
@@ -20,7 +21,6 @@ from fleet_runtime.wire import backoff
 if TYPE_CHECKING:
     from fleet_contract.messages import Verifier
     from fleet_runtime.artifacts import Store
-    from fleet_runtime.metrics import RobotMetrics
     from fleet_runtime.robot.identity import Identity
     from fleet_runtime.robot.spool import Spool
     from fleet_runtime.wire import Wire
@@ -45,7 +45,6 @@ class Uploader:
         *,
         credit: int,
         poll: float,
-        metrics: RobotMetrics,
         verify: Verifier | None = None,
     ) -> None:
         """`poll`: seconds between two looks at receipts and stream, jittered by half."""
@@ -54,7 +53,6 @@ class Uploader:
         self._wire = wire
         self._store = store
         self._poll = poll
-        self._metrics = metrics
         self._verify = verify
         self._ledger = Ledger(spool.spool_id, credit)
         self._wake = asyncio.Event()
@@ -63,7 +61,8 @@ class Uploader:
         self._batch_bytes = BATCH_BYTES  # what we try now: less after a failure, as it may be full
         self._idle = asyncio.Event()
         self._newest = 0  # stream sequence of our last message
-        self.bytes_sent = 0
+        self.records: Counter[str] = Counter()
+        """By what became of them: stored, settled, rejected."""
 
     @property
     def unreceipted(self) -> int:
@@ -132,9 +131,9 @@ class Uploader:
         for item in receipt.rejects:  # a receipt repeats those of earlier ones
             if item.n in settled:
                 log.warning("record %d was rejected: %s: %s", item.n, item.code, item.message)
-                self._metrics.records.labels("rejected").inc()
+                self.records["rejected"] += 1
         count = await asyncio.to_thread(self._spool.settle, settled)
-        self._metrics.records.labels("settled").inc(count)
+        self.records["settled"] += count
         for n in settled:
             # A send that was under way meanwhile must not hold credit for what is settled.
             self._ledger.gone(n)
@@ -167,10 +166,9 @@ class Uploader:
             self._look_now()
         self._newest = sequence
         self._batch_bytes = min(self._ceiling, 2 * self._batch_bytes + _LEAST_CEILING)
-        self._sent(len(data))
         here = set(self._spool.pending())
         self._ledger.sent([record.n for record, _ in entries if record.n in here], sequence)
-        self._metrics.records.labels("stored").inc(len(entries))
+        self.records["stored"] += len(entries)
         return True
 
     async def _gather(self, due: list[int]) -> list[tuple[Record, bytes]]:
@@ -199,7 +197,7 @@ class Uploader:
             # Its name is the digest of its content, so what lies there is garbage.
             await asyncio.to_thread(self._store.delete, key)
             raise Retry(f"{key} held other bytes than its digest says; it is made again") from None
-        self._sent(len(payload))
+        self._wire.moved.sent[Traffic.EXPERIENCE] += len(payload)
         return record.model_copy(update={"uri": key})
 
     def _owned(self, record: Record) -> Record:
@@ -211,7 +209,3 @@ class Uploader:
                 "job_uid": self._who.job_uid,
             }
         )
-
-    def _sent(self, count: int) -> None:
-        self.bytes_sent += count
-        self._metrics.bytes.labels("sent").inc(count)

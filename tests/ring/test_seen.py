@@ -1,0 +1,98 @@
+"""What a real Prometheus sees of a ring at work, through the endpoints of operator and learner."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from fleet_cli.local.cluster import LocalCluster
+from fleet_cli.local.node.api import Json
+from fleet_contract import metrics as m
+from fleet_contract import names
+from fleet_contract.names import Label, Role
+from fleet_contract.queries import QUERIES
+from helpers.control import edit
+from helpers.kube import Kube
+from helpers.prometheus import Prometheus, Series, finite, linted, recent, scraped, scraping
+from helpers.ring import JOB, JOBS, ROBOTS, SLOW, job
+
+MAY_BE_ZERO = {
+    m.QUEUE_DEPTH,  # what is due is worked on at once
+    m.GUARD_TRIPS,
+    m.ROBOT_REFUSALS,
+    m.ROBOT_SPOOL,
+    m.ROBOT_UNRECEIPTED,
+    m.ROBOT_INTERVENTIONS,
+    m.LEARNER_REJECTED,
+    m.DATA_WAIT,
+    m.REPLAY_LOADS,
+}
+TIMESTAMPS = {family for family in m.FAMILIES if family.name.endswith("_timestamp_seconds")}
+
+pytestmark = pytest.mark.usefixtures("operator")
+
+
+async def address(kube: Kube, selector: str) -> str:
+    """Where the one pod serves metrics."""
+    (pod,) = (await kube.get("pods", labelSelector=selector))["items"]
+    ports = [port for one in pod["spec"]["containers"] for port in one["ports"]]
+    (port,) = (one["containerPort"] for one in ports if one["name"] == "metrics")
+    return f"{pod['status']['podIP']}:{port}"
+
+
+def sensible(family: m.Family, found: list[Series]) -> bool:
+    """A figure that could be one of a fleet at work for some seconds."""
+    if family in TIMESTAMPS:
+        return recent(found)
+    values = [one.value for one in found]
+    positive = family in MAY_BE_ZERO or any(value > 0 for value in values)
+    return finite(found) and min(values) >= 0 and positive
+
+
+async def is_there(prometheus: Prometheus, kube: Kube, family: m.Family) -> None:
+    name = f"{family.name}_count" if family.buckets else family.name
+    mine = f'{{namespace="{kube.namespace}", job="{JOB}"}}' if "job" in family.labels else ""
+    found = await prometheus.until(name + mine, lambda all_: sensible(family, all_), SLOW)
+    target = {"__name__", "job", "instance"}
+    for one in found:
+        assert one.labels.keys() - target == set(family.labels) - target
+
+
+async def test_every_metric_is_there_and_a_robots_series_end_with_it(
+    cluster: LocalCluster, kube: Kube, dataset: str, tmp_path: Path
+) -> None:
+    await kube.create(JOBS, job(dataset))
+
+    def on_a_checked_version(found: Json) -> bool:
+        return int((found["status"].get("stable") or {}).get("sequence", 0)) > 1
+
+    await kube.until(JOBS, JOB, on_a_checked_version, SLOW)
+    targets = {
+        "operator": await address(kube, "app.kubernetes.io/name=fleetloop-operator"),
+        "learner": await address(kube, f"{Label.ROLE}={Role.LEARNER}"),
+    }
+    async with scraping(tmp_path, targets) as prometheus:
+        async with asyncio.TaskGroup() as together:
+            for family in m.FAMILIES:
+                together.create_task(is_there(prometheus, kube, family))
+            for query in QUERIES:
+                together.create_task(prometheus.until(query.promql, finite, SLOW))
+        for target in targets.values():
+            assert await linted(await scraped(target)) == ""
+
+        connected = f'{m.ROBOT_CONNECTED.name}{{namespace="{kube.namespace}"}}'
+        robots = {one.labels["robot"] for one in await prometheus.ask(f"{connected} == 1")}
+        stays, goes = (names.simulated_robot(JOB, index) for index in range(2))
+        assert robots == {stays, goes}
+
+        def one_robot(found: Json) -> None:
+            found["spec"]["robots"]["simulated"]["replicas"] = 1
+
+        await edit(kube, JOBS, JOB, one_robot)
+        await kube.until_gone(ROBOTS, goes, SLOW)
+        await prometheus.until(f'{{robot="{goes}"}}', lambda found: not found, SLOW)
+        assert await prometheus.ask(f'{connected[:-1]}, robot="{stays}"}}')
+
+        await kube.delete(JOBS, JOB)
+        mine = f'{{namespace="{kube.namespace}", __name__!~"up|scrape_.*"}}'
+        await prometheus.until(mine, lambda found: not found, SLOW)
