@@ -19,7 +19,7 @@ from fleet_contract.messages import (
     Outcome,
     RobotState,
 )
-from fleet_contract.names import Channel
+from fleet_contract.names import Channel, Traffic
 from fleet_contract.resources.learning import Task
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience import codec
@@ -62,6 +62,9 @@ class Ground:
 
     def runs(self, sequence: int) -> bool:
         return any(e.policy and e.policy.sequence == sequence for e in self.of(EventKind.OUTCOME))
+
+    def told_of_uptake(self) -> bool:
+        return self.heartbeat is not None and self.heartbeat.uptake is not None
 
     async def _event(self, _subject: str, data: bytes) -> None:
         async with self._news:
@@ -146,6 +149,15 @@ async def test_a_robot_takes_its_policy_runs_episodes_and_uploads_them_whole(
     assert ground.heartbeat is not None
     assert ground.heartbeat.active == ref
     assert ground.heartbeat.policy_latency is not None
+    assert ground.heartbeat.uptake is None  # there was no older version to come from
+    tasks = ground.heartbeat.tasks
+    assert tasks.keys() == set(TASKS)
+    assert sum(one.outcomes.get("timeout", 0) for one in tasks.values()) >= 2
+    assert ground.heartbeat.records["stored"] >= 2
+    assert ground.heartbeat.sent[Traffic.EXPERIENCE] == ground.heartbeat.bytes_sent > 0
+    assert ground.heartbeat.sent[Traffic.TELEMETRY] > 0
+    assert ground.heartbeat.received[Traffic.POLICY] == ground.heartbeat.bytes_received > 0
+    assert ground.heartbeat.received[Traffic.CONTROL] > 0
 
 
 async def test_every_episode_has_one_policy_and_a_rollback_is_followed(
@@ -157,11 +169,19 @@ async def test_every_episode_has_one_policy_and_a_rollback_is_followed(
         await ground.until(lambda: ground.runs(1))
         await ground.assign(assignment(2, two))
         await ground.until(lambda: ground.runs(2))
+        await ground.until(ground.told_of_uptake)
         before = len(ground.events)
         await ground.assign(assignment(3, one))
         await ground.until(
             lambda: any(e.policy == one and e.assignment_epoch == 3 for e in ground.events[before:])
         )
+        await ground.until(lambda: bool(ground.heartbeat and ground.heartbeat.active == one))
+        assert ground.heartbeat is not None
+        uptake = ground.heartbeat.uptake
+        assert uptake is not None
+        assert uptake.sequence == 2  # to go back is no uptake
+        assert 0 < uptake.fetch < uptake.total
+        assert 0 < uptake.wait < uptake.total
         async with asyncio.timeout(10):
             while {record.sequence for record, _ in ground.learner.records.values()} != {1, 2}:
                 await ground.learner.take()

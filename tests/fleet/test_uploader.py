@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from fleet_contract.messages import INLINE_MAX, digest_of
+from fleet_contract.names import Traffic
 from fleet_runtime.artifacts import Store
 from fleet_runtime.robot.identity import Identity
 from fleet_runtime.robot.spool import Spool
 from fleet_runtime.robot.uploader import Uploader
+from fleet_runtime.traffic import Moved
 from fleet_runtime.wire import Wire
 from helpers.nats import Broker, lose_streams, make_streams
 from helpers.records import draft
@@ -34,6 +36,10 @@ class Bench:
             payload = bytes([index % 251]) * size
             self.spool.append(draft(payload, f"e{index}"), payload)
         self.uploader.wake()
+
+    @property
+    def moved(self) -> Moved:
+        return self.uploader._wire.moved
 
     async def messages(self) -> int:
         state = await self.learner.wire.stream_state(STREAM)
@@ -184,6 +190,8 @@ async def test_a_large_payload_goes_by_the_store_and_a_small_one_inline(
         assert nothing == b""
         assert big.uri is not None
         assert b.store.get(big.uri, digest_of(large)) == large
+        assert b.uploader.records == {"stored": 3}
+        assert b.moved.sent[Traffic.EXPERIENCE] > len(large)
 
 
 async def test_many_middling_payloads_never_make_a_message_too_large(

@@ -8,7 +8,7 @@ import pytest
 
 from fleet_contract import names
 from fleet_contract.errors import Reject, Retry
-from fleet_contract.names import Channel, Stream
+from fleet_contract.names import Channel, Stream, Traffic
 from fleet_runtime.wire import Wire
 from helpers.nats import Broker, lose_streams, make_streams
 
@@ -31,6 +31,7 @@ async def test_a_stored_message_is_fetched_acked_and_gone(broker: Broker) -> Non
     assert state is not None
     assert (state.messages, state.last) == (0, 2)
     assert await wire.fetch(STREAM, names.LEARNER_CONSUMER, batch=10, timeout=0.2) == []
+    assert wire.moved.sent == wire.moved.received == {Traffic.EXPERIENCE: 6}
     await wire.close()
 
 
@@ -53,6 +54,7 @@ async def test_the_last_message_of_a_subject_is_read_without_a_consumer(broker: 
     await wire.store(ASSIGN, b"old")
     await wire.store(ASSIGN, b"new")
     assert await wire.last(CONTROL, ASSIGN) == b"new"
+    assert wire.moved.received == {Traffic.CONTROL: 3}
     await wire.close()
 
 

@@ -159,6 +159,8 @@ class Fleet:
         self.uids: dict[str, str] = {}
         self.active: dict[str, PolicyRef] = {}
         self.assignment: Assignment | None = None
+        self.says: dict[str, Any] = {}
+        """More that every robot tells in its heartbeats."""
         self._episodes = count(1)
         self._took = asyncio.Condition()
 
@@ -262,6 +264,7 @@ class Fleet:
                     state=RobotState.RUNNING,
                     active=self.active.get(robot),
                     at=0.0,
+                    **self.says,
                 )
                 namespace = self.kube.namespace
                 subject = names.robot_subject(namespace, robot, self.job, Channel.HEARTBEAT)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from fleet_contract import metrics as m
 from fleet_contract import names
 from fleet_contract.errors import RejectCode
 from fleet_contract.messages import Receipt, Record, digest_of
@@ -60,6 +61,7 @@ class Bench:
         self.rules = Rules(JOB_UID, frozenset(TASKS), observation_size=6, action_size=2)
         self.handoff = Handoff()
         self.progress = Progress()
+        self.metrics = LearnerMetrics(NAMESPACE, JOB)
         for segment in self.journal.replay():
             absorb(segment, self.ledger, self.library)
 
@@ -73,11 +75,15 @@ class Bench:
             rules=self.rules,
             handoff=self.handoff,
             progress=self.progress,
-            metrics=LearnerMetrics(NAMESPACE, JOB),
+            metrics=self.metrics,
             namespace=NAMESPACE,
             job=JOB,
             epoch=self.epoch,
         )
+
+    def served(self, family: m.Family, **labels: str) -> float | None:
+        whose = {"namespace": NAMESPACE, "job": JOB}
+        return self.metrics.registry.get_sample_value(family.name, whose | labels)
 
     @contextlib.asynccontextmanager
     async def running(self, url: str) -> AsyncIterator[None]:
@@ -243,6 +249,8 @@ async def test_a_record_that(what: str, broker: Broker, store: Store) -> None:
     (refused,) = Receipt.open(receipts.heard[-1]).rejects
     assert (refused.n, refused.code) == (2, code), refused.message
     assert [a.record.n for a in bench.taken()] == [1, 3, 4]
+    assert bench.served(m.LEARNER_REJECTED, reason=code) == 1
+    assert bench.served(m.LEARNER_RECORDS, result="admitted") == 3
     if bad[1]:
         assert store.get(names.quarantine_key(JOB_UID, digest_of(bad[1]))) == bad[1]
     assert all(Bench(store, 2).ledger.settled(found) for found, _ in (bad, ENTRIES[4]))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 
+from fleet_contract.messages import TaskTally
 from fleet_runtime.experience import codec
 from fleet_runtime.robot.demonstrations import record
 from fleet_runtime.robot.env import Robot, Scripted
@@ -12,7 +15,11 @@ from fleet_runtime.robot.episode import EpisodeRun, Stamp, finish, run_episode
 from fleet_runtime.robot.evaluate import evaluate, mean_rate
 from fleet_runtime.robot.human import Control, Gate, GateSettings, ScriptedHuman
 from fleet_runtime.robot.metaworld import EVALUATION_SEED, MetaWorld
-from learning.makers import SPACES, TASKS, Constant, Line, Scheduled
+from fleet_runtime.robot.reports import tallied
+from learning.makers import SPACES, TASKS, Constant, Line, Scheduled, episode, frames
+
+if TYPE_CHECKING:
+    from fleet_runtime.experience.types import Outcome
 
 STAMP = Stamp(id="e", robot="r", policy_digest="sha256:1", policy_sequence=7)
 ROUNDS = 400
@@ -211,3 +218,31 @@ def test_metaworld_refuses_a_task_it_does_not_have() -> None:
         MetaWorld(["fly"])
     with pytest.raises(ValueError, match="none of"):
         MetaWorld(["reach"]).reset("push")
+
+
+@pytest.mark.parametrize(
+    ("picture", "outcome", "counted"),
+    [
+        pytest.param("....", "success", {"successes": 1, "policy_steps": 4}, id="alone"),
+        pytest.param("....", "timeout", {"failures": 1, "policy_steps": 4}, id="alone, in vain"),
+        pytest.param("....", "aborted", {"policy_steps": 4}, id="aborted is nobody's fault"),
+        pytest.param(
+            ".ss.",
+            "success",
+            {"scheduled": 1, "policy_steps": 2, "human_steps": 2},
+            id="a takeover that was due is neutral",
+        ),
+        pytest.param(
+            "h.hs",
+            "success",
+            {"failures": 1, "needed": 2, "policy_steps": 1, "human_steps": 3},
+            id="a takeover begins where the human was not in control before",
+        ),
+    ],
+)
+def test_an_episode_is_counted(picture: str, outcome: Outcome, counted: dict[str, int]) -> None:
+    once = tallied(TaskTally(), episode(outcome=outcome, **frames(picture)))
+    assert once == TaskTally(outcomes={outcome: 1}, **counted)
+    twice = tallied(once, episode(**frames("..")))
+    assert twice.policy_steps == once.policy_steps + 2
+    assert sum(twice.outcomes.values()) == 2

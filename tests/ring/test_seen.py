@@ -29,6 +29,8 @@ MAY_BE_ZERO = {
 }
 TIMESTAMPS = {family for family in m.FAMILIES if family.name.endswith("_timestamp_seconds")}
 
+MEAN_LATENCY = "{0}_sum / {0}_count".format(m.EXPERIENCE_LATENCY.name)
+
 pytestmark = pytest.mark.usefixtures("operator")
 
 
@@ -77,6 +79,8 @@ async def test_every_metric_is_there_and_a_robots_series_end_with_it(
                 together.create_task(is_there(prometheus, kube, family))
             for query in QUERIES:
                 together.create_task(prometheus.until(query.promql, finite, SLOW))
+        since = {one.labels["since"]: one.value for one in await prometheus.ask(MEAN_LATENCY)}
+        assert since["step"] > since["episode"]
         for target in targets.values():
             assert await linted(await scraped(target)) == ""
 

@@ -1,0 +1,43 @@
+"""What a learner tells of itself each second, in its heartbeat and on its endpoint."""
+
+import time
+
+import numpy as np
+import pytest
+
+from fleet_contract import metrics as m
+from fleet_contract.names import Traffic
+from fleet_runtime.learner.progress import Progress, Reporter
+from fleet_runtime.metrics import LearnerMetrics
+
+WHOSE = {"namespace": "lab", "job": "kitchen"}
+
+
+def test_what_happened_since_the_last_second_is_told_once() -> None:
+    metrics, progress = LearnerMetrics("lab", "kitchen"), Progress(loads=1)
+    reporter = Reporter(progress, metrics, "uid")
+
+    def served(name: str, **labels: str) -> float | None:
+        return metrics.registry.get_sample_value(name, WHOSE | labels)
+
+    progress.step, progress.loads = 30, 3
+    progress.moved.received[Traffic.EXPERIENCE] += 70
+    progress.moved.sent[Traffic.POLICY] += 9
+    progress.frames = {("push", "online"): 5, ("push", "offline"): 2}
+    progress.latencies.append(0.2)
+    progress.ages.append(np.array([3.2, 0.2]))
+    started = time.monotonic()
+    beat = reporter.beat(started + 1)
+    assert (beat.frames, beat.bytes_received, beat.bytes_published) == (7, 70, 9)
+    assert beat.experience_latency == pytest.approx(0.2)
+    for later in (1, 2):
+        reporter.beat(started + 1 + later)
+        latency = m.EXPERIENCE_LATENCY.name
+        assert served(f"{latency}_sum", since="episode") == pytest.approx(0.2)
+        assert served(f"{latency}_count", since="step") == 2
+        assert served(f"{latency}_sum", since="step") == pytest.approx(3.4)
+        assert served(m.REPLAY_LOADS.name) == 2
+        assert served(m.REPLAY_FRAMES.name, task="push", side="online") == 5
+        assert served(m.LEARNER_BYTES.name, direction="received", kind="experience") == 70
+        assert served(m.LEARNER_BYTES.name, direction="sent", kind="policy") == 9
+        assert served(m.LEARNER_BYTES.name, direction="sent", kind="experience") == 0
