@@ -25,7 +25,8 @@ def programs(folder: Path, version: str) -> dict[str, Path]:
 
 @pytest.mark.parametrize("version", ["2.42.0+ds", "2.53.1", "3.0.0"])
 def test_one_on_path_is_taken_where_it_is_new_enough(tmp_path: Path, version: str) -> None:
-    assert prometheus.resolve() == programs(tmp_path / "path", version)
+    made = programs(tmp_path / "path", version)
+    assert prometheus.resolve() == made
 
 
 def test_an_older_one_is_not_and_without_apt_the_error_says_what_to_do(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ MAY_BE_ZERO = {
 }
 TIMESTAMPS = {family for family in m.FAMILIES if family.name.endswith("_timestamp_seconds")}
 
-MEAN_LATENCY = "{0}_sum / {0}_count".format(m.EXPERIENCE_LATENCY.name)
+MEAN_LATENCY = f"{m.EXPERIENCE_LATENCY.name}_sum / {m.EXPERIENCE_LATENCY.name}_count"
 
 pytestmark = pytest.mark.usefixtures("operator")
 
