@@ -2,7 +2,7 @@
 
 A robot is never scraped: it may be behind NAT. It tells its figures in its heartbeats, as the
 learner does of its run, and the operator serves them. What does not fit into a heartbeat, such as
-histograms, the learner serves itself.
+histograms, the learner serves itself. One entry a family: hence the length.
 """
 
 from dataclasses import dataclass
@@ -61,7 +61,8 @@ LABELS = {
     "job": "The FleetTrainingJob.",
     "robot": "The RobotActor.",
     "task": "A task of the job's spec.",
-    "outcome": f"Of an episode: {', '.join(Outcome)}. Of a rollout: a final phase of its version.",
+    "outcome": f"Of an episode: {', '.join(Outcome)}. Of a rollout: Promoted, RolledBack or "
+    "Superseded.",
     "verdict": "`success` or `failure` of the policy by itself; neutral episodes have none.",
     "cause": "Of a takeover: `scheduled` by the human's plan, or `needed` by the policy.",
     "control": "Who acted: `policy` or `human`.",

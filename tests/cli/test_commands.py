@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fleet_cli import crds, reference
+from fleet_cli import crds, metrics_page, reference
 from fleet_cli.main import app
 
 FLEET = Path(sys.executable).with_name("fleet")
@@ -52,6 +52,10 @@ def test_the_kinds_are_written_and_a_stale_one_goes(tmp_path: Path) -> None:
     (tmp_path / "kustomization.yaml").write_text("resources: []\n")
     fleet("crds", "--output", str(tmp_path))
     assert {path.name for path in tmp_path.iterdir()} == {*crds.files(), "kustomization.yaml"}
+
+
+def test_the_metrics_are_a_page_of_their_own() -> None:
+    assert fleet("docs", "metrics") == metrics_page.render()
 
 
 def test_the_reference_is_written_where_asked(tmp_path: Path) -> None:

@@ -179,9 +179,12 @@ async def test_every_episode_has_one_policy_and_a_rollback_is_followed(
         assert ground.heartbeat is not None
         uptake = ground.heartbeat.uptake
         assert uptake is not None
-        assert uptake.sequence == 2  # to go back is no uptake
+        assert uptake.sequence == 2
         assert 0 < uptake.fetch < uptake.total
         assert 0 < uptake.wait < uptake.total
+        await ground.assign(assignment(4, two))
+        await ground.until(lambda: bool(ground.heartbeat and ground.heartbeat.active == two))
+        assert ground.heartbeat.uptake == uptake  # to go back is none, nor to come back
         async with asyncio.timeout(10):
             while {record.sequence for record, _ in ground.learner.records.values()} != {1, 2}:
                 await ground.learner.take()

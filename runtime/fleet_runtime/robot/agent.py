@@ -208,8 +208,11 @@ class Agent:
                 spool_depth=self._spool.depth,
                 unreceipted=uploader.unreceipted,
                 refusals=self._reporter.refusals,
-                records=uploader.records
-                | {"evicted": self._spool.evicted, "lost": self.desk.tally.lost},
+                records={
+                    **uploader.records,
+                    "evicted": self._spool.evicted,
+                    "lost": self.desk.tally.lost,
+                },
             )
             with contextlib.suppress(Retry):  # the next one says it all again
                 await wire.publish(subject, message.encode())

@@ -68,7 +68,7 @@ class ControlLoop:
         self._report = report
         self._period = period
         self._run: EpisodeRun | None = None
-        self._sequence: int | None = None  # of the version that drove last
+        self._newest: int | None = None  # greatest sequence that drove
 
     def run(self) -> None:
         """The thread's life. Returns when the desk says stop; raises only our own faults."""
@@ -183,10 +183,10 @@ class ControlLoop:
         self._report.swap(loaded)
 
     def _measure_uptake(self, loaded: Loaded, total: float) -> None:
-        """Of a newer version only: one taken back, or come back from the disk, is no news."""
-        sequence = loaded.ref.sequence
-        before, self._sequence = self._sequence, sequence
-        if before is not None and before < sequence:
+        """Of one newer than all before: one given back, or come back from the disk, is no news."""
+        sequence, newest = loaded.ref.sequence, self._newest
+        self._newest = max(sequence, newest or 0)
+        if newest is not None and newest < sequence:
             fetch, wait = loaded.fetched - loaded.heard, time.monotonic() - loaded.fetched
             self._desk.tally.uptake = Uptake(sequence=sequence, fetch=fetch, wait=wait, total=total)
 
