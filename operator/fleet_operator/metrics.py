@@ -39,7 +39,7 @@ POLICY_LATENCY = Histogram(
 POLICY_STAGE = Histogram(*m.POLICY_STAGE.head, registry=REGISTRY, buckets=m.POLICY_STAGE.buckets)
 
 MOST = 2.0**63
-"""No figure is greater; a robot may have said so all the same."""
+"""No figure is greater, nor less than 0; a robot may have said so all the same."""
 
 
 class Fleet(Collector):
@@ -56,7 +56,7 @@ class Fleet(Collector):
                     kind = m.Kind.COUNTER
                     of = CounterMetricFamily if family.kind is kind else GaugeMetricFamily
                     made[family] = of(family.name, family.help, labels=family.labels)
-                made[family].add_metric((*whose, *labels), min(value, MOST))
+                made[family].add_metric((*whose, *labels), max(0.0, min(value, MOST)))
         yield from made.values()
 
 

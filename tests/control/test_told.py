@@ -107,10 +107,19 @@ def test_words_and_numbers_of_a_strangers_making_do_no_harm() -> None:
     hear(seen, "arm")
     modest = figures(seen).keys()
     wild = {f"w{i}": TaskTally() for i in range(100)}
-    hear(seen, "arm", guard_trips=10**400, tasks=wild, sent={"gossip": 1}, records={"eaten": 1})
+    hear(
+        seen,
+        "arm",
+        guard_trips=10**400,
+        refusals=-(10**400),
+        tasks=wild,
+        sent={"gossip": 1},
+        records={"eaten": 1},
+    )
     found = figures(seen)
     assert found.keys() == modest
     assert found[m.GUARD_TRIPS.name, "arm"] == MOST
+    assert found[m.ROBOT_REFUSALS.name, "arm"] == 0
 
 
 def test_a_learner_is_served_as_it_told_and_only_its_absence_when_it_is_silent() -> None:
