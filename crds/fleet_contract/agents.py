@@ -18,6 +18,9 @@ from fleet_contract.resources.learning import (
     Task,
 )
 
+EXIT_REFUSED = 78
+"""EX_CONFIG of sysexits.h: only another spec can help, starting it again would change nothing."""
+
 
 class RobotConfig(Model):
     """How one robot agent works."""

@@ -35,5 +35,9 @@ class Untrusted(FleetError):
     """Signature, key, expiry, rollback, wrong job, denied: keep the current policy."""
 
 
+class Misconfigured(FleetError):
+    """What the job asks for cannot be: exit, and do not come back before its spec changes."""
+
+
 class Fenced(FleetError):
     """Somebody newer holds our office: stop writing and exit."""

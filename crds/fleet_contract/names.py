@@ -46,6 +46,7 @@ class Label(StrEnum):
     SEQUENCE = f"{GROUP}/sequence"
     SIMULATED = f"{GROUP}/simulated"
     TEMPLATE_HASH = f"{GROUP}/template-hash"
+    REFUSAL = f"{GROUP}/refusal"
     REQUEST = f"{GROUP}/request"
     MANAGED_BY = "app.kubernetes.io/managed-by"
     KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
@@ -72,6 +73,8 @@ class ConditionType(StrEnum):
     COMPLETE = "Complete"
     CONNECTED = "Connected"
     POLICY_SYNCED = "PolicySynced"
+    STORAGE_FAILING = "StorageFailing"
+    SPOOL_FAILING = "SpoolFailing"
     VERIFIED = "Verified"
     PROMOTED = "Promoted"
     ROLLED_BACK = "RolledBack"
@@ -86,21 +89,29 @@ class Reason(StrEnum):
     LEARNER_RUNNING = "LearnerRunning"
     LEARNER_PENDING = "LearnerPending"
     LEARNER_FAILED = "LearnerFailed"
+    LEARNER_REFUSED = "LearnerRefused"
+    LEARNER_CRASHING = "LearnerCrashing"
+    STORAGE_FAILED = "StorageFailed"
     EPISODES_ARRIVING = "EpisodesArriving"
     NO_EPISODES = "NoEpisodes"
     ROBOTS_MISSING = "RobotsMissing"
+    ROBOTS_FAILED = "RobotsFailed"
     FLEET_HEALTHY = "FleetHealthy"
     SUSPENDED = "Suspended"
     GOAL_REACHED = "GoalReached"
     JOB_NOT_FOUND = "JobNotFound"
-    UNKNOWN_TASK = "UnknownTask"
     POD_PENDING = "PodPending"
     IMAGE_PULL_FAILED = "ImagePullFailed"
+    ROBOT_REFUSED = "RobotRefused"
+    ROBOT_CRASHING = "RobotCrashing"
+    SPOOL_FAILED = "SpoolFailed"
     HEARTBEAT_RECEIVED = "HeartbeatReceived"
     HEARTBEAT_MISSING = "HeartbeatMissing"
     ON_ASSIGNED_VERSION = "OnAssignedVersion"
     AWAITING_EPISODE_END = "AwaitingEpisodeEnd"
     NOT_ASSIGNED = "NotAssigned"
+    POLICY_REFUSED = "PolicyRefused"
+    POLICY_UNREACHABLE = "PolicyUnreachable"
     ANNOUNCED = "Announced"
     FIRST_VERSION = "FirstVersion"
     BROADCAST = "Broadcast"
@@ -113,6 +124,17 @@ class Reason(StrEnum):
     PROMOTED_BY_REQUEST = "PromotedByRequest"
     ABORTED = "Aborted"
     APPLY_REFUSED = "ApplyRefused"
+
+
+STALLED_REASONS = frozenset(
+    {
+        *(Reason.APPLY_REFUSED, Reason.STREAMS_FAILED, Reason.STORAGE_FAILED),
+        *(Reason.LEARNER_FAILED, Reason.LEARNER_REFUSED, Reason.LEARNER_CRASHING),
+        *(Reason.IMAGE_PULL_FAILED, Reason.ROBOTS_FAILED, Reason.JOB_NOT_FOUND),
+        *(Reason.ROBOT_REFUSED, Reason.ROBOT_CRASHING, Reason.SPOOL_FAILED, Reason.POLICY_REFUSED),
+    }
+)
+"""Why an object may be Stalled; docs/troubleshooting.md says of each what to do."""
 
 
 class Env(StrEnum):
@@ -130,6 +152,7 @@ class Env(StrEnum):
     BIND_ADDRESS = "FLEET_BIND_ADDRESS"
     METRICS_PORT = "FLEET_METRICS_PORT"
     RESYNC_SECONDS = "FLEET_RESYNC_SECONDS"
+    LAST_WORDS = "FLEET_LAST_WORDS"
 
 
 def learner_job(job: str, run: int) -> str:
@@ -236,6 +259,7 @@ class StreamMeta(StrEnum):
 
     JOB_UID = "fleetloop-job-uid"
     NAMESPACE = "fleetloop-namespace"
+    INSTALLATION = "fleetloop-namespace-uid"
     JOB = "fleetloop-job"
     GENERATION = "fleetloop-stream-id"
 

@@ -31,6 +31,7 @@ _DELETED = (
     "$JS.EVENT.ADVISORY.STREAM.DELETED.*",
     f"$JS.EVENT.ADVISORY.CONSUMER.DELETED.*.{names.LEARNER_CONSUMER}",
 )
+_OVERLAP = 10065  # subjects overlap with an existing stream's
 _LIVE = ("subjects", "max_bytes", "max_age", "max_msgs_per_subject", "duplicate_window")
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Found(NamedTuple):
 
 
 async def ensure(
-    js: JetStreamContext, namespace: str, job: str, job_uid: str
+    js: JetStreamContext, namespace: str, job: str, job_uid: str, installation: str
 ) -> dict[Stream, Found]:
     """Create what is missing of a job's streams and its learner's consumer; update what drifted.
 
@@ -70,7 +71,8 @@ async def ensure(
     anew. Raises nats-py's errors as they are; ``Bus.ensure`` turns them into ``Retry``.
     """
     found = {}
-    for kind, config in zip(Stream, desired.streams(namespace, job, job_uid), strict=True):
+    wanted_streams = desired.streams(namespace, job, job_uid, installation)
+    for kind, config in zip(Stream, wanted_streams, strict=True):
         found[kind] = await _ensure_stream(js, config)
     experience = names.stream(job_uid, Stream.EXPERIENCE)
     wanted = desired.learner_consumer()
@@ -93,9 +95,10 @@ async def _ensure_stream(js: JetStreamContext, config: dict[str, Any]) -> Found:
         metadata = config["metadata"] | {StreamMeta.GENERATION.value: secrets.token_hex(8)}
         info = await js.add_stream(StreamConfig(**(config | {"metadata": metadata})))
     else:
-        if any(getattr(info.config, key) != config[key] for key in _LIVE):
-            # The server's own keys and our stream id stay in the metadata.
-            metadata = (info.config.metadata or {}) | config["metadata"]
+        # The server's own keys and our stream id stay in the metadata.
+        metadata = (info.config.metadata or {}) | config["metadata"]
+        drifted = any(getattr(info.config, key) != config[key] for key in _LIVE)
+        if drifted or metadata != (info.config.metadata or {}):
             info = await js.update_stream(StreamConfig(**(config | {"metadata": metadata})))
     return _found(info)
 
@@ -209,14 +212,23 @@ class Bus:
         except nats.js.errors.APIError as fault:
             if fault.err_code in _WRONG_LAST_SEQUENCE:
                 raise Fenced(f"{what}: somebody else wrote in between; read again") from fault
+            if fault.err_code == _OVERLAP:
+                raise Retry(
+                    f"{what}: at NATS {self.url} the streams of another cluster's job of this "
+                    "namespace and name hold these subjects: rename the job, or give the clusters "
+                    "NATS accounts of their own"
+                ) from fault
             raise Retry(f"{what}: NATS at {self.url} refused it: {fault.description}") from fault
         except (OSError, TimeoutError, nats.errors.Error) as fault:
             raise Retry(f"{what}: no answer from NATS at {self.url} ({fault!r})") from fault
 
-    async def ensure(self, namespace: str, job: str, job_uid: str) -> dict[Stream, Found]:
+    async def ensure(
+        self, namespace: str, job: str, job_uid: str, installation: str
+    ) -> dict[Stream, Found]:
         """See ``ensure``. Raises ``Retry``."""
         return await self._do(
-            f"streams of {namespace}/{job}", lambda js: ensure(js, namespace, job, job_uid)
+            f"streams of {namespace}/{job}",
+            lambda js: ensure(js, namespace, job, job_uid, installation),
         )
 
     async def last(self, job_uid: str, subject: str) -> Stored | None:
@@ -295,8 +307,11 @@ class Bus:
 
         return end
 
-    async def find(self, namespace: str) -> list[Found]:
-        """Our streams of one namespace, known by their metadata. Raises ``Retry``."""
+    async def find(self, namespace: str, installation: str) -> list[Found]:
+        """Our streams of one namespace, known by their metadata. Raises ``Retry``.
+
+        ``installation`` tells them from those of a namesake in another cluster.
+        """
 
         async def listing(js: JetStreamContext) -> list[Found]:
             found: list[Found] = []
@@ -309,6 +324,7 @@ class Bus:
                 for one in found
                 if one.name.startswith(names.STREAM_PREFIX)
                 and one.metadata.get(StreamMeta.NAMESPACE) == namespace
+                and one.metadata.get(StreamMeta.INSTALLATION) == installation
             ]
 
         return await self._do(f"listing the streams of {namespace}", listing)

@@ -47,6 +47,7 @@ class Cluster:
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
         self._client: ApiClient | None = None
+        self._installation = ""
 
     async def __aenter__(self) -> Self:
         configuration = Configuration()
@@ -100,6 +101,32 @@ class Cluster:
         query = {"fieldManager": names.FIELD_MANAGER}
         path = self._path(manifest["kind"])
         return await self._call("POST", path, query=query, body=manifest, absent={409})
+
+    async def installation(self) -> str:
+        """The namespace's UID: what tells us from an operator of another cluster at one broker."""
+        if not self._installation:
+            found = await self._call("GET", f"/api/v1/namespaces/{self.namespace}")
+            self._installation = found["metadata"]["uid"] if found else ""
+        return self._installation
+
+    async def end_job(self, name: str, uid: str, refusal: str) -> None:
+        """Let a batch Job fail at its next restart, and keep with it why.
+
+        Its pods go with their logs; the Job stays, so that nobody makes it anew.
+        """
+        manifest = {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": {
+                "name": name,
+                "uid": uid,
+                "annotations": {names.Label.REFUSAL.value: refusal},
+            },
+            "spec": {"backoffLimit": 0},
+        }
+        query = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
+        path = self._path("Job", name)
+        await self._call("PATCH", path, query=query, body=manifest, absent={404, 409})
 
     async def write_status(self, kind: Kind, name: str, uid: str, status: Object) -> None:
         """Server-side apply of the whole status; the UID keeps it off a namesake made anew."""

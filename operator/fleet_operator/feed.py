@@ -49,6 +49,9 @@ class Feed:
         self.heard: dict[str, Heard] = {}
         self.learner: LearnerHeartbeat | None = None
         self.learner_at = float("-inf")
+        self._learner_fault = ("", float("-inf"))
+        self.refused: dict[str, tuple[str, str]] = {}
+        """By robot: (digest, why) of the last policy it would not take."""
         self._episodes: dict[str, deque[Episode]] = {}
 
     def forget_events(self) -> None:
@@ -83,9 +86,11 @@ class Feed:
         # The subject is what the broker let its sender use; the body could name anybody.
         if event.job_uid != self.job_uid or event.robot != robot_of(subject):
             return False
-        if event.kind not in {EventKind.OUTCOME, EventKind.GUARD}:
+        if event.kind is EventKind.SWAP or (event.kind is EventKind.REFUSAL and not event.policy):
             return False
         self.events.append((sequence, event))
+        if event.kind is EventKind.REFUSAL and event.policy is not None:
+            self.refused[event.robot] = (event.policy.digest, event.detail)
         if event.kind is EventKind.OUTCOME and event.outcome is not Outcome.DISCARDED:
             self.last_outcome_at = now
             mine = self._episodes.setdefault(event.robot, deque(maxlen=RECENT))
@@ -113,16 +118,32 @@ class Feed:
         return beat
 
     def learner_beat(self, data: bytes, now: float) -> bool:
-        """The learner's heartbeat; an older epoch's is a zombie's and is not heard."""
+        """The learner's heartbeat; an older epoch's is a zombie's and is not heard.
+
+        One without an epoch is of a learner that cannot reach its store to claim it: it has
+        nothing to tell but that.
+        """
         try:
             beat = LearnerHeartbeat.decode(data)
         except FleetError:
             return False
-        before = self.learner
-        if beat.job_uid != self.job_uid or (before and beat.epoch < before.epoch):
+        before, (fault, _) = self.learner, self._learner_fault
+        if beat.job_uid != self.job_uid:
             return False
+        if beat.epoch == 0:
+            self._learner_fault = (beat.fault, now)
+            return beat.fault != fault
+        if before and beat.epoch < before.epoch:
+            return False
+        self._learner_fault = (beat.fault, now)
         self.learner, self.learner_at = beat, now
-        return before is None or (before.stage, before.epoch) != (beat.stage, beat.epoch)
+        changed = before is None or (before.stage, before.epoch) != (beat.stage, beat.epoch)
+        return changed or beat.fault != fault
+
+    def learner_fault(self, since: float) -> str:
+        """What the learner said it waits for, if it was heard after ``since``."""
+        fault, at = self._learner_fault
+        return fault if at >= since else ""
 
     def connected(self, robot: str, robot_uid: str, since: float) -> bool:
         """Whether this very robot was heard of after ``since``."""
@@ -169,4 +190,6 @@ def meaning(beat: Heartbeat) -> tuple[object, ...]:
         beat.active.digest if beat.active else None,
         beat.pending.digest if beat.pending else None,
         beat.assignment_epoch,
+        beat.spool_fault,
+        beat.policy_fault,
     )

@@ -114,7 +114,14 @@ class Inbox:
         return found.feed if found and found.feed.job_uid == uid else None
 
     async def open(
-        self, job: str, uid: str, url: str, *, events_from: int, check_every: float
+        self,
+        job: str,
+        uid: str,
+        url: str,
+        *,
+        installation: str,
+        events_from: int,
+        check_every: float,
     ) -> Subscription:
         """Streams made or checked, everything unread read, and listening. Raises ``Retry``."""
         known = self._jobs.get(job)
@@ -126,7 +133,7 @@ class Inbox:
             await known.bus.client()
             await self._listen(known.bus)
             if known.stale or self.now - known.checked_at >= check_every:
-                await self._read(known, events_from)
+                await self._read(known, installation, events_from)
         return known
 
     async def close(self, job: str) -> None:
@@ -156,13 +163,13 @@ class Inbox:
                     self._wake(Key(Kind.TRAINING_JOB, known.job))
                 known.present = present
 
-    async def _read(self, known: Subscription, events_from: int) -> None:
+    async def _read(self, known: Subscription, installation: str, events_from: int) -> None:
         """What is stored: streams, announcement, assignment; then the events from there on."""
         feed, bus, job = known.feed, known.bus, known.job
         # Set first: a reconnect while we read makes it stale again.
         known.stale, was_stale = False, known.stale
         try:
-            streams = await bus.ensure(self.namespace, job, feed.job_uid)
+            streams = await bus.ensure(self.namespace, job, feed.job_uid, installation)
             before, after = known.streams.get(Stream.EVENTS), streams[Stream.EVENTS]
             if before and before.generation != after.generation:
                 feed.forget_events()

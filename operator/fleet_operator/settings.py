@@ -5,6 +5,8 @@ from functools import lru_cache
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fleet_operator.decide.conditions import PATIENCE
+
 
 class Settings(BaseSettings):
     """Each field is the environment variable ``FLEET_<FIELD>``."""
@@ -31,6 +33,8 @@ class Settings(BaseSettings):
     """Every object is looked at again after this long without an event."""
     lost_after: float = Field(default=20.0, gt=0)
     """Seconds without a heartbeat after which a robot or learner counts as not connected."""
+    patience_seconds: float = Field(default=PATIENCE, ge=0)
+    """Seconds that a broker or a store may be away before its jobs are Stalled."""
     workers: int = Field(default=4, ge=1)
     """Reconciles that run at the same time."""
 

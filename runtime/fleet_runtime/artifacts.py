@@ -66,8 +66,18 @@ class Store:
         protocols = {self._fs.protocol} if isinstance(self._fs.protocol, str) else self._fs.protocol
         self._local = "file" in protocols
         self._memory = "memory" in protocols
+        self._troubles: dict[str, tuple[str, str]] = {}
         if self._local:
             self._remove_abandoned()
+
+    @property
+    def trouble(self) -> str:
+        """What is wrong with the store and what to do, empty while it answers.
+
+        Reading and writing count apart: a full disk still reads. The words stay the same while
+        the cause does, whatever is asked of the store meanwhile.
+        """
+        return next((said for _, said in self._troubles.copy().values()), "")
 
     def create(self, key: str, data: bytes) -> None:
         """Make an object, whole and durable, if the key is free.
@@ -79,7 +89,7 @@ class Store:
             Retry: the store did not answer or has no room; it may have been made.
         """
         path = self._path(key)
-        with self._reached(f"create {key}"):
+        with self._reached(f"create {key}", "write"):
             if self._local:
                 made = self._create_file(Path(path), data)
             elif self._memory:
@@ -127,7 +137,7 @@ class Store:
 
     def delete(self, key: str) -> None:
         """Remove an object; one that is not there is as good as removed. Raises `Retry`."""
-        with self._reached(f"delete {key}"), contextlib.suppress(FileNotFoundError):
+        with self._reached(f"delete {key}", "delete"), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(key))
 
     def probe(self, key: str) -> None:
@@ -159,13 +169,20 @@ class Store:
         return f"{self._root}/{key}"
 
     @contextlib.contextmanager
-    def _reached(self, what: str) -> Iterator[None]:
+    def _reached(self, what: str, way: str = "read") -> Iterator[None]:
         try:
             yield
         except FleetError:
+            self._troubles.pop(way, None)  # it answered
             raise
         except Exception as fault:  # drivers raise what their HTTP libraries do
-            raise Retry(f"{what} in {self.url}: {fault!r}") from fault
+            advice = _advice(fault)
+            said = f"{what} in {self.url}: {fault!r}; {advice}"
+            known, _ = self._troubles.get(way, ("", ""))
+            if way != "delete" and known != advice:  # nobody tries to delete again
+                self._troubles[way] = advice, f"The store does not do its work: {said}."
+            raise Retry(said) from fault
+        self._troubles.pop(way, None)
 
     def _read(self, path: str, end: int) -> bytes:
         """At most the first `end` bytes."""
@@ -237,6 +254,20 @@ class Store:
                 return False
             raise
         return True
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def _advice(fault: Exception) -> str:
+    """What to do about an answer of the store, or about none."""
+    if isinstance(fault, PermissionError):
+        return "let these credentials read and write there, or give others"
+    if isinstance(fault, FileNotFoundError | NotADirectoryError):
+        return "make the bucket or folder, or correct spec.transport.storage.url"
+    if isinstance(fault, OSError) and fault.errno in _FULL:
+        return "it is full: free some of it, or raise its quota"
+    return "start it, or correct spec.transport.storage.url and the endpoint in AWS_ENDPOINT_URL"
 
 
 def _s3_options() -> dict[str, Any]:

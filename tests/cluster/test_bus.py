@@ -18,7 +18,7 @@ async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(
 
         async def work() -> None:
             while True:
-                await bus.ensure("default", "job", "uid-1")
+                await bus.ensure("default", "job", "uid-1", "installation")
                 answered.set()
 
         for _ in range(30):

@@ -19,7 +19,7 @@ from helpers.control import (
     training_job,
 )
 from helpers.kube import Kube, condition
-from helpers.nats import Broker
+from helpers.nats import Broker, lose_streams, make_streams
 
 BATCH = "batch/v1/jobs"
 
@@ -174,3 +174,22 @@ async def test_without_nats_a_job_says_what_to_do_and_goes_on_when_it_is_there(
     finally:
         await operator.stop()
         broker.kill()
+
+
+async def test_an_operator_leaves_the_streams_of_a_namesake_in_another_cluster_alone(
+    operator: Operator, cluster: LocalCluster, kube: Kube
+) -> None:
+    """Two clusters, one NATS server, the same namespace and the same job in both."""
+    url = cluster.nats_url
+    await make_streams(url, "job", "uid-elsewhere", kube.namespace)
+    theirs = [names.stream("uid-elsewhere", kind) for kind in names.Stream]
+    try:
+        await kube.create(JOBS, training_job())
+        job = await kube.until(JOBS, "job", lambda job: condition(job, "Stalled") == "True")
+        assert reason(job, "Stalled") == "StreamsFailed"
+        (told,) = [one for one in job["status"]["conditions"] if one["type"] == "Stalled"]
+        assert "another cluster's job of this namespace and name" in told["message"]
+        assert set(theirs) <= set(await streams(url, kube.namespace))
+    finally:
+        await lose_streams(url, "uid-elsewhere")
+    await kube.until(JOBS, "job", lambda job: condition(job, "Ready") == "True")

@@ -153,6 +153,8 @@ MESSAGES: dict[str, m.Message] = {
         sent={"experience": 5_000_000, "telemetry": 20_000},
         received={"policy": 2_000_000, "control": 9_000},
         uptake=m.Uptake(sequence=6, fetch=0.25, wait=3.0, total=3.5),
+        spool_fault="no room left on the disk",
+        policy_fault="version 8 is not there yet",
         at=1_795_000_011.0,
     ),
     "learner_heartbeat": m.LearnerHeartbeat(
@@ -176,6 +178,7 @@ MESSAGES: dict[str, m.Message] = {
                 loss_online=0.5, loss_offline=0.25, online_weight=0.625, episodes=170
             )
         },
+        fault="create jobs/x: no room left",
         at=1_795_000_012.0,
     ),
 }

@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from fleet_contract.agents import LearnerConfig, RobotConfig
+from fleet_contract.messages import Assignment, Heartbeat, PolicyRef, RobotState, digest_of
+from fleet_contract.names import STALLED_REASONS, Reason
 from fleet_contract.names import ConditionType as C
-from fleet_contract.names import Reason
 from fleet_contract.resources import (
     Condition,
     FleetTrainingJob,
@@ -14,10 +15,12 @@ from fleet_contract.resources import (
     RobotActor,
     RobotActorStatus,
 )
+from fleet_contract.resources.base import now_rfc3339
 from fleet_contract.resources.job_status import AssignmentStatus, RobotsStatus
 from fleet_operator.decide import fleet, robot_actor, training_job
-from fleet_operator.decide.conditions import Finding, settle
-from fleet_operator.decide.learner import LearnerPlan, Pod
+from fleet_operator.decide.conditions import Finding, reconciling, settle, stalled, turned
+from fleet_operator.decide.learner import LearnerPlan
+from fleet_operator.decide.pod import End, Pod
 from fleet_operator.decide.rollout import State
 from fleet_operator.desired import learner, pods, robots
 from fleet_operator.desired.transport import Transport
@@ -64,6 +67,7 @@ def summary(status: FleetTrainingJobStatus | RobotActorStatus) -> dict[str, str]
 
 
 PENDING = LearnerPlan(1, finding=Finding(C.LEARNER_READY, False, Reason.LEARNER_PENDING))
+REFUSED = LearnerPlan(1, finding=Finding(C.LEARNER_READY, False, Reason.LEARNER_REFUSED))
 FAILED = LearnerPlan(1, finding=Finding(C.LEARNER_READY, False, Reason.LEARNER_FAILED))
 OFF = LearnerPlan(1, finding=Finding(C.LEARNER_READY, False, Reason.SUSPENDED))
 LOST = RobotsStatus(desired=2, connected=0)
@@ -77,6 +81,18 @@ WAS_READY = {
         }
     ]
 }
+
+
+def since(type_: C, status: str, ago: float) -> dict[str, Any]:
+    """A status in which a condition last turned so many seconds ago."""
+    at = now_rfc3339(NOW - ago)
+    return {
+        "conditions": [
+            {"type": type_, "status": status, "reason": "X", "lastTransitionTime": at},
+        ]
+    }
+
+
 # What was found → Ready, and which of Reconciling and Stalled stands beside it.
 VERDICTS: dict[str, tuple[FleetTrainingJob, training_job.Facts, str, str]] = {
     "a job whose learner and robots are at work is Ready": (job(), facts(), "True", ""),
@@ -88,7 +104,54 @@ VERDICTS: dict[str, tuple[FleetTrainingJob, training_job.Facts, str, str]] = {
     ),
     "a learner on its way is Reconciling": (job(), facts(learner=PENDING), "False", "Reconciling"),
     "a failed learner is Stalled": (job(), facts(learner=FAILED), "False", "Stalled"),
-    "a broker that is away is Stalled": (job(), facts(streams_fault="x"), "False", "Stalled"),
+    "a broker that is away is Reconciling at first": (
+        job(),
+        facts(streams_fault="x"),
+        "False",
+        "Reconciling",
+    ),
+    "a broker that stays away is Stalled": (
+        job(status=since(C.STREAMS_READY, "False", 31)),
+        facts(streams_fault="x"),
+        "False",
+        "Stalled",
+    ),
+    "a broker that was back in between is Reconciling again": (
+        job(status=since(C.STREAMS_READY, "True", 31)),
+        facts(streams_fault="x"),
+        "False",
+        "Reconciling",
+    ),
+    "a store that is away is Reconciling at first": (
+        job(),
+        facts(storage_fault="x"),
+        "False",
+        "Reconciling",
+    ),
+    "a store that stays away is Stalled": (
+        job(status=since(C.STORAGE_FAILING, "True", 31)),
+        facts(storage_fault="x"),
+        "False",
+        "Stalled",
+    ),
+    "a learner that refused its spec is Stalled": (
+        job(),
+        facts(learner=REFUSED),
+        "False",
+        "Stalled",
+    ),
+    "a fleet whose robots cannot work is Stalled": (
+        job(),
+        facts(robots=LOST, robots_fault="job-sim-0: no such world"),
+        "False",
+        "Stalled",
+    ),
+    "a fleet of which one robot is at work is not": (
+        job(),
+        facts(robots=RobotsStatus(desired=2, connected=1), robots_fault="job-sim-0: x"),
+        "True",
+        "",
+    ),
     "a refused manifest is Stalled": (job(), facts(refusal="x"), "False", "Stalled"),
     "a fleet nobody of which is heard is Reconciling": (
         job(),
@@ -145,6 +208,22 @@ def test_a_condition_is_dated_by_its_last_change() -> None:
 
 def test_an_abnormal_condition_is_there_only_while_true() -> None:
     assert settle([], [Finding(C.STALLED, False, Reason.READY)], 1, NOW) == []
+
+
+def test_an_event_is_told_when_the_meaning_changes_and_not_again() -> None:
+    way = [
+        (reconciling(Reason.LEARNER_PENDING, "soon"), []),
+        (stalled(Reason.STREAMS_FAILED, "no broker"), [("StreamsFailed", "no broker", True)]),
+        (stalled(Reason.STREAMS_FAILED, "no broker, in other words"), []),
+        (stalled(Reason.LEARNER_REFUSED, "no"), [("LearnerRefused", "no", True)]),
+        ([Finding(C.READY, True, Reason.READY, "at work")], [("Ready", "at work", False)]),
+        ([Finding(C.READY, True, Reason.READY, "at work")], []),
+    ]
+    before: list[Condition] = []
+    for findings, told in way:
+        after = settle(before, findings, 1, NOW)
+        assert turned(before, after) == told
+        before = after
 
 
 def test_a_goal_is_reached_by_every_task_and_stays_so_until_the_spec_changes() -> None:
@@ -213,6 +292,104 @@ def test_a_robot_without_its_job_says_what_to_do() -> None:
     assert stalled is not None
     assert stalled.reason == "JobNotFound"
     assert "apply it, or delete this robot" in stalled.message
+
+
+CRASH = End(1, "Error", "no such file", lasted=20)
+LOOPING = pod(waiting="CrashLoopBackOff", last=CRASH)
+ROBOT_FAULTS: dict[str, tuple[robot_actor.Seen, str, str]] = {
+    "a pod without an image": (
+        seen(pod=pod(waiting="ImagePullBackOff", image="x:1")),
+        "ImagePullFailed",
+        "cannot pull image x:1: correct spec.robots.simulated.image",
+    ),
+    "a pod that ends again and again": (seen(pod=LOOPING), "RobotCrashing", "no such file."),
+    "a pod that refuses its spec": (
+        seen(pod=pod(waiting="CrashLoopBackOff", last=End(78, "Error", "no environment 'moon'"))),
+        "RobotRefused",
+        "no environment 'moon'. Correct spec.tasks",
+    ),
+    "a pod that needs more memory": (
+        seen(pod=pod(waiting="CrashLoopBackOff", last=End(137, "OOMKilled"))),
+        "RobotCrashing",
+        "raise resources.limits.memory",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ROBOT_FAULTS.values(), ids=ROBOT_FAULTS.keys())
+def test_a_robot_is_stalled_by(case: tuple[robot_actor.Seen, str, str]) -> None:
+    found, reason, words = case
+    stalled_ = robot_actor.status(robot(), found, NOW).condition(C.STALLED)
+    assert stalled_ is not None
+    assert stalled_.reason == reason
+    assert words in stalled_.message
+    assert Reason(reason) in STALLED_REASONS
+
+
+@pytest.mark.parametrize(
+    ("found", "holds"),
+    [
+        (seen(pod=pod(last=CRASH, started_at=NOW - 30)), True),
+        (seen(pod=pod(last=CRASH, started_at=NOW - 60)), False),
+        (seen(pod=pod(last=CRASH, started_at=NOW - 30), connected=True), False),
+        (seen(pod=pod(down=True, last=CRASH)), True),
+        (seen(pod=pod(waiting="CrashLoopBackOff", last=End(137, "Error"))), False),
+    ],
+    ids=[
+        "runs for no longer than before",
+        "runs for longer than before",
+        "is heard of",
+        "ended again",
+        "was killed by somebody",
+    ],
+)
+def test_a_robot_that_crashed_is_believed_again_unless_it(
+    found: robot_actor.Seen, holds: bool
+) -> None:
+    before = robot_actor.status(robot(), seen(pod=LOOPING), NOW)
+    again = robot().model_copy(update={"status": before})
+    shown = summary(robot_actor.status(again, found, NOW))
+    assert ("Stalled" in shown) == holds
+
+
+def _beat(**fields: Any) -> Heartbeat:
+    return Heartbeat(
+        robot="job-sim-0", robot_uid="r-uid", job_uid="uid", state=RobotState.RUNNING, at=0.0
+    ).model_copy(update=fields)
+
+
+def test_a_full_disk_is_reconciling_first_and_stalled_when_it_lasts() -> None:
+    found = seen(pod=pod(), connected=True, beat=_beat(spool_fault="2 episodes are lost: full."))
+    first = robot_actor.status(robot(), found, NOW)
+    assert summary(first)["Reconciling"] == "True"
+    later = robot().model_copy(update={"status": first})
+    lasting = robot_actor.status(later, found, NOW + 31).condition(C.STALLED)
+    assert lasting is not None
+    assert (lasting.reason, lasting.message) == ("SpoolFailed", "2 episodes are lost: full.")
+    healed = seen(pod=pod(), connected=True, beat=_beat())
+    assert summary(robot_actor.status(later, healed, NOW + 31))["Ready"] == "True"
+
+
+def test_a_robot_tells_which_version_it_refused_and_keeps_what_it_has() -> None:
+    new, old = (PolicyRef(sequence=n, digest=digest_of(bytes([n])), uri=f"v/{n}") for n in (2, 1))
+    document = Assignment(job_uid="uid", epoch=1, issued_at_ms=0, expires_at_ms=1, default=new)
+    found = seen(
+        pod=pod(),
+        connected=True,
+        beat=_beat(active=old),
+        assignment=document,
+        refused=(new.digest, "bundle lacks model.safetensors"),
+    )
+    shown = robot_actor.status(robot(), found, NOW)
+    synced = shown.condition(C.POLICY_SYNCED)
+    assert synced is not None
+    assert synced.reason == "PolicyRefused"
+    assert "refused version 2: bundle lacks model.safetensors; it keeps" in synced.message
+    assert summary(shown)["Ready"] == "True"
+    without = found._replace(beat=_beat(active=None))
+    assert summary(robot_actor.status(robot(), without, NOW))["Stalled"] == "True"
+    healed = found._replace(beat=_beat(active=new))
+    assert summary(robot_actor.status(robot(), healed, NOW))["PolicySynced"] == "True"
 
 
 def test_just_after_its_start_the_operator_calls_no_robot_lost() -> None:

@@ -6,6 +6,8 @@ from fleet_contract.messages import (
     Event,
     EventKind,
     Heartbeat,
+    LearnerHeartbeat,
+    LearnerStage,
     Outcome,
     PolicyRef,
     RobotState,
@@ -107,3 +109,34 @@ def test_a_robot_made_anew_under_its_name_is_another() -> None:
     assert feed.connected("r", "u", 1.5)
     assert not feed.connected("r", "another", 1.5)
     assert not feed.connected("r", "u", 2.5)
+
+
+def test_a_refused_policy_is_remembered_by_its_robot_and_counts_against_it() -> None:
+    feed = Feed("uid")
+    assert told(feed, 1, kind=EventKind.REFUSAL, detail="bundle lacks weights", outcome=None)
+    assert feed.refused == {"r": (DIGEST, "bundle lacks weights")}
+    assert evidence(feed).refusal == "robot r would not take it: bundle lacks weights"
+    assert evidence(feed, robots="s").refusal == ""
+    assert not told(feed, 2, kind=EventKind.REFUSAL, policy=None, detail="an older document")
+
+
+def test_what_the_learner_waits_for_is_heard_before_it_has_an_epoch_and_while_it_says_so() -> None:
+    feed = Feed("uid")
+
+    def beat(epoch: int, fault: str, now: float) -> bool:
+        stage = LearnerStage.STARTING
+        said = LearnerHeartbeat(
+            job_uid="uid", epoch=epoch, stage=stage, step=0, fault=fault, at=0.0
+        )
+        return feed.learner_beat(said.encode(), now)
+
+    assert beat(3, "", 1.0)
+    assert beat(0, "no bucket", 2.0)
+    assert not beat(0, "no bucket", 3.0)
+    assert feed.learner_fault(since=2.5) == "no bucket"
+    assert feed.learner is not None
+    assert feed.learner.epoch == 3
+    assert feed.learner_fault(since=4.0) == ""  # it fell silent
+    assert not beat(2, "a zombie's", 5.0)
+    assert beat(4, "", 6.0)
+    assert feed.learner_fault(since=5.0) == ""

@@ -5,7 +5,8 @@ from typing import Any, NamedTuple
 import pytest
 
 from fleet_contract.names import Reason
-from fleet_operator.decide.learner import LearnerPlan, Pod, Run, plan
+from fleet_operator.decide.learner import LearnerPlan, Run, plan
+from fleet_operator.decide.pod import End, Pod
 
 
 def run(number: int = 1, hash_: str = "new", **fields: Any) -> Run:
@@ -14,6 +15,11 @@ def run(number: int = 1, hash_: str = "new", **fields: Any) -> Run:
 
 RUNNING = Pod("p", "u", "Running", owner_uid="uid-1")
 WAITING = Pod("p", "u", waiting="ImagePullBackOff", message="no such image", owner_uid="uid-1")
+
+
+CRASH = End(1, "Error", "no episode of demos can be used", lasted=20)
+LOOPING = RUNNING._replace(waiting="CrashLoopBackOff", last=CRASH)
+REFUSES = LOOPING._replace(last=End(78, "Error", "there is no 'temprature'"))
 
 
 class Case(NamedTuple):
@@ -26,6 +32,10 @@ class Case(NamedTuple):
     last: int = 0
     number: int = 1
     orphans: int = 0
+    refuse: bool = False
+    doubted: bool = False
+    heard: bool = True
+    says: str = ""
 
 
 R = Reason
@@ -35,6 +45,13 @@ CASES = {
         (), (), R.LEARNER_PENDING, create=True, last=4, number=5
     ),
     "a run that fits stays": Case((run(),), (RUNNING,), R.LEARNER_RUNNING),
+    "a run that nobody hears of says where to look": Case(
+        (run(),),
+        (RUNNING,),
+        R.LEARNER_RUNNING,
+        heard=False,
+        says="see whether its pod reaches NATS",
+    ),
     "a run without a running pod is awaited": Case((run(),), (), R.LEARNER_PENDING),
     "a run of another spec is ended, and nothing made beside it": Case(
         (run(hash_="old"),), (RUNNING,), R.LEARNER_PENDING, delete=(1,)
@@ -66,6 +83,39 @@ CASES = {
     ),
     "a missing image is told": Case((run(),), (WAITING,), R.IMAGE_PULL_FAILED),
     "a failed Job is told and kept": Case((run(failed="deadline"),), (), R.LEARNER_FAILED),
+    "a learner that ends again and again is told in its own words": Case(
+        (run(),), (LOOPING,), R.LEARNER_CRASHING, says="no episode of demos can be used."
+    ),
+    "a learner that was killed by somebody is awaited": Case(
+        (run(),), (LOOPING._replace(last=End(137, "Error")),), R.LEARNER_PENDING
+    ),
+    "a learner whose first start fails is awaited, and its words are told": Case(
+        (run(),),
+        (RUNNING._replace(down=True, last=CRASH),),
+        R.LEARNER_PENDING,
+        says="It ended: no episode of demos",
+    ),
+    "a learner that crashed until now is not believed at once": Case(
+        (run(),), (RUNNING._replace(last=CRASH, started_at=1000),), R.LEARNER_CRASHING, doubted=True
+    ),
+    "a learner that runs for longer than it did is believed": Case(
+        (run(),), (RUNNING._replace(last=CRASH, started_at=900),), R.LEARNER_RUNNING, doubted=True
+    ),
+    "a learner that refuses its spec is not started again": Case(
+        (run(),), (REFUSES,), R.LEARNER_REFUSED, refuse=True, says="there is no 'temprature'."
+    ),
+    "that is done once": Case(
+        (run(refusal="there is no 'temprature'."),), (REFUSES,), R.LEARNER_REFUSED
+    ),
+    "what it said outlives its pod": Case(
+        (run(refusal="no such algorithm.", failed="backoff limit"),),
+        (),
+        R.LEARNER_REFUSED,
+        says="no such algorithm. It starts again when the spec changes, or when Job job-learner-1",
+    ),
+    "another spec makes another run of it": Case(
+        (run(hash_="old", refusal="no", failed="x"),), (), R.LEARNER_PENDING, delete=(1,)
+    ),
     "a run that ended well reached its goal": Case((run(complete=True),), (), R.GOAL_REACHED),
 }
 
@@ -73,10 +123,19 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_learner_runs(case: Case) -> None:
     found: LearnerPlan = plan(
-        wanted=case.wanted, hash_="new", last_number=case.last, runs=case.runs, pods=case.pods
+        wanted=case.wanted,
+        hash_="new",
+        last_number=case.last,
+        runs=case.runs,
+        pods=case.pods,
+        doubted=case.doubted,
+        heard=case.heard,
+        now=1010.0,
     )
     ended = tuple(one.number for one in found.delete)
     assert (found.create, ended, found.finding.reason) == (case.create, case.delete, case.reason)
     assert not (found.create and found.delete)
     assert found.number == case.number
     assert len(found.orphans) == case.orphans
+    assert (found.refuse is not None) == case.refuse
+    assert case.says in found.finding.message

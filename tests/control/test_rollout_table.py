@@ -132,6 +132,15 @@ CASES = {
         0,
         (P.ROLLED_BACK,),
     ),
+    "a robot that cannot load it has it taken back, for it would never end an episode": Case(
+        ONE_STEP,
+        on_trial(),
+        Observed(version(2), THREE, Evidence(refusal="robot r1 would not take it: no weights"), 1),
+        1,
+        0,
+        0,
+        (P.ROLLED_BACK,),
+    ),
     "guard trips up to the limit are tolerated": Case(
         ONE_STEP.model_copy(update={"analysis": Analysis(max_guard_trips=1)}),
         on_trial(),

@@ -323,3 +323,34 @@ async def test_a_robot_that_fails_rests_and_is_brought_up_again(
     assert (aborted.outcome, aborted.judged) == (Outcome.ABORTED, None)
     assert "cable" in aborted.detail
     assert after.outcome is Outcome.TIMEOUT
+
+
+async def test_a_full_disk_is_told_with_what_was_lost_and_forgotten_when_there_is_room(
+    ground: Ground, settings: RobotSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A spool that takes no record at all stands for the disk of the robot's machine."""
+    await ground.assign(assignment(1, publish(ground.store, 1)))
+    async with running(settings) as agent:
+        await ground.until(lambda: ground.runs(1))
+        monkeypatch.setattr(agent._spool, "_max_bytes", 10)
+        await ground.until(lambda: bool(ground.heartbeat and ground.heartbeat.spool_fault))
+        assert ground.heartbeat is not None
+        assert "Episodes are lost: record of" in ground.heartbeat.spool_fault
+        monkeypatch.undo()
+        await ground.until(lambda: bool(ground.heartbeat and not ground.heartbeat.spool_fault))
+
+
+async def test_a_policy_that_cannot_be_fetched_is_told_and_taken_up_when_it_can(
+    ground: Ground, settings: RobotSettings
+) -> None:
+    ref = publish(ground.store, 1)
+    data = ground.store.get(ref.uri)
+    ground.store.delete(ref.uri)
+    await ground.assign(assignment(1, ref))
+    async with running(settings):
+        await ground.until(lambda: bool(ground.heartbeat and ground.heartbeat.policy_fault))
+        assert ground.heartbeat is not None
+        assert "it may still be on its way" in ground.heartbeat.policy_fault
+        ground.store.create(ref.uri, data)
+        await ground.until(lambda: ground.runs(1))
+        await ground.until(lambda: bool(ground.heartbeat and not ground.heartbeat.policy_fault))

@@ -255,3 +255,19 @@ def test_a_store_that_cannot_be_reached_is_a_retry(tmp_path: Path) -> None:
     blocked.write_bytes(b"a file where a folder should be")
     with pytest.raises(Retry):
         Store(f"file://{blocked}").create("a", b"x")
+
+
+def test_a_store_remembers_what_is_wrong_with_it_until_it_answers(tmp_path: Path) -> None:
+    blocked = tmp_path / "objects"
+    blocked.write_bytes(b"a file where a folder should be")
+    store = Store(f"file://{blocked}")
+    assert store.trouble == ""
+    for key in ("a", "b"):
+        with pytest.raises(Retry):
+            store.create(key, b"x")
+    assert "create a in file://" in store.trouble
+    assert store.list("a") == []
+    assert store.trouble  # reading tells nothing of writing
+    blocked.unlink()
+    store.create("a", b"x")
+    assert store.trouble == ""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fleet_contract import names
+from fleet_contract.agents import EXIT_REFUSED
 from fleet_contract.messages import Event, EventKind
 from fleet_contract.names import Channel, Env
 from fleet_runtime.artifacts import Store
@@ -86,17 +87,25 @@ async def test_sigterm_in_the_middle_of_an_episode_keeps_it_and_exits_with_143(
             "no environment 'moon'",
             id="unknown environment",
         ),
+        pytest.param(
+            {Env.SPEC: json.dumps({"tasks": [{"name": "pusch"}]})},
+            "among Meta-World's tasks there is no 'pusch'; did you mean push?",
+            id="unknown task",
+        ),
     ],
 )
 async def test_a_configuration_that_cannot_work_is_told_and_ends_the_program(
     tmp_path: Path, over: dict[str, str], fault: str
 ) -> None:
-    base = environment(Broker(tmp_path), tmp_path) | over
+    words = tmp_path / "last-words"
+    base = environment(Broker(tmp_path), tmp_path) | over | {Env.LAST_WORDS: str(words)}
     if fault == "FLEET_JOB_UID":
         del base[Env.JOB_UID]
     program = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "fleet_runtime.robot"), env=base, stderr=asyncio.subprocess.PIPE
     )
     _, said = await asyncio.wait_for(program.communicate(), 60)
-    assert program.returncode in {1, 2}
     assert fault in said.decode()
+    if fault != "FLEET_JOB_UID":
+        assert program.returncode == EXIT_REFUSED
+        assert fault in words.read_text()

@@ -182,6 +182,40 @@ def test_a_full_spool_gives_up_the_oldest_payload_and_says_so_with_a_tombstone(
     spool.close()
 
 
+LIMITED = """
+import resource, sys
+from pathlib import Path
+from fleet_contract.errors import Retry
+from fleet_runtime.robot.spool import Spool
+from helpers.records import draft
+spool = Spool(Path(sys.argv[1]), job_uid="uid-1")
+spool.append(draft(b"kept"), b"kept")
+hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+try:
+    spool.append(draft(bytes(9000)), bytes(9000))
+except Retry as fault:
+    print(fault)
+resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+print(spool.append(draft(bytes(9000)), bytes(9000)).n, spool.pending(), spool.read(1)[1])
+"""
+
+
+def test_a_disk_that_takes_no_more_is_told_and_nothing_kept_before_is_lost(tmp_path: Path) -> None:
+    """A limit on the size of a file stands for a full disk: it needs no rights."""
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(Path(__file__).parents[1])},
+        check=True,
+    )
+    refused, after = done.stdout.splitlines()
+    assert "File too large" in refused
+    assert refused.endswith("free its disk")
+    assert after == "2 [1, 2] b'kept'"
+
+
 def test_a_spool_with_too_many_records_refuses_and_keeps_what_it_has(tmp_path: Path) -> None:
     spool = Spool(tmp_path, job_uid="uid-1", max_records=2)
     add(spool, b"one")

@@ -116,6 +116,7 @@ class Operator:
             "FLEET_PROBE_PORT": "0",
             "FLEET_METRICS_PORT": "0",
             "FLEET_LOST_AFTER": "6",
+            "FLEET_PATIENCE_SECONDS": "3",
             "FLEET_RESYNC_SECONDS": "20",
             **env,
         }
@@ -161,6 +162,8 @@ class Fleet:
         self.assignment: Assignment | None = None
         self.says: dict[str, Any] = {}
         """More that every robot tells in its heartbeats."""
+        self.refusing: dict[int, str] = {}
+        """Versions that no robot takes, and why."""
         self._episodes = count(1)
         self._took = asyncio.Condition()
 
@@ -206,13 +209,22 @@ class Fleet:
         async with self._took:
             self.assignment = document
             for robot in self.uids:
-                if assigned := document.policy_for(robot):
+                if (assigned := document.policy_for(robot)) is None:
+                    continue
+                if assigned.sequence not in self.refusing:
                     self.active[robot] = assigned
+                    continue
+                why = self.refusing[assigned.sequence]
+                await self._event(
+                    robot, kind=EventKind.REFUSAL, refused=assigned, episode_id="", detail=why
+                )
             self._took.notify_all()
 
     async def until_runs(self, robot: str, sequence: int, within: float = 10.0) -> None:
         async with asyncio.timeout(within), self._took:
-            await self._took.wait_for(lambda: self.active[robot].sequence == sequence)
+            await self._took.wait_for(
+                lambda: robot in self.active and self.active[robot].sequence == sequence
+            )
 
     async def publish(self, subject: str, data: bytes) -> None:
         await self.client.jetstream().publish(subject, data, timeout=5)
@@ -242,12 +254,12 @@ class Fleet:
     async def trip_guard(self, robot: str) -> None:
         await self._event(robot, kind=EventKind.GUARD, episode_id=f"trip-{next(self._episodes)}")
 
-    async def _event(self, robot: str, **fields: Any) -> None:
+    async def _event(self, robot: str, *, refused: PolicyRef | None = None, **fields: Any) -> None:
         event = Event(
             robot=robot,
             robot_uid=self.uids[robot],
             job_uid=self.job_uid,
-            policy=self.active.get(robot),
+            policy=refused or self.active.get(robot),
             at=0.0,
             **fields,
         )

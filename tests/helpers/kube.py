@@ -58,6 +58,17 @@ class Kube:
                 if kind == "DELETED" or (kind == "LISTED" and not seen["items"]):
                     return
 
+    async def event(self, about: str, reason: str, within: float = WITHIN) -> Json:
+        """An Event of that reason about an object, once there is one."""
+        async with asyncio.timeout(within):
+            async for kind, seen in self.api.watch(
+                self.path("events"), fieldSelector=f"reason={reason}"
+            ):
+                for item in seen["items"] if kind == "LISTED" else [seen]:
+                    if item["involvedObject"]["name"] == about:
+                        return item
+        raise AssertionError("the watch ended")  # it never does
+
     async def logs(self, pod: str, **params: str) -> str:
         return await self.api.text(self.path("pods", pod) + "/log", **params)
 

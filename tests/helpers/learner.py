@@ -154,7 +154,7 @@ class LearnerProcess:
     ) -> None:
         self.store_url = f"file://{folder / store}"
         self.log_path = folder / f"learner-{next(_numbers)}.log"
-        self.environment = {
+        self.environment: dict[str, str] = {
             Env.NAMESPACE: NAMESPACE,
             Env.JOB: JOB,
             Env.JOB_UID: JOB_UID,
@@ -162,7 +162,7 @@ class LearnerProcess:
             Env.STORAGE_URL: self.store_url,
             Env.SPEC: json.dumps(spec),
         }
-        self._pidfd = -1
+        self._pidfd = self.pid = -1
 
     def start(self) -> None:
         """Start it, anew if it ran before."""
@@ -174,7 +174,8 @@ class LearnerProcess:
         order = {"environment": self.environment, "log": str(self.log_path)}
         forge.stdin.write(json.dumps(order) + "\n")
         forge.stdin.flush()
-        self._pidfd = os.pidfd_open(int(forge.stdout.readline()))
+        self.pid = int(forge.stdout.readline())
+        self._pidfd = os.pidfd_open(self.pid)
 
     def kill(self) -> None:
         """kill -9, and it is gone when this returns."""

@@ -109,7 +109,7 @@ async def make_streams(
     """
     client = await connect(url)
     try:
-        for config in streams(namespace, job, job_uid):
+        for config in streams(namespace, job, job_uid, "installation"):
             made = dict(config)
             made["metadata"] = {
                 **config["metadata"],

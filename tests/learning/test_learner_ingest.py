@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import dataclasses
+import json
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from fleet_contract import metrics as m
 from fleet_contract import names
 from fleet_contract.errors import RejectCode
 from fleet_contract.messages import Receipt, Record, digest_of
+from fleet_contract.messages.experience import canonical_header
 from fleet_contract.names import Channel
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience import codec
@@ -261,13 +263,61 @@ async def test_a_message_that_is_no_batch_is_quarantined_and_the_next_one_admitt
 ) -> None:
     await make_streams(broker.url)
     bench = Bench(store)
-    junk = [b"", b"FLB1\xff\xff\xff\xff", message(ENTRIES[2])[:-3]]
+    junk = [b"", b"FLB1\xff\xff\xff\xff"]
     async with listening(broker.url, RECEIPTS) as (_, (receipts,)), bench.running(broker.url):
         await send(broker.url, *junk, message(ENTRIES[1]))
         await receipts.until(settles(1))
     assert [a.record.n for a in bench.taken()] == [1]
     for data in junk[1:]:
         assert store.get(names.quarantine_key(JOB_UID, digest_of(data))) == data
+
+
+def _spoiled(*bad: tuple[dict[str, Any], bytes], after: tuple[Record, bytes]) -> bytes:
+    """A batch whose first records no robot of ours would write."""
+    header = json.loads(canonical_header([after[0]]))
+    header["records"] = [*(fields for fields, _ in bad), *header["records"]]
+    text = json.dumps(header).encode()
+    payloads = [payload for _, payload in bad]
+    return b"".join([b"FLB1", len(text).to_bytes(4, "little"), text, *payloads, after[1]])
+
+
+def _dumped(n: int, **over: Any) -> dict[str, Any]:
+    return ENTRIES[n][0].model_dump(mode="json", by_alias=True, exclude_none=True) | over
+
+
+async def test_a_record_that_cannot_be_read_is_refused_and_its_neighbours_are_admitted(
+    broker: Broker, store: Store
+) -> None:
+    await make_streams(broker.url)
+    bench = Bench(store)
+    nameless = _dumped(2)
+    del nameless["spoolId"]
+    bad = [(_dumped(1, mode="party"), ENTRIES[1][1]), (nameless, ENTRIES[2][1])]
+    async with listening(broker.url, RECEIPTS) as (_, (receipts,)), bench.running(broker.url):
+        await send(broker.url, _spoiled(*bad, after=ENTRIES[3]))
+        await receipts.until(settles(1, 3))
+    (refused,) = Receipt.open(receipts.heard[-1]).rejects
+    assert (refused.n, refused.code) == (1, RejectCode.MALFORMED)
+    assert "mode" in refused.message
+    assert not Receipt.open(receipts.heard[-1]).settles(2)  # nobody can be told of what has no name
+    assert [a.record.n for a in bench.taken()] == [3]
+    for _, payload in bad:
+        assert store.get(names.quarantine_key(JOB_UID, digest_of(payload))) == payload
+
+
+async def test_a_message_cut_short_loses_only_its_last_record_which_is_asked_for_again(
+    broker: Broker, store: Store
+) -> None:
+    await make_streams(broker.url)
+    bench = Bench(store)
+    async with listening(broker.url, RECEIPTS) as (_, (receipts,)), bench.running(broker.url):
+        await send(broker.url, message(ENTRIES[1], ENTRIES[2])[:-3])
+        await receipts.until(settles(1))
+        assert not Receipt.open(receipts.heard[-1]).settles(2)
+        await send(broker.url, message(ENTRIES[2]) + b"and more")
+        await receipts.until(settles(1, 2))
+    assert Receipt.open(receipts.heard[-1]).rejects == ()
+    assert [a.record.n for a in bench.taken()] == [1, 2]
 
 
 async def test_a_payload_broken_on_the_way_is_asked_for_again_and_refused_only_when_it_stays_so(

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from nats.aio.client import Client
@@ -254,24 +253,6 @@ async def test_datasets_without_one_usable_episode_end_it_with_what_to_do(
         assert await learner.exit() == EXIT_FAULT
     assert why in learner.log
     assert "point spec.offline.datasets at folders" in learner.log
-
-
-@pytest.mark.parametrize(
-    ("asked", "said"),
-    [
-        ({"algorithm": {"name": "magic"}}, "algorithm 'magic' is not one of ['hg-dagger']"),
-        ({"policy": {"architecture": "magic"}}, "spec.policy.architecture is 'magic'"),
-        ({"algorithm": {"parameters": {"temprature": 1}}}, "temprature"),
-    ],
-    ids=["algorithm", "architecture", "parameter"],
-)
-async def test_a_name_it_does_not_know_ends_it_with_what_there_is(
-    broker: Broker, tmp_path: Path, asked: dict[str, Any], said: str
-) -> None:
-    wrong = spec([write_dataset(tmp_path / "demos")], **asked)
-    with learner_process(tmp_path, broker.url, wrong) as learner:
-        assert await learner.exit() == EXIT_FAULT
-    assert said in learner.log
 
 
 async def test_without_a_broker_it_can_still_be_stopped(broker: Broker, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ WHOSE = {"namespace": "lab", "job": "kitchen"}
 
 def test_what_happened_since_the_last_second_is_told_once() -> None:
     metrics, progress = LearnerMetrics("lab", "kitchen"), Progress(loads=1)
-    reporter = Reporter(progress, metrics, "uid")
+    reporter = Reporter(progress, metrics, "uid", lambda: "no room")
 
     def served(name: str, **labels: str) -> float | None:
         return metrics.registry.get_sample_value(name, WHOSE | labels)
@@ -28,6 +28,7 @@ def test_what_happened_since_the_last_second_is_told_once() -> None:
     progress.ages.append(np.array([3.2, 0.2]))
     started = time.monotonic()
     beat = reporter.beat(started + 1)
+    assert beat.fault == "no room"
     assert (beat.frames, beat.bytes_received, beat.bytes_published) == (7, 70, 9)
     assert beat.experience_latency == pytest.approx(0.2)
     for later in (1, 2):

@@ -7,6 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.victims import kill_pod_processes, main_processes
 from helpers.kube import Kube, await_exit, condition, container, exists, pod
@@ -143,6 +145,31 @@ async def test_kubectl_exec_is_refused_with_a_sentence(kube: Kube, cluster: Loca
     await kube.phase("quiet", "Running")
     answer = Kubectl(cluster, kube.namespace, "exec", "quiet", "--", "true")()
     assert "use a shell on this machine" in answer
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "said"),
+    [
+        ('echo noise; printf "no such world" > "$WORDS"; exit 2', 2, "no such world"),
+        ("echo first; echo it broke >&2; exit 1", 1, "first\nit broke"),
+        ("echo all is well", 0, ""),
+    ],
+    ids=["its own words", "or the end of its log", "which is nothing where all went well"],
+)
+async def test_a_container_that_ends_says_why(
+    kube: Kube, script: str, code: int, said: str
+) -> None:
+    await kube.run(
+        "ends",
+        *("sh", "-c", script),
+        env=[{"name": "WORDS", "value": "/dev/termination-log"}],
+        terminationMessagePolicy="FallbackToLogsOnError",
+    )
+    ended = await kube.until(
+        "pods", "ends", lambda p: "terminated" in container(p).get("state", {})
+    )
+    found = container(ended)["state"]["terminated"]
+    assert (found["exitCode"], found.get("message", "")) == (code, said)
 
 
 async def test_a_crashing_container_backs_off_and_says_with_which_code_it_ended(

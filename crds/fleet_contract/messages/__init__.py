@@ -18,13 +18,16 @@ from fleet_contract.messages.envelope import (
 )
 from fleet_contract.messages.experience import (
     INLINE_MAX,
+    Batch,
     EpisodeMode,
     Outcome,
     Receipt,
     Record,
     RejectedRecord,
+    Spoiled,
     decode_batch,
     encode_batch,
+    read_batch,
 )
 from fleet_contract.messages.policy import (
     Announcement,
@@ -58,6 +61,7 @@ __all__ = [
     "Assignment",
     "AssignmentRole",
     "AssignmentState",
+    "Batch",
     "Delta",
     "Digest",
     "Document",
@@ -80,6 +84,7 @@ __all__ = [
     "RobotState",
     "Rule",
     "Signer",
+    "Spoiled",
     "TaskTally",
     "TaskTraining",
     "TensorRef",
@@ -90,4 +95,5 @@ __all__ = [
     "decode_batch",
     "digest_of",
     "encode_batch",
+    "read_batch",
 ]

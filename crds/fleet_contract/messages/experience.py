@@ -4,11 +4,19 @@ import json
 import struct
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Any, NamedTuple
 
 from pydantic import Field, FiniteFloat, ValidationError
 
 from fleet_contract.errors import Reject, RejectCode
-from fleet_contract.messages.envelope import MALFORMED_JSON, Digest, Document, Wire, first_error
+from fleet_contract.messages.envelope import (
+    MALFORMED_JSON,
+    Digest,
+    Document,
+    Wire,
+    digest_of,
+    first_error,
+)
 
 INLINE_MAX = 512 * 1024
 """Payloads up to this many bytes travel inside the message, larger ones by reference."""
@@ -82,11 +90,49 @@ def canonical_header(records: Sequence[Record]) -> bytes:
     return json.dumps({"v": 1, "records": dumped}, separators=(",", ":")).encode()
 
 
+class Spoiled(NamedTuple):
+    """A record that cannot be read, beside others that can."""
+
+    fault: Reject
+    payload: bytes
+    """Its inline bytes, as far as it says how many they are."""
+    record: Record | None
+    """What is left of it: robot, spool and number, which a receipt needs; None where not even
+    these are there. Everything else in it is made up."""
+
+
+class Batch(NamedTuple):
+    """A message, record by record."""
+
+    entries: list[tuple[Record, bytes]]
+    spoiled: list[Spoiled]
+    short: int = 0
+    """The record in which the message ends too early, 0 for none; its payload is what is there."""
+    left: bytes = b""
+    """Bytes after the last record."""
+
+
 def decode_batch(data: bytes) -> list[tuple[Record, bytes]]:
     """The inverse of ``encode_batch``. Payload digests are not checked here.
 
     Raises:
         Reject: the bytes are no batch, are cut short, or carry bytes no record accounts for.
+    """
+    batch = read_batch(data)
+    if batch.spoiled:
+        raise batch.spoiled[0].fault
+    if batch.short:
+        raise Reject(RejectCode.MALFORMED, f"batch cut short in record {batch.short}")
+    if batch.left:
+        raise Reject(RejectCode.MALFORMED, f"{len(batch.left)} bytes after the last record")
+    return batch.entries
+
+
+def read_batch(data: bytes) -> Batch:
+    """As ``decode_batch``, but one bad record costs its neighbours nothing.
+
+    A record that does not say how long its payload is takes the place of those after it, too:
+    their payloads then fail their digests. Raises ``Reject`` where there is no batch at all.
     """
     if len(data) < _HEAD.size or data[:4] != _MAGIC:
         raise Reject(RejectCode.MALFORMED, "not an experience batch (magic FLB1 missing)")
@@ -96,22 +142,44 @@ def decode_batch(data: bytes) -> list[tuple[Record, bytes]]:
         parsed = json.loads(header)
         if parsed["v"] != 1:
             raise Reject(RejectCode.MALFORMED, f"batch v{parsed['v']}; this program reads v1")
-        records = [Record.model_validate(item) for item in parsed["records"]]
-    except ValidationError as fault:
-        raise Reject(RejectCode.MALFORMED, f"record {first_error(fault)}") from fault
+        items = list(parsed["records"])
     except MALFORMED_JSON as fault:
         raise Reject(RejectCode.MALFORMED, f"batch header: {fault!r:.200}") from fault
-    entries = []
-    for record in records:
-        size = 0 if record.uri or record.evicted else record.size
-        payload = data[offset : offset + size]
-        if len(payload) != size:
-            raise Reject(RejectCode.MALFORMED, f"batch cut short in record {record.n}")
-        entries.append((record, payload))
+    batch = Batch([], [])
+    for item in items:
+        try:
+            record = Record.model_validate(item)
+        except ValidationError as wrong:
+            unread = Reject(RejectCode.MALFORMED, f"record {first_error(wrong)}")
+            size = _told_size(item)
+            spoiled = Spoiled(unread, data[offset : offset + size], _remains(item))
+            batch.spoiled.append(spoiled)
+        else:
+            size = 0 if record.uri or record.evicted else record.size
+            payload = data[offset : offset + size]
+            batch.entries.append((record, payload))
+            if len(payload) != size and not batch.short:
+                batch = batch._replace(short=record.n)
         offset += size
-    if offset != len(data):
-        raise Reject(RejectCode.MALFORMED, f"{len(data) - offset} bytes after the last record")
-    return entries
+    return batch._replace(left=data[offset:])
+
+
+def _told_size(item: Any) -> int:
+    """Inline bytes of a record that cannot be read, as far as it says so."""
+    told = item if isinstance(item, dict) else {}
+    size = told.get("size")
+    inline = not (told.get("uri") or told.get("evicted"))
+    return size if isinstance(size, int) and size > 0 and inline else 0
+
+
+def _remains(item: Any) -> Record | None:
+    made_up = {"episodeId": "", "task": "", "digest": digest_of(b""), "startedAt": 0, "endedAt": 0}
+    told = item if isinstance(item, dict) else {}
+    kept = {key: told.get(key) for key in ("robot", "robotUid", "jobUid", "spoolId", "n")}
+    try:
+        return Record.model_validate({**made_up, **kept, "size": 0})
+    except ValidationError:
+        return None
 
 
 class RejectedRecord(Wire):

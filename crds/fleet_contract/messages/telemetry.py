@@ -115,6 +115,10 @@ class Heartbeat(Message):
     """Bytes by ``Traffic``."""
     uptake: Uptake | None = None
     """Of the last newer version taken up."""
+    spool_fault: str = ""
+    """Why the last episode could not be kept; empty when it was."""
+    policy_fault: str = ""
+    """Why the assigned policy cannot be fetched yet; empty when nothing is in the way."""
     at: float
 
 
@@ -159,4 +163,6 @@ class LearnerHeartbeat(Message):
     experience_latency: float | None = None
     """Median seconds from an episode's end to sampleable, over the last interval."""
     tasks: dict[str, TaskTraining] = {}
+    fault: str = ""
+    """Why it waits for its store, in a sentence for the job's owner; empty when it does not."""
     at: float

@@ -15,6 +15,7 @@ class Evidence(NamedTuple):
     successes: int = 0
     interventions: int = 0
     guard_trips: int = 0
+    refusal: str = ""  # of the first robot that would not take it
 
     @property
     def rate(self) -> float:
@@ -29,6 +30,7 @@ class Verdict(StrEnum):
     PASS = "pass"  # noqa: S105 - no password
     BELOW_THRESHOLD = "below-threshold"
     GUARD_TRIPPED = "guard-tripped"
+    REFUSED = "refused"
 
 
 def gather(
@@ -42,19 +44,23 @@ def gather(
     judged: dict[str, bool] = {}
     assisted: dict[str, bool] = {}
     trips: set[tuple[str, str, float]] = set()
+    refusal = ""
     for sequence, event in events:
         ours = event.policy is not None and event.policy.digest == digest
         if sequence < start or not ours or event.robot not in robots:
             continue
         if event.kind is EventKind.GUARD:
             trips.add((event.robot, event.episode_id, event.at))
+        elif event.kind is EventKind.REFUSAL:
+            refusal = refusal or f"robot {event.robot} would not take it: {event.detail}"
         elif event.kind is EventKind.OUTCOME:
             assisted[event.episode_id] = event.human_frames > 0
             if event.judged is None:
                 judged.pop(event.episode_id, None)
             else:
                 judged[event.episode_id] = event.judged
-    return Evidence(len(judged), sum(judged.values()), sum(assisted.values()), len(trips))
+    successes, interventions = sum(judged.values()), sum(assisted.values())
+    return Evidence(len(judged), successes, interventions, len(trips), refusal)
 
 
 def judge(step: Step, analysis: Analysis, evidence: Evidence, elapsed: float) -> Verdict:
@@ -63,6 +69,8 @@ def judge(step: Step, analysis: Analysis, evidence: Evidence, elapsed: float) ->
     A stage that has its episodes must hold the threshold at all times, through the soak too; one
     that has not fails as soon as even successes alone could no longer lift it there.
     """
+    if evidence.refusal:
+        return Verdict.REFUSED  # who does not run it never ends an episode under it
     if evidence.guard_trips > analysis.max_guard_trips:
         return Verdict.GUARD_TRIPPED
     total = max(step.min_episodes, evidence.episodes)

@@ -4,6 +4,7 @@ Every object has exactly one Ready; Reconciling and Stalled are there only while
 """
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Literal, NamedTuple
 
 from fleet_contract.names import ConditionType as C
@@ -11,7 +12,13 @@ from fleet_contract.names import Reason
 from fleet_contract.resources import Condition
 from fleet_contract.resources.base import now_rfc3339
 
-_SHOWN_ONLY_WHILE_TRUE = frozenset({C.RECONCILING, C.STALLED, C.SUSPENDED, C.COMPLETE})
+PATIENCE = 30.0
+"""Seconds that what heals by itself, a broker or a store on its way back, may take before the
+object counts as Stalled. Until then it is Reconciling."""
+_SHOWN_ONLY_WHILE_TRUE = frozenset(
+    {C.RECONCILING, C.STALLED, C.SUSPENDED, C.COMPLETE, C.STORAGE_FAILING, C.SPOOL_FAILING}
+)
+_TOLD = frozenset({C.READY, C.STALLED, C.COMPLETE})
 
 
 class Finding(NamedTuple):
@@ -21,6 +28,58 @@ class Finding(NamedTuple):
     holds: bool | None  # None: unknown
     reason: Reason
     message: str = ""
+
+
+class Told(NamedTuple):
+    """An Event for people."""
+
+    reason: str
+    message: str
+    warning: bool
+
+
+def stalled(reason: Reason, message: str) -> list[Finding]:
+    """It cannot go on before somebody does as the message says."""
+    return [Finding(C.READY, False, reason, message), Finding(C.STALLED, True, reason, message)]
+
+
+def reconciling(reason: Reason, message: str) -> list[Finding]:
+    """It is on its way."""
+    return [Finding(C.READY, False, reason, message), Finding(C.RECONCILING, True, reason, message)]
+
+
+def impatient(lasted: float, patience: float, reason: Reason, message: str) -> list[Finding]:
+    """Reconciling at first, Stalled when it has lasted for longer than the patience (seconds)."""
+    return (stalled if lasted >= patience else reconciling)(reason, message)
+
+
+def lasted(before: Sequence[Condition], type_: C, status: str, now: float) -> float:
+    """Seconds for which the condition has had this status; 0 where it has another."""
+    for one in before:
+        if one.type is type_ and one.status == status:
+            return max(0.0, now - datetime.fromisoformat(one.last_transition_time).timestamp())
+    return 0.0
+
+
+def stalled_by(before: Sequence[Condition], *reasons: Reason) -> bool:
+    """Whether it is Stalled for one of these reasons."""
+    return any(
+        one.type is C.STALLED and one.status == "True" and one.reason in reasons for one in before
+    )
+
+
+def turned(before: Sequence[Condition], after: Sequence[Condition]) -> list[Told]:
+    """What is worth an Event: Ready, Complete or Stalled came, or Stalled has another reason."""
+    known = {one.type: one for one in before}
+    told = []
+    for one in after:
+        old = known.get(one.type)
+        same = old is not None and old.status == "True"
+        if one.type is C.STALLED:
+            same = same and old is not None and old.reason == one.reason
+        if one.type in _TOLD and one.status == "True" and not same:
+            told.append(Told(one.reason, one.message, one.type is C.STALLED))
+    return told
 
 
 def settle(

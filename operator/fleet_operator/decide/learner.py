@@ -5,10 +5,7 @@ from typing import Any, NamedTuple
 
 from fleet_contract.names import ConditionType, Label, Reason
 from fleet_operator.decide.conditions import Finding
-
-_IMAGE_FAULTS = frozenset(
-    {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"}
-)
+from fleet_operator.decide.pod import Pod
 
 
 class Run(NamedTuple):
@@ -22,6 +19,7 @@ class Run(NamedTuple):
     deleting: bool = False
     complete: bool = False
     failed: str = ""
+    refusal: str = ""  # what it said when it ended for good
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any], job_uid: str) -> "Run":
@@ -39,60 +37,9 @@ class Run(NamedTuple):
             ours=any(one["uid"] == job_uid for one in metadata.get("ownerReferences", [])),
             deleting="deletionTimestamp" in metadata,
             complete="Complete" in ended,
-            failed=ended.get("Failed", ""),
+            failed=ended.get("Failed", "") or ("it failed" if "Failed" in ended else ""),
+            refusal=metadata.get("annotations", {}).get(Label.REFUSAL, ""),
         )
-
-
-class Pod(NamedTuple):
-    """One pod as it is."""
-
-    name: str
-    uid: str
-    phase: str = "Pending"
-    deleting: bool = False
-    waiting: str = ""  # why a container waits, in the kubelet's word
-    message: str = ""
-    restarts: int = 0
-    hash: str = ""
-    owner_uid: str = ""
-
-    @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> "Pod":
-        metadata, status = manifest["metadata"], manifest.get("status", {})
-        containers = status.get("containerStatuses", [])
-        waiting = [one["state"]["waiting"] for one in containers if "waiting" in one["state"]]
-        unmet = [
-            one.get("message", "")
-            for one in status.get("conditions", [])
-            if one["type"] == "PodScheduled" and one["status"] == "False"
-        ]
-        why: Mapping[str, str] = waiting[0] if waiting else {}
-        return cls(
-            name=metadata["name"],
-            uid=metadata["uid"],
-            phase=status.get("phase", "Pending"),
-            deleting="deletionTimestamp" in metadata,
-            waiting=why.get("reason", ""),
-            message=why.get("message", "") or status.get("message", "") or "".join(unmet),
-            restarts=sum(one.get("restartCount", 0) for one in containers),
-            hash=metadata.get("annotations", {}).get(Label.TEMPLATE_HASH, ""),
-            owner_uid=next((one["uid"] for one in metadata.get("ownerReferences", [])), ""),
-        )
-
-    @property
-    def running(self) -> bool:
-        return self.phase == "Running" and not self.deleting and not self.waiting
-
-    @property
-    def trouble(self) -> str:
-        """What keeps it from running, in a sentence that stays the same while the cause does."""
-        if self.waiting == "CrashLoopBackOff":
-            return f"It ends again and again: read `kubectl logs {self.name} --previous`."
-        return self.message
-
-    @property
-    def image_fault(self) -> bool:
-        return self.waiting in _IMAGE_FAULTS
 
 
 class LearnerPlan(NamedTuple):
@@ -103,13 +50,27 @@ class LearnerPlan(NamedTuple):
     delete: tuple[Run, ...] = ()
     orphans: tuple[Pod, ...] = ()  # pods whose Job was deleted without them, as by a raw DELETE
     complete: bool = False
+    refuse: tuple[Run, str] | None = None
+    """A run that said it cannot work, and its words: no pod of it shall start again."""
     finding: Finding = Finding(ConditionType.LEARNER_READY, False, Reason.LEARNER_PENDING)
 
 
 def plan(
-    *, wanted: bool, hash_: str, last_number: int, runs: Sequence[Run], pods: Sequence[Pod]
+    *,
+    wanted: bool,
+    hash_: str,
+    last_number: int,
+    runs: Sequence[Run],
+    pods: Sequence[Pod],
+    doubted: bool = False,
+    heard: bool = True,
+    now: float = 0.0,
 ) -> LearnerPlan:
-    """One run at a time: a new one only when the last one's Job and pods are all gone."""
+    """One run at a time: a new one only when the last one's Job and pods are all gone.
+
+    ``doubted``: it crashed again and again until now; that it runs at this moment says little.
+    ``heard``: its heartbeats arrive.
+    """
     number = max([last_number, *(run.number for run in runs if run.ours)])
     alive = [pod for pod in pods if pod.phase not in {"Succeeded", "Failed"}]
     jobs = {run.uid for run in runs}
@@ -118,10 +79,13 @@ def plan(
     old = tuple(run for run in runs if run.ours and run is not current and not run.deleting)
 
     def planned(finding: Finding, *delete: Run, complete: bool = False) -> LearnerPlan:
-        return LearnerPlan(number, False, delete, orphans, complete, finding)
+        return LearnerPlan(number, False, delete, orphans, complete, finding=finding)
 
     if current is not None and not current.deleting and wanted and current.hash == hash_:
-        return planned(_ready(current, alive), *old, complete=current.complete)
+        found = _ready(current, alive, doubted=doubted, heard=heard, now=now)
+        refused = next((pod.last.words for pod in alive if pod.last and pod.last.refused), "")
+        refuse = (current, refused) if refused and not current.refusal else None
+        return planned(found, *old, complete=current.complete)._replace(refuse=refuse)
     if current is not None and not current.deleting:
         why = "its spec changed" if wanted else "the job is suspended or complete"
         ending = _pending(f"Run {number} ends, for {why}.")
@@ -142,12 +106,22 @@ def _pending(message: str) -> Finding:
     return Finding(ConditionType.LEARNER_READY, False, Reason.LEARNER_PENDING, message)
 
 
-def _ready(run: Run, pods: Sequence[Pod]) -> Finding:
+def _ready(  # noqa: PLR0911 - a list of rules, the first wins
+    run: Run, pods: Sequence[Pod], *, doubted: bool, heard: bool, now: float
+) -> Finding:
     def told(holds: bool, reason: Reason, message: str) -> Finding:
         return Finding(ConditionType.LEARNER_READY, holds, reason, message)
 
     if run.complete:
         return told(False, Reason.GOAL_REACHED, f"Run {run.number} ended by itself, with success.")
+    refused = next((pod.last.words for pod in pods if pod.last and pod.last.refused), "")
+    if words := run.refusal or refused:
+        return told(
+            False,
+            Reason.LEARNER_REFUSED,
+            f"The learner cannot work as the spec says: {words} It starts again when the spec "
+            f"changes, or when Job {run.name} is deleted.",
+        )
     if run.failed:
         return told(
             False,
@@ -155,13 +129,17 @@ def _ready(run: Run, pods: Sequence[Pod]) -> Finding:
             f"Job {run.name} failed: {run.failed}. Read its log; delete it to try again.",
         )
     for pod in pods:
-        if pod.running:
-            return told(True, Reason.LEARNER_RUNNING, f"Run {run.number} is at work.")
-        if pod.image_fault:
+        if pod.crashing or (doubted and pod.shaky(now)):
             return told(
                 False,
-                Reason.IMAGE_PULL_FAILED,
-                f"Pod {pod.name} has no image ({pod.message}): correct spec.learner.image.",
+                Reason.LEARNER_CRASHING,
+                f"The learner ends again and again: {pod.why} It is started again all the while.",
             )
+        if pod.running:
+            silent = " It is not heard of: if that lasts, see whether its pod reaches NATS."
+            message = f"Run {run.number} is at work.{'' if heard else silent}"
+            return told(True, Reason.LEARNER_RUNNING, message)
+        if pod.image_fault:
+            return told(False, Reason.IMAGE_PULL_FAILED, pod.without_image("spec.learner.image"))
     why = next((pod.trouble for pod in pods if pod.trouble), "")
     return _pending(f"The learner's pod does not run yet. {why}".strip())

@@ -7,8 +7,18 @@ from fleet_contract.names import ConditionType as C
 from fleet_contract.names import Reason, policy_version
 from fleet_contract.resources import RobotActor, RobotActorStatus, RobotMode, VersionRef
 from fleet_contract.resources.base import now_rfc3339
-from fleet_operator.decide.conditions import Finding, holds, settle
-from fleet_operator.decide.learner import Pod
+from fleet_operator.decide.conditions import (
+    PATIENCE,
+    Finding,
+    holds,
+    impatient,
+    lasted,
+    reconciling,
+    settle,
+    stalled,
+    stalled_by,
+)
+from fleet_operator.decide.pod import Pod
 from fleet_operator.decide.training_job import rate
 
 COUNTERS_EVERY = 15.0  # seconds between two writes that only count on
@@ -28,6 +38,8 @@ class Seen(NamedTuple):
     success: float | None = None
     intervention: float | None = None
     refusal: str = ""
+    refused: tuple[str, str] = ("", "")  # (digest, why) of the last policy it would not take
+    patience: float = PATIENCE
 
 
 def pod_action(robot: RobotActor, seen: Seen) -> Literal["create", "delete", "keep"]:
@@ -50,7 +62,7 @@ def status(robot: RobotActor, seen: Seen, now: float) -> RobotActorStatus:
     """The whole new status; counters as they are now."""
     before, beat = robot.status, seen.beat
     connected = seen.connected or (seen.settling and holds(before.conditions, C.CONNECTED))
-    findings = _findings(robot, seen, connected=connected)
+    findings = _findings(robot, seen, now, connected=connected)
     conditions = settle(before.conditions, findings, robot.metadata.generation, now)
     fresh = RobotActorStatus(
         observed_generation=robot.metadata.generation,
@@ -94,29 +106,23 @@ def worth_writing(before: RobotActorStatus, after: RobotActorStatus, since: floa
     return counted and since >= COUNTERS_EVERY
 
 
-def _findings(robot: RobotActor, seen: Seen, *, connected: bool) -> list[Finding]:
-    verdict = _verdict(robot, seen, connected=connected)
+def _findings(robot: RobotActor, seen: Seen, now: float, *, connected: bool) -> list[Finding]:
+    verdict = _verdict(robot, seen, now, connected=connected)
     heard = (
         Finding(C.CONNECTED, True, Reason.HEARTBEAT_RECEIVED, "It is heard of.")
         if connected
         else Finding(C.CONNECTED, False, Reason.HEARTBEAT_MISSING, "It is not heard of.")
     )
     suspended = Finding(C.SUSPENDED, not seen.at_work, Reason.SUSPENDED, "It or its job is.")
-    return [*verdict, heard, _synced(robot, seen), *([suspended] if seen.job_exists else [])]
+    spool = seen.beat.spool_fault if seen.beat else ""
+    full = Finding(C.SPOOL_FAILING, bool(spool), Reason.SPOOL_FAILED, spool)
+    return [*verdict, heard, _synced(robot, seen), full, *([suspended] if seen.job_exists else [])]
 
 
-def _verdict(  # noqa: PLR0911 - a list of rules, the first wins
-    robot: RobotActor, seen: Seen, *, connected: bool
+def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
+    robot: RobotActor, seen: Seen, now: float, *, connected: bool
 ) -> list[Finding]:
-    def stalled(reason: Reason, message: str) -> list[Finding]:
-        return [Finding(C.READY, False, reason, message), Finding(C.STALLED, True, reason, message)]
-
-    def reconciling(reason: Reason, message: str) -> list[Finding]:
-        return [
-            Finding(C.READY, False, reason, message),
-            Finding(C.RECONCILING, True, reason, message),
-        ]
-
+    before = robot.status.conditions
     pod = seen.pod
     if not seen.job_exists:
         return stalled(
@@ -131,11 +137,17 @@ def _verdict(  # noqa: PLR0911 - a list of rules, the first wins
             return reconciling(Reason.SUSPENDED, "Its pod ends.")
         return [Finding(C.READY, True, Reason.SUSPENDED, "It is out of work, as asked.")]
     if pod is not None and pod.image_fault:
-        return stalled(
-            Reason.IMAGE_PULL_FAILED,
-            f"Pod {pod.name} has no image ({pod.message}): correct "
-            "spec.robots.simulated.image of its job.",
-        )
+        message = pod.without_image("spec.robots.simulated.image of its job")
+        return stalled(Reason.IMAGE_PULL_FAILED, message)
+    doubted = stalled_by(before, Reason.ROBOT_REFUSED, Reason.ROBOT_CRASHING) and not connected
+    if pod is not None and (pod.crashing or (doubted and pod.shaky(now))):
+        if pod.last is not None and pod.last.refused:
+            return stalled(
+                Reason.ROBOT_REFUSED,
+                f"The robot cannot work as its job says: {pod.last.words} Correct spec.tasks or "
+                "spec.robots.simulated of the job.",
+            )
+        return stalled(Reason.ROBOT_CRASHING, f"The robot ends again and again: {pod.why}")
     if robot.spec.mode is RobotMode.SIMULATED and (pod is None or not pod.running):
         why = pod.trouble if pod else ""
         return reconciling(Reason.POD_PENDING, f"Its pod does not run yet. {why}".strip())
@@ -144,6 +156,15 @@ def _verdict(  # noqa: PLR0911 - a list of rules, the first wins
             Reason.HEARTBEAT_MISSING,
             "It does not send heartbeats: look whether it runs and reaches NATS.",
         )
+    if seen.beat is not None and seen.beat.spool_fault:
+        return impatient(
+            lasted(before, C.SPOOL_FAILING, "True", now),
+            seen.patience,
+            Reason.SPOOL_FAILED,
+            seen.beat.spool_fault,
+        )
+    if seen.beat is not None and seen.beat.active is None and (why := _refused(robot, seen)):
+        return stalled(Reason.POLICY_REFUSED, why)
     return [Finding(C.READY, True, Reason.READY, "It is at work.")]
 
 
@@ -163,11 +184,27 @@ def _synced(robot: RobotActor, seen: Seen) -> Finding:
         return Finding(
             C.POLICY_SYNCED, True, Reason.ON_ASSIGNED_VERSION, "It runs what it is assigned."
         )
+    if why := _refused(robot, seen):
+        return Finding(C.POLICY_SYNCED, False, Reason.POLICY_REFUSED, why)
+    if seen.beat and seen.beat.policy_fault:
+        return Finding(C.POLICY_SYNCED, False, Reason.POLICY_UNREACHABLE, seen.beat.policy_fault)
     return Finding(
         C.POLICY_SYNCED,
         False,
         Reason.AWAITING_EPISODE_END,
         f"It takes version {assigned.sequence} up when its episode ends.",
+    )
+
+
+def _refused(robot: RobotActor, seen: Seen) -> str:
+    """Why it does not take what it is assigned; empty where it has not said so."""
+    assigned = seen.assignment.policy_for(robot.metadata.name) if seen.assignment else None
+    digest, why = seen.refused
+    if assigned is None or assigned.digest != digest:
+        return ""
+    return (
+        f"It refused version {assigned.sequence}: {why}; it keeps what it has. Take that version "
+        "back, or give the robot to a job whose policy is made for it."
     )
 
 

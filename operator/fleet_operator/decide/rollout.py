@@ -123,16 +123,19 @@ class _Turn:
         verdict = judge(self.step(), self.spec.analysis, evidence, self.elapsed())
         figures = f"{evidence.successes} of {evidence.episodes} judged episodes succeeded"
         threshold = self.spec.analysis.min_success_rate
-        if verdict is Verdict.GUARD_TRIPPED:
-            self.roll_back(
-                candidate, Reason.GUARD_TRIPPED, f"{evidence.guard_trips} guard trips in its stage"
-            )
-        elif verdict is Verdict.BELOW_THRESHOLD:
-            self.roll_back(
-                candidate,
+        against = {
+            Verdict.REFUSED: (Reason.POLICY_REFUSED, evidence.refusal),
+            Verdict.GUARD_TRIPPED: (
+                Reason.GUARD_TRIPPED,
+                f"{evidence.guard_trips} guard trips in its stage",
+            ),
+            Verdict.BELOW_THRESHOLD: (
                 Reason.SUCCESS_BELOW_THRESHOLD,
                 f"{figures}; {threshold:.0%} can no longer be reached",
-            )
+            ),
+        }
+        if verdict in against:
+            self.roll_back(candidate, *against[verdict])
         elif not self.anyone_there():
             self.say(f"Frozen: no robot that runs version {candidate.sequence} is connected.")
         elif verdict is Verdict.WAIT:

@@ -5,18 +5,33 @@ from typing import NamedTuple
 
 from fleet_contract.names import ConditionType as C
 from fleet_contract.names import Label, Reason
-from fleet_contract.resources import FleetTrainingJob, FleetTrainingJobStatus
+from fleet_contract.resources import Condition, FleetTrainingJob, FleetTrainingJobStatus
 from fleet_contract.resources.job_status import (
     AssignmentStatus,
     LearnerStatus,
     RobotsStatus,
     TaskStatus,
 )
-from fleet_operator.decide.conditions import Finding, holds, settle
+from fleet_operator.decide.conditions import (
+    PATIENCE,
+    Finding,
+    holds,
+    impatient,
+    lasted,
+    reconciling,
+    settle,
+    stalled,
+)
 from fleet_operator.decide.fleet import FleetPlan
 from fleet_operator.decide.learner import LearnerPlan
 from fleet_operator.decide.rollout import State
 
+LEARNER_FAULTS = frozenset(
+    {
+        *(Reason.LEARNER_FAILED, Reason.LEARNER_REFUSED, Reason.LEARNER_CRASHING),
+        Reason.IMAGE_PULL_FAILED,
+    }
+)
 DATA_WITHIN = 300.0  # seconds without an ended episode after which data do not flow
 
 
@@ -36,7 +51,10 @@ class Facts(NamedTuple):
     episodes: int
     data_age: float  # seconds since the last ended episode, as far as we know
     streams_fault: str = ""
+    storage_fault: str = ""  # in the learner's words
+    robots_fault: str = ""  # of the first robot that is Stalled
     refusal: str = ""
+    patience: float = PATIENCE  # seconds
 
 
 def goal_reached(job: FleetTrainingJob, windows: Mapping[str, tuple[int, int]]) -> bool:
@@ -61,14 +79,14 @@ def status(
     job: FleetTrainingJob, facts: Facts, *, complete: bool, now: float
 ) -> FleetTrainingJobStatus:
     """The whole new status."""
-    findings = _findings(job, facts, complete=complete)
+    findings = _findings(job, facts, now, complete=complete)
     conditions = settle(job.status.conditions, findings, job.metadata.generation, now)
     rates = {task: s / n for task, (n, s) in facts.windows.items() if n}
     return FleetTrainingJobStatus(
         observed_generation=job.metadata.generation,
         conditions=conditions,
         last_handled_request=facts.state.last_handled_request,
-        phase=_phase(job, facts, complete=complete, ready=holds(conditions, C.READY)),
+        phase=_phase(job, facts, conditions, complete=complete),
         replicas=facts.fleet.simulated,
         selector=f"{Label.JOB}={job.metadata.name},{Label.SIMULATED}=true",
         robots=facts.robots,
@@ -102,7 +120,9 @@ def rate(value: float | None) -> str:
     return "" if value is None else f"{value:.2f}"
 
 
-def _findings(job: FleetTrainingJob, facts: Facts, *, complete: bool) -> Sequence[Finding]:
+def _findings(
+    job: FleetTrainingJob, facts: Facts, now: float, *, complete: bool
+) -> Sequence[Finding]:
     robots, learner = facts.robots, facts.learner.finding
     streams = Finding(C.STREAMS_READY, True, Reason.STREAMS_READY, "The job's streams exist.")
     if facts.streams_fault:
@@ -110,7 +130,7 @@ def _findings(job: FleetTrainingJob, facts: Facts, *, complete: bool) -> Sequenc
     flowing = facts.data_age <= DATA_WITHIN
     missing = robots.desired - robots.connected
     return (
-        *_verdict(job, facts, complete=complete),
+        *_verdict(job, facts, now, complete=complete),
         streams,
         learner,
         Finding(C.DATA_FLOWING, True, Reason.EPISODES_ARRIVING, "Episodes end and are reported.")
@@ -125,39 +145,37 @@ def _findings(job: FleetTrainingJob, facts: Facts, *, complete: bool) -> Sequenc
             C.FLEET_DEGRADED,
             True,
             Reason.ROBOTS_MISSING,
-            f"{missing} of {robots.desired} robots are not connected.",
+            f"{missing} of {robots.desired} robots are not connected. {facts.robots_fault}".strip(),
         )
         if missing > 0
         else Finding(C.FLEET_DEGRADED, False, Reason.FLEET_HEALTHY, "Every robot is connected."),
+        Finding(
+            C.STORAGE_FAILING,
+            bool(facts.storage_fault),
+            Reason.STORAGE_FAILED,
+            facts.storage_fault,
+        ),
         Finding(C.SUSPENDED, job.spec.suspend, Reason.SUSPENDED, "spec.suspend is true."),
         Finding(C.COMPLETE, complete, Reason.GOAL_REACHED, "Every task reached the goal."),
     )
 
 
 def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
-    job: FleetTrainingJob, facts: Facts, *, complete: bool
+    job: FleetTrainingJob, facts: Facts, now: float, *, complete: bool
 ) -> Sequence[Finding]:
     """Ready, and beside it Reconciling or Stalled: the first of these rules that applies.
 
     Ready means converged and healthy. Robots that come and go do not take it back once it was
     given: that is FleetDegraded.
     """
-
-    def stalled(reason: Reason, message: str) -> Sequence[Finding]:
-        return (Finding(C.READY, False, reason, message), Finding(C.STALLED, True, reason, message))
-
-    def reconciling(reason: Reason, message: str) -> Sequence[Finding]:
-        return (
-            Finding(C.READY, False, reason, message),
-            Finding(C.RECONCILING, True, reason, message),
-        )
-
+    before = job.status.conditions
     learner, robots, replicas = facts.learner, facts.robots, job.spec.robots.simulated.replicas
     if facts.refusal:
         return stalled(Reason.APPLY_REFUSED, facts.refusal)
     if facts.streams_fault:
-        return stalled(Reason.STREAMS_FAILED, facts.streams_fault)
-    if learner.finding.reason in {Reason.LEARNER_FAILED, Reason.IMAGE_PULL_FAILED}:
+        since = lasted(before, C.STREAMS_READY, "False", now)
+        return impatient(since, facts.patience, Reason.STREAMS_FAILED, facts.streams_fault)
+    if learner.finding.reason in LEARNER_FAULTS:
         return stalled(learner.finding.reason, learner.finding.message)
     if facts.fleet.taken:
         return reconciling(
@@ -176,21 +194,31 @@ def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
         return (Finding(C.READY, True, reason, "Nothing is left to be done."),)
     if not learner.finding.holds:
         return reconciling(learner.finding.reason, learner.finding.message)
-    was_ready = holds(job.status.conditions, C.READY)
+    if facts.storage_fault:
+        since = lasted(before, C.STORAGE_FAILING, "True", now)
+        return impatient(since, facts.patience, Reason.STORAGE_FAILED, facts.storage_fault)
+    was_ready = holds(before, C.READY)
     if robots.desired and not robots.connected and not was_ready:
+        if facts.robots_fault:
+            return stalled(
+                Reason.ROBOTS_FAILED,
+                f"None of {robots.desired} robots is connected. {facts.robots_fault}",
+            )
         return reconciling(Reason.ROBOTS_MISSING, f"None of {robots.desired} robots is connected.")
     return (Finding(C.READY, True, Reason.READY, "Learner, streams and fleet are at work."),)
 
 
-def _phase(job: FleetTrainingJob, facts: Facts, *, complete: bool, ready: bool) -> str:
+def _phase(
+    job: FleetTrainingJob, facts: Facts, conditions: Sequence[Condition], *, complete: bool
+) -> str:
     """One word for people; nothing decides by it."""
-    if facts.refusal or facts.streams_fault:
+    if holds(conditions, C.STALLED):
         return "Stalled"
     if complete:
         return "Complete"
     if job.spec.suspend:
         return "Suspended"
-    if not ready:
+    if not holds(conditions, C.READY):
         return "Pending"
     if facts.state.candidate:
         return facts.state.rollout.phase.value

@@ -15,6 +15,7 @@ from fleet_contract.resources.training_job import FleetTrainingJob
 
 SCRATCH = "/var/lib/fleetloop/scratch"  # not /tmp: other paths that a pod is told lie there
 SPOOL = "/var/lib/fleetloop/spool"
+LAST_WORDS = "/dev/termination-log"
 METRICS_PORT = 9090
 NOBODY = 65532
 
@@ -37,6 +38,7 @@ def environment(
         Env.NATS_URL: nats_url,
         Env.STORAGE_URL: storage_url,
         Env.SPEC: spec,
+        Env.LAST_WORDS: LAST_WORDS,
     } | {Env[name]: value for name, value in more.items()}
     return [{"name": name.value, "value": value} for name, value in values.items()]
 
@@ -74,6 +76,9 @@ def pod_spec(
         "command": command,
         "env": [*env, *(METRICS_ENV if metrics else []), {"name": "TMPDIR", "value": SCRATCH}],
         "resources": resources.dump(),
+        # What a program says at its end; where it could not, the end of its log.
+        "terminationMessagePath": LAST_WORDS,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
         **({"ports": METRICS_PORTS} if metrics else {}),
         "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in volumes.items()],
         "securityContext": {

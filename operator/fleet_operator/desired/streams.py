@@ -20,7 +20,9 @@ MAX_ACK_PENDING = 1024
 NO_DEDUP = 0.1  # the least the server takes: a resend must never be refused as a duplicate
 
 
-def streams(namespace: str, job: str, job_uid: str) -> tuple[dict[str, Any], ...]:
+def streams(
+    namespace: str, job: str, job_uid: str, installation: str
+) -> tuple[dict[str, Any], ...]:
     """Configurations of the job's streams, in the order of ``names.Stream``.
 
     Their subjects carry the job's name, not its UID: while the streams of a deleted job of the
@@ -42,6 +44,7 @@ def streams(namespace: str, job: str, job_uid: str) -> tuple[dict[str, Any], ...
         "metadata": {
             StreamMeta.JOB_UID.value: job_uid,
             StreamMeta.NAMESPACE.value: namespace,
+            StreamMeta.INSTALLATION.value: installation,
             StreamMeta.JOB.value: job,
         },
     }

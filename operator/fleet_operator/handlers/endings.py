@@ -76,7 +76,7 @@ async def clear_namesakes(office: Office, name: str, uid: str, url: str) -> None
     if line is not None and line.feed.job_uid == uid and line.streams:
         return
     bus = office.inbox.bus(url)
-    found = await bus.find(office.settings.namespace)
+    found = await bus.find(office.settings.namespace, await office.cluster.installation())
     stale = [
         one.name
         for one in found
@@ -92,7 +92,8 @@ async def sweep(office: Office) -> None:
     buses = office.inbox.buses() or [office.inbox.bus(office.settings.nats_url)]
     for bus in buses:
         try:
-            found = await bus.find(office.settings.namespace)
+            installation = await office.cluster.installation()
+            found = await bus.find(office.settings.namespace, installation)
             jobs = await office.cluster.list(Kind.TRAINING_JOB)
             alive = {one["metadata"]["uid"] for one in jobs}
             orphans = [

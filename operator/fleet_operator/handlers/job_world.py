@@ -4,13 +4,14 @@ from datetime import datetime
 from typing import NamedTuple
 
 from fleet_contract.errors import Retry
-from fleet_contract.names import ConditionType, Kind, Label, Role
+from fleet_contract.names import ConditionType, Kind, Label, Reason, Role
 from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor
 from fleet_contract.resources.job_status import RobotsStatus
-from fleet_operator.cluster import Object
+from fleet_operator.cluster import Object, RefusedError
 from fleet_operator.decide import conditions, learner, robot_actor
 from fleet_operator.decide.analysis import Evidence, gather
 from fleet_operator.decide.cohort import Robot
+from fleet_operator.decide.pod import Pod
 from fleet_operator.decide.rollout import Observed
 from fleet_operator.desired import policy_versions as desired_versions
 from fleet_operator.desired.transport import Transport, resolve
@@ -30,7 +31,7 @@ class World(NamedTuple):
     synced: frozenset[str]
     versions: tuple[PolicyVersion, ...]
     runs: tuple[learner.Run, ...]
-    pods: tuple[learner.Pod, ...]
+    pods: tuple[Pod, ...]
     line: Subscription | None
     streams_fault: str
     now: float
@@ -43,15 +44,17 @@ async def observe(office: Office, raw: Object) -> World:
     to = resolve(job, office.settings)
     line, fault = None, ""
     try:
+        installation = await cluster.installation()
         await endings.clear_namesakes(office, name, uid, to.nats_url)
         line = await inbox.open(
             name,
             uid,
             to.nats_url,
+            installation=installation,
             events_from=job.status.rollout.events_from,
             check_every=office.settings.resync_seconds,
         )
-    except Retry as unreachable:
+    except (Retry, RefusedError) as unreachable:
         fault = str(unreachable)
     selector = f"{Label.JOB}={name},{Label.ROLE}={Role.LEARNER}"
     robots = tuple(
@@ -89,7 +92,7 @@ async def observe(office: Office, raw: Object) -> World:
         frozenset(synced),
         versions,
         tuple(learner.Run.of(one, uid) for one in runs),
-        tuple(learner.Pod.of(one) for one in pods),
+        tuple(Pod.of(one) for one in pods),
         line,
         fault,
         office.clock(),
@@ -154,6 +157,18 @@ def fleet_figures(world: World) -> RobotsStatus:
         connected=len(desired & world.connected),
         synced=len(desired & world.synced),
     )
+
+
+def robots_fault(world: World) -> str:
+    """Of the first robot that is Stalled and not connected; empty where none is."""
+    for robot in world.robots:
+        why = robot.status.condition(ConditionType.STALLED)
+        # A robot that missed its job has not been looked at since the job is here.
+        if why is None or why.reason == Reason.JOB_NOT_FOUND:
+            continue
+        if robot.metadata.name not in world.connected:
+            return f"{robot.metadata.name}: {why.message}"
+    return ""
 
 
 def episodes_of(world: World) -> int:

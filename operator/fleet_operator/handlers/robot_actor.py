@@ -1,14 +1,15 @@
 """One turn of a RobotActor: observe, decide, apply; the status last, if it is worth a write."""
 
-from fleet_contract.names import Kind, Label, robot_pod
+from fleet_contract.names import ConditionType, Kind, Label, Reason, robot_pod
 from fleet_contract.resources import FleetTrainingJob, RobotActor
 from fleet_operator.cluster import RefusedError
-from fleet_operator.decide import robot_actor
-from fleet_operator.decide.learner import Pod
+from fleet_operator.decide import conditions, robot_actor
+from fleet_operator.decide.pod import Pod
 from fleet_operator.desired import robots as desired
 from fleet_operator.desired.transport import resolve
 from fleet_operator.office import Office
 
+WATCHFUL = 10.0  # seconds between two looks at what crashed: nothing arrives when it goes on
 SOON = 2.0  # seconds until the next look at a pod that is on its way
 
 
@@ -42,7 +43,14 @@ async def reconcile(office: Office, name: str) -> float | None:
     if robot_actor.worth_writing(robot.status, after, since):
         office.written_at[uid] = now
         await office.cluster.write_status(Kind.ROBOT_ACTOR, name, uid, after.dump())
-    return SOON if action != "keep" else office.settings.resync_seconds
+        for told in conditions.turned(robot.status.conditions, after.conditions):
+            await office.cluster.event(raw, told.reason, told.message, warning=told.warning)
+    if action != "keep":
+        return SOON
+    doubted = conditions.stalled_by(after.conditions, Reason.ROBOT_CRASHING, Reason.ROBOT_REFUSED)
+    doubted |= conditions.holds(after.conditions, ConditionType.SPOOL_FAILING)
+    resync = office.settings.resync_seconds
+    return min(WATCHFUL, resync) if doubted else resync
 
 
 async def _end_pod(office: Office, name: str) -> None:
@@ -76,4 +84,6 @@ async def _observe(
         assignment=feed.assignment if feed else None,
         success=success,
         intervention=intervention,
+        refused=feed.refused.get(name, ("", "")) if feed else ("", ""),
+        patience=office.settings.patience_seconds,
     )

@@ -4,7 +4,7 @@ import logging
 from typing import Any
 
 from fleet_contract.errors import Retry
-from fleet_contract.names import ConditionType, Kind
+from fleet_contract.names import ConditionType, Kind, Reason
 from fleet_contract.resources import (
     PolicyPhase,
 )
@@ -29,13 +29,16 @@ from fleet_operator.handlers.job_world import (
     evidence_of,
     fleet_figures,
     observe,
+    robots_fault,
     seen_by,
 )
 from fleet_operator.office import Office
+from fleet_operator.work import Key
 
 logger = logging.getLogger(__name__)
 SOON = 2.0  # seconds until the next look at something that is under way in the cluster
 FINAL = [phase for phase, moves in phases.MOVES.items() if not moves]
+WATCHFUL = 10.0  # seconds between two looks at what crashed: nothing arrives when it goes on
 
 
 async def reconcile(office: Office, name: str) -> float | None:
@@ -66,6 +69,9 @@ async def reconcile(office: Office, name: str) -> float | None:
         last_number=before.learner.run,
         runs=world.runs,
         pods=world.pods,
+        doubted=conditions.stalled_by(before.conditions, Reason.LEARNER_CRASHING),
+        heard=world.line is None or world.line.feed.learner_at >= office.inbox.heard_since,
+        now=world.now,
     )
     job, uid = world.job.metadata.name, world.job.metadata.uid
     crew = fleet.plan(job, uid, world.job.spec.robots.simulated.replicas, world.robots)
@@ -92,17 +98,32 @@ async def reconcile(office: Office, name: str) -> float | None:
         episodes=episodes_of(world),
         data_age=office.inbox.now - world.line.feed.last_outcome_at if world.line else 0.0,
         streams_fault=world.streams_fault,
+        storage_fault=world.line.feed.learner_fault(office.inbox.heard_since) if world.line else "",
+        robots_fault=robots_fault(world),
         refusal=refusal,
+        patience=office.settings.patience_seconds,
     )
     after = training_job.status(world.job, facts, complete=complete or run.complete, now=world.now)
-    await _tell(office, world, decision, after)
     if after != before:
         await office.cluster.write_status(Kind.TRAINING_JOB, name, uid, after.dump())
     _count(world, decision)
+    await _tell(office, world, decision, after)
+    _wake_orphans(office, world)
     if world.streams_fault:
         raise Retry(world.streams_fault)
     moving = conditions.holds(after.conditions, ConditionType.RECONCILING)
-    return SOON if moving or decision.state.candidate else office.settings.resync_seconds
+    if moving or decision.state.candidate:
+        return SOON
+    doubted = (Reason.LEARNER_CRASHING, Reason.ROBOTS_FAILED)
+    resync = office.settings.resync_seconds
+    return min(WATCHFUL, resync) if conditions.stalled_by(after.conditions, *doubted) else resync
+
+
+def _wake_orphans(office: Office, world: World) -> None:
+    """Robots that were enrolled before their job was applied."""
+    for robot in world.robots:
+        if conditions.stalled_by(robot.status.conditions, Reason.JOB_NOT_FOUND):
+            office.wake(Key(Kind.ROBOT_ACTOR, robot.metadata.name))
 
 
 async def _apply_children(
@@ -113,6 +134,9 @@ async def _apply_children(
         await cluster.delete("Job", old.name, old.uid, foreground=True)
     for pod in run.orphans:
         await cluster.delete("Pod", pod.name, pod.uid)
+    if run.refuse is not None:
+        refused, words = run.refuse
+        await cluster.end_job(refused.name, refused.uid, words)
     # Without streams a learner has nothing to read; they come first.
     if run.create and world.line is not None:
         await cluster.create(desired_learner.learner_job(world.job, run.number, world.to))
@@ -146,14 +170,7 @@ async def _tell(office: Office, world: World, decision: Decision, after: Any) ->
         for move in decision.moves
         if move.phase is not PolicyPhase.CANDIDATE
     ]
-    before = {one.type: one.status for one in world.job.status.conditions}
-    turned = [
-        (one.reason, one.message, one.type is ConditionType.STALLED)
-        for one in after.conditions
-        if one.status == "True"
-        and before.get(one.type) != "True"
-        and one.type in {ConditionType.READY, ConditionType.STALLED, ConditionType.COMPLETE}
-    ]
+    turned = conditions.turned(world.job.status.conditions, after.conditions)
     for reason, message, warning in (*said, *turned):
         logger.info("%s: %s", job.name, message)
         await office.cluster.event(world.raw, reason, message, warning=warning)

@@ -6,6 +6,8 @@ import importlib
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from fleet_contract.parameters import unknown
+
 if TYPE_CHECKING:
     from fleet_runtime.algorithms.base import Algorithm
 
@@ -21,7 +23,7 @@ def find(name: str) -> type[Algorithm]:
     """The algorithm of that name; ValueError names those there are."""
     places = available()
     if name not in places:
-        raise ValueError(f"algorithm {name!r} is not one of {sorted(places)}")
+        raise ValueError(unknown(name, places))
     module, _, attribute = places[name].partition(":")
     kind: type[Algorithm] = getattr(importlib.import_module(module), attribute)
     return kind

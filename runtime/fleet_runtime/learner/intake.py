@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from fleet_contract import names
 from fleet_contract.errors import Reject, RejectCode, Retry
-from fleet_contract.messages import decode_batch
+from fleet_contract.messages import read_batch
 from fleet_runtime.learner.admission import Resend, Strikes, fetch_payload, trains
 from fleet_runtime.learner.journal import Entry
 from fleet_runtime.learner.receipts import SpoolKey, spool_of
 
 if TYPE_CHECKING:
-    from fleet_contract.messages import Record
+    from fleet_contract.messages import Record, Spoiled
     from fleet_runtime.artifacts import Store
     from fleet_runtime.experience.types import Episode
     from fleet_runtime.learner.admission import Rules
@@ -74,13 +74,18 @@ class Intake:
         """Judge one message; False when it must come again because the store is away."""
         robot = names.robot_of(delivery.subject)
         try:
-            batch = decode_batch(delivery.data)
+            batch = read_batch(delivery.data)
         except Reject as fault:
             log.warning("message %d of robot %s: %s; quarantined", delivery.sequence, robot, fault)
             found.quarantine.append(delivery.data)
             return True
+        if batch.left:
+            log.warning("message %d of robot %s: bytes after its end", delivery.sequence, robot)
+            found.quarantine.append(batch.left)
+        for spoiled in batch.spoiled:
+            self._spoiled(spoiled, robot, found)
         whole = True
-        for record, inline in batch:
+        for record, inline in batch.entries:
             try:
                 self._record(record, inline, robot, found)
             except Resend as fault:
@@ -90,6 +95,16 @@ class Intake:
                 log.warning("record %d of robot %s waits: %s", record.n, robot, fault)
                 whole = False
         return whole
+
+    def _spoiled(self, spoiled: Spoiled, robot: str, found: Round) -> None:
+        """A record that cannot be read: refused by its number, where it has one."""
+        record = spoiled.record
+        if record is not None:
+            self._refuse(record, spoiled.payload, robot, spoiled.fault, found)
+            return
+        log.warning("a record of robot %s: %s; quarantined", robot, spoiled.fault)
+        if spoiled.payload:
+            found.quarantine.append(spoiled.payload)
 
     def _record(self, record: Record, inline: bytes, robot: str, found: Round) -> None:
         key = (record.robot, *record.key)

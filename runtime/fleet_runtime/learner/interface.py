@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fleet_contract.errors import FleetError
+from fleet_contract.errors import FleetError, Misconfigured, Untrusted
+from fleet_runtime.artifacts import Missing
 from fleet_runtime.experience.spaces import Spaces
 from fleet_runtime.learner.offline import open_folder
 from fleet_runtime.policies.bundle import FILES, from_files
@@ -24,7 +24,7 @@ def spaces_of(episode: Episode, tasks: tuple[str, ...]) -> Spaces:
     """
     worst = float(np.abs(episode.action).max())
     if worst > 1.0:
-        raise FleetError(
+        raise Misconfigured(
             f"episode {episode.id} has an action of {worst:g}, outside the bounds of ±1 assumed "
             "where none are told; give spec.policy.parameters.spaces with observationSize, "
             "actionLow and actionHigh"
@@ -45,10 +45,10 @@ def initial_policy(uri: str) -> Policy | None:
     try:
         store, folder = open_folder(uri)
     except ValueError as fault:
-        raise FleetError(f"spec.policy.initial.uri: {fault}") from fault
-    return from_files({name: store.get(f"{folder}/{name}") for name in FILES})
-
-
-def snake(key: str) -> str:
-    """A parameter as YAML writes it (`learningRate`) → as an algorithm does."""
-    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", key).lower()
+        raise Misconfigured(f"spec.policy.initial.uri: {fault}") from fault
+    try:
+        return from_files({name: store.get(f"{folder}/{name}") for name in FILES})
+    except (Missing, Untrusted) as fault:
+        raise FleetError(
+            f"spec.policy.initial.uri: {fault}; point it at a folder with {', '.join(FILES)}"
+        ) from fault

@@ -1,8 +1,9 @@
 """The learner program: binds the rooms, runs them, and says by its exit code how it ended.
 
-Exit codes: 0 the goal is reached (nobody sets one yet, so never), 1 a fault that a restart or the
-job's owner must heal (the log's last line says which), 3 a newer learner took over, 143 asked to
-stop (SIGTERM, SIGINT) and a checkpoint is saved.
+Exit codes: 0 the goal is reached (nobody sets one yet, so never), 1 a fault that a restart may
+heal, 3 a newer learner took over, 78 a fault that only another spec heals, 143 asked to stop
+(SIGTERM, SIGINT) and a checkpoint is saved. Of 1, 3 and 78 the log's last line and the container's
+termination log say why. A store that is away is waited for, and the heartbeat says so.
 
 Threads: the event loop (network) in the main one, training in one of its own, and short-lived ones
 for whatever blocks on the store.
@@ -25,9 +26,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from fleet_contract import names
-from fleet_contract.errors import Fenced, FleetError, Retry
+from fleet_contract.agents import EXIT_REFUSED
+from fleet_contract.errors import Fenced, FleetError, Misconfigured, Retry
 from fleet_contract.messages import LearnerStage
 from fleet_contract.resources.base import seconds
+from fleet_runtime import last_words
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner import epoch as office
 from fleet_runtime.learner.admission import Rules
@@ -96,11 +99,11 @@ class Learner:
         try:
             return await self._work(loop)
         except Fenced as fault:
-            log.error("fenced: %s", fault)  # noqa: TRY400
-            return EXIT_FENCED
+            return _ended(fault, EXIT_FENCED)
+        except Misconfigured as fault:
+            return _ended(fault, EXIT_REFUSED)
         except (FleetError, ValueError) as fault:
-            log.error("%s", fault)  # noqa: TRY400
-            return EXIT_FAULT
+            return _ended(fault, EXIT_FAULT)
         finally:
             self._stop.set()
             self._handoff.wake()
@@ -108,7 +111,10 @@ class Learner:
 
     async def _work(self, loop: asyncio.AbstractEventLoop) -> int:
         settings, config = self._settings, self._settings.spec
-        store = Store(settings.storage_url)
+        try:
+            store = Store(settings.storage_url)
+        except ValueError as fault:
+            raise Misconfigured(f"spec.transport.storage.url: {fault}") from fault
         epoch = await self._claimed(store)
         if epoch is None:
             return EXIT_STOPPED
@@ -170,14 +176,29 @@ class Learner:
             ValueError: two learners could both win there; the message says what to do.
         """
         pause = backoff()
-        while not self._asked.is_set():
-            try:
-                await asyncio.to_thread(store.probe, names.probe_key(self._uid))
-                return await asyncio.to_thread(office.claim, store, self._uid, platform.node())
-            except Retry as fault:
-                log.warning("waiting for the store: %s", fault)
-                await anext(pause)
+        complaint: asyncio.Future[None] | None = None
+        try:
+            while not self._asked.is_set():
+                try:
+                    await asyncio.to_thread(store.probe, names.probe_key(self._uid))
+                    return await asyncio.to_thread(office.claim, store, self._uid, platform.node())
+                except Retry as fault:
+                    log.warning("waiting for the store: %s", fault)
+                    complaint = complaint or asyncio.ensure_future(self._complain(store))
+                    await anext(pause)
+        finally:
+            if complaint is not None:
+                await cancel([complaint], every=0.2, within=GRACE / 4)
         return None
+
+    async def _complain(self, store: Store) -> None:
+        """Tell of a store that is away while there is no epoch to work under."""
+        settings = self._settings
+        wire = await Wire.connect(settings.nats_url, f"learner {settings.namespace}/{settings.job}")
+        try:
+            await self._beat(wire, store)
+        finally:
+            await wire.close()
 
     def _train(
         self,
@@ -198,10 +219,12 @@ class Learner:
                 break
             except Retry as fault:
                 log.warning("waiting for the store: %s", fault)
+                self._progress.fault = f"It waits for what it must read first: {fault}."
                 self._stop.wait(wait)
                 wait = min(10.0, wait * 2)
         else:
             return
+        self._progress.fault = ""
         run = preparation.training()
         if run is not None:
             train(run, self._stop)
@@ -230,7 +253,7 @@ class Learner:
         settings = self._settings
         name = f"learner {settings.namespace}/{settings.job}"
         wire = await Wire.connect(settings.nats_url, name, moved=self._progress.moved)
-        tasks = [asyncio.ensure_future(self._beat(wire))]
+        tasks = [asyncio.ensure_future(self._beat(wire, store))]
         try:
             demand_wanted()
             experience = await replayed
@@ -256,9 +279,9 @@ class Learner:
             await cancel(tasks, every=0.2, within=GRACE / 4)
             await wire.close()
 
-    async def _beat(self, wire: Wire) -> None:
+    async def _beat(self, wire: Wire, store: Store) -> None:
         subject = names.learner_heartbeat_subject(self._settings.namespace, self._settings.job)
-        reporter = Reporter(self._progress, self._metrics, self._uid)
+        reporter = Reporter(self._progress, self._metrics, self._uid, lambda: store.trouble)
         while True:
             await asyncio.sleep(HEARTBEAT)
             with contextlib.suppress(Retry):  # the next one tells the same
@@ -269,6 +292,13 @@ class Learner:
             await asyncio.sleep(FENCE_WATCH)
             with contextlib.suppress(Retry):
                 await asyncio.to_thread(office.guard, store, self._uid, self._progress.epoch)
+
+
+def _ended(fault: Exception, code: int) -> int:
+    """Say why, in the log and in the pod's status; the exit code."""
+    log.error("%s%s", "fenced: " if code == EXIT_FENCED else "", fault)
+    last_words.say(str(fault))
+    return code
 
 
 def _tell(

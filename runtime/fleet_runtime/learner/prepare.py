@@ -15,16 +15,17 @@ from typing import TYPE_CHECKING
 import torch
 from pydantic import ValidationError
 
-from fleet_contract.errors import FleetError, Reject, Retry
+from fleet_contract.errors import FleetError, Misconfigured, Reject, Retry
 from fleet_contract.messages import LearnerStage
+from fleet_contract.parameters import faults, merged, snake
 from fleet_runtime.algorithms import find
 from fleet_runtime.experience import codec
 from fleet_runtime.experience.batch import Side
 from fleet_runtime.experience.spaces import Spaces
 from fleet_runtime.learner.intake import absorb
-from fleet_runtime.learner.interface import initial_policy, snake, spaces_of
+from fleet_runtime.learner.interface import initial_policy, spaces_of
 from fleet_runtime.learner.loop import Training, Unreadable
-from fleet_runtime.learner.offline import demonstrations, located
+from fleet_runtime.learner.offline import demonstrations, located, open_folder
 from fleet_runtime.policies.bundle import ARCHITECTURES
 from fleet_runtime.policies.normalization import Normalization
 from fleet_runtime.replay.feed import Feed
@@ -94,13 +95,15 @@ class Preparation:
 
         Raises:
             Retry: a store is unreachable; try again with new parts and a new preparation.
-            FleetError: what no retry heals, in words for the job's owner. `Fenced` among them.
+            Misconfigured: what only another spec heals, in words for the job's owner.
+            FleetError: what no retry heals, `Fenced` among them.
         """
         parts = self._parts
         if (architecture := parts.config.policy.architecture) not in ARCHITECTURES:
-            raise FleetError(
+            raise Misconfigured(
                 f"spec.policy.architecture is {architecture!r}; there are {sorted(ARCHITECTURES)}"
             )
+        self._check_algorithm()
         self._initial = initial_policy(parts.config.policy.initial.uri)
         algorithm = parts.checkpoints.newest(self._resumed)
         parts.progress.stage = LearnerStage.OFFLINE
@@ -154,6 +157,17 @@ class Preparation:
             self._training.look()
         return self._training
 
+    def _check_algorithm(self) -> None:
+        """Before anything is read: there is such an algorithm, and it takes these parameters."""
+        config = self._parts.config
+        try:
+            found = find(config.algorithm.name)
+        except ValueError as fault:
+            raise Misconfigured(f"spec.algorithm.name: {fault}") from fault
+        wrong = faults(found.parameters, config.policy.parameters, config.algorithm.parameters)
+        if said := "; ".join(map(str, wrong)):
+            raise Misconfigured(said)
+
     def _resumed(self, saved: Saved, tensors: Tensors) -> Algorithm:
         """The algorithm as saved; ValueError where the job has become another one since."""
         name = self._parts.config.algorithm.name
@@ -172,6 +186,11 @@ class Preparation:
     def _read_demonstrations(self) -> None:
         held, datasets = 0, self._parts.config.offline.datasets
         urls = [located(dataset.uri, self._parts.storage_url) for dataset in datasets]
+        for index, url in enumerate(urls):
+            try:
+                open_folder(url)
+            except ValueError as fault:
+                raise Misconfigured(f"spec.offline.datasets.{index}.uri: {fault}") from fault
         for found in demonstrations(urls, self._tasks, self._parts.stopped):
             held += found.episode.nbytes if found.episode else 0
             self._demonstrations.append(found if held <= MEASURED_BYTES else found.shelved())
@@ -184,14 +203,14 @@ class Preparation:
             try:
                 return Spaces(tasks=self._tasks, **given)
             except (ValidationError, TypeError) as fault:
-                raise FleetError(
+                raise Misconfigured(
                     f"spec.policy.parameters.spaces is {explicit}: {fault}; it takes "
                     "observationSize, actionLow and actionHigh"
                 ) from fault
         if self._initial is not None:
             if self._initial.spaces.tasks != self._tasks:
-                raise FleetError(
-                    f"the initial policy knows the tasks {self._initial.spaces.tasks}, the job's "
+                raise Misconfigured(
+                    f"spec.policy.initial knows the tasks {self._initial.spaces.tasks}, the job's "
                     f"are {self._tasks}; they must be the same, in the same order"
                 )
             return self._initial.spaces
@@ -202,11 +221,8 @@ class Preparation:
 
     def _create(self, spaces: Spaces, normalization: Normalization | None) -> Algorithm:
         config = self._parts.config
-        parameters = {
-            "batch_size": config.batch_size,
-            **{snake(k): v for k, v in config.policy.parameters.items() if k != "spaces"},
-            **{snake(k): v for k, v in config.algorithm.parameters.items()},
-        }
+        given = merged(config.policy.parameters, config.algorithm.parameters)
+        parameters = {"batch_size": config.batch_size} | given
         try:
             return find(config.algorithm.name).create(
                 spaces,
@@ -216,7 +232,7 @@ class Preparation:
                 device="cuda" if torch.cuda.is_available() else "cpu",
             )
         except ValueError as fault:
-            raise FleetError(
+            raise Misconfigured(
                 f"algorithm {config.algorithm.name} with parameters {parameters}: {fault}; "
                 "correct spec.algorithm or spec.policy.parameters"
             ) from fault

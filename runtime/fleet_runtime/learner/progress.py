@@ -30,6 +30,7 @@ class Progress:
     """One run's figures; what is counted starts with the run unless said otherwise."""
 
     stage: LearnerStage = LearnerStage.STARTING
+    fault: str = ""  # what preparation waits for
     epoch: int = 0
     step: int = 0  # updates over all runs
     goal_step: int = 0
@@ -58,8 +59,12 @@ class Progress:
 class Reporter:
     """Turns the progress since the last call into a heartbeat and into metrics."""
 
-    def __init__(self, progress: Progress, metrics: LearnerMetrics, job_uid: str) -> None:
+    def __init__(
+        self, progress: Progress, metrics: LearnerMetrics, job_uid: str, trouble: Callable[[], str]
+    ) -> None:
+        """`trouble`: what is wrong with the job's store, empty while it answers."""
         self._progress = progress
+        self._trouble = trouble
         self._metrics = metrics
         self._job_uid = job_uid
         self._at = time.monotonic()
@@ -93,6 +98,7 @@ class Reporter:
             bytes_published=progress.moved.sent[Traffic.POLICY],
             experience_latency=statistics.median(latencies) if latencies else None,
             tasks=progress.tasks(),
+            fault=progress.fault or self._trouble(),
             at=time.time(),
         )
 

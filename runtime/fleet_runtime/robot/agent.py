@@ -191,13 +191,13 @@ class Agent:
                 group.create_task(self._uploader.run())
                 group.create_task(self._follower.run())
                 group.create_task(self._outbox.run(wire))
-                group.create_task(self._beat(wire, self._uploader))
+                group.create_task(self._beat(wire, self._uploader, self._follower))
                 await wire.closed.wait()
                 raise Retry(f"the broker at {self._settings.nats_url} turned us away; see its log")
         finally:
             await wire.close()
 
-    async def _beat(self, wire: Wire, uploader: Uploader) -> None:
+    async def _beat(self, wire: Wire, uploader: Uploader, follower: Follower) -> None:
         subject = self._who.subject(Channel.HEARTBEAT)
         while True:
             message = heartbeat(
@@ -213,6 +213,7 @@ class Agent:
                     "evicted": self._spool.evicted,
                     "lost": self.desk.tally.lost,
                 },
+                policy_fault=follower.fault,
             )
             with contextlib.suppress(Retry):  # the next one says it all again
                 await wire.publish(subject, message.encode())

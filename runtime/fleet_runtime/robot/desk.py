@@ -26,6 +26,7 @@ class Tally:
     successes: int = 0
     interventions: int = 0  # episodes with at least one human frame
     lost: int = 0  # episodes that could not be spooled
+    spool_fault: str = ""  # why the last one could not
     control_hz: float = 0.0  # achieved in the last episode, steps per second of wall time
     tasks: dict[str, TaskTally] = dataclasses.field(default_factory=dict)  # replaced as a whole
     guard_trips: int = 0

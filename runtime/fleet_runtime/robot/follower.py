@@ -65,6 +65,8 @@ class Follower:
         self._followed: bytes | None = None
         self._reported = ""
         self._pause = _FIRST_PAUSE
+        self.fault = ""
+        """Why the assigned policy cannot be had yet."""
 
     async def run(self) -> None:
         """Until cancelled; whatever fails, what drives goes on driving."""
@@ -80,10 +82,11 @@ class Follower:
                     await self._follow(data)
                     if self._heard is data:
                         self._heard = None
-                self._pause = _FIRST_PAUSE
+                self._pause, self.fault = _FIRST_PAUSE, ""
                 wait = max(0.0, self._look_at - time.monotonic())
             except Retry as fault:
                 log.info("assignment waits: %s", fault)
+                self.fault = str(fault)
                 wait = self._pause * random.uniform(0.5, 1.5)  # noqa: S311
                 self._pause = min(_MOST_PAUSE, 2 * self._pause)
             await event_within(self._wake, wait)

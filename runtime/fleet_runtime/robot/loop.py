@@ -196,8 +196,10 @@ class ControlLoop:
             payload = codec.encode(episode)
             draft = self._draft(episode, payload, loaded, started)
             self._spool.append(draft, payload)
+            tally.spool_fault = ""
         except (Reject, Retry) as fault:
             tally.lost += 1
+            tally.spool_fault = f"Episodes are lost: {fault}."
             log.error("episode %s is lost: %s", episode.id, fault)  # noqa: TRY400
         tally.episodes += 1
         tally.successes += episode.success

@@ -1,7 +1,7 @@
 """``python -m fleet_runtime.robot``: a robot agent from its environment (see `settings`).
 
-Exit codes: 143 after SIGTERM or SIGINT, 1 for a fault that a restart may cure, 2 for a
-configuration that it will not.
+Exit codes: 143 after SIGTERM or SIGINT, 1 for a fault that a restart may cure, 78 for a
+configuration that it will not. Of 1 and 78 the container's termination log says why.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ import zlib
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from fleet_contract.agents import EXIT_REFUSED
 from fleet_contract.errors import Fenced
+from fleet_contract.parameters import unknown
+from fleet_runtime import last_words
 
 if TYPE_CHECKING:
     from fleet_contract.agents import RobotConfig
@@ -44,7 +47,8 @@ def main() -> None:
         robot = make_robot(settings)
     except (LookupError, ValueError) as fault:
         log.error("configuration: %s", fault)  # noqa: TRY400
-        sys.exit(2)
+        last_words.say(str(fault))
+        sys.exit(EXIT_REFUSED)
     sys.exit(asyncio.run(serve(settings, robot)))
 
 
@@ -56,6 +60,7 @@ async def serve(settings: RobotSettings, robot: Robot) -> int:
         agent = Agent(settings, robot, make_human(settings, robot), start=_own(settings))
     except Fenced as fault:
         log.error("%s", fault)  # noqa: TRY400
+        last_words.say(str(fault))
         return 1
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -77,7 +82,7 @@ def make_robot(settings: RobotSettings) -> Robot:
     found = [point for point in entry_points(group=ENVIRONMENTS) if point.name == name]
     if not found:
         known = sorted(point.name for point in entry_points(group=ENVIRONMENTS))
-        raise LookupError(f"no environment {name!r}, there are {known}; install its package")
+        raise LookupError(f"no environment {name!r} is installed, {unknown(name, known)}")
     factory: Any = found[0].load()
     tasks = environment_tasks(config)
     # Another series of starts after each restart, and never another robot's.

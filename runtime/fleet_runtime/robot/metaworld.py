@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fleet_contract.parameters import unknown
 from fleet_runtime.robot.env import Channel, RobotSpec
 from fleet_runtime.robot.gym import GymnasiumRobot
 
@@ -65,9 +66,10 @@ class MetaWorld(GymnasiumRobot):
     ) -> None:
         from metaworld.env_dict import ALL_V3_ENVIRONMENTS  # 1 s: only where an arm is really made
 
-        unknown = [task for task in tasks if full_name(task) not in ALL_V3_ENVIRONMENTS]
-        if unknown:
-            raise ValueError(f"Meta-World has no {unknown}; it has {sorted(ALL_V3_ENVIRONMENTS)}")
+        for task in tasks:
+            if full_name(task) not in ALL_V3_ENVIRONMENTS:
+                there = [name.removesuffix("-v3") for name in ALL_V3_ENVIRONMENTS]
+                raise ValueError(f"among Meta-World's tasks {unknown(task, there)}")
         super().__init__(
             spec(tasks, horizon),
             lambda task: _make(ALL_V3_ENVIRONMENTS[full_name(task)]),

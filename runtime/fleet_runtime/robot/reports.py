@@ -135,6 +135,7 @@ def heartbeat(who: Identity, desk: Desk, moved: Moved, **more: Any) -> Heartbeat
         sent=dict(moved.sent),
         received=dict(moved.received),
         uptake=tally.uptake,
+        spool_fault=tally.spool_fault,
         at=time.time(),
         **more,
     )

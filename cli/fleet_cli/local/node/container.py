@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from fleet_cli.local.node import probes
 from fleet_cli.local.node.environment import ConfigError
 from fleet_cli.local.node.events import now
-from fleet_cli.local.node.launch import prepare, signal_group
+from fleet_cli.local.node.launch import last_words, prepare, signal_group
 from fleet_cli.local.node.status import ContainerState, terminated, waiting
 
 if TYPE_CHECKING:
@@ -177,9 +177,14 @@ class Container:
             signal_group(process.pid, signal.SIGKILL)
         code = returned if returned >= 0 else 128 - returned
         reason = "Completed" if code == 0 else "Error"
-        self.state.state = terminated(code, reason, started, now())
+        message = last_words(self.spec, self._words, self.log(self.state.restarts), code)
+        self.state.state = terminated(code, reason, started, now(), message)
         self.state.state["terminated"]["containerID"] = self.state.container_id
         return code
+
+    @property
+    def _words(self) -> Path:
+        return self.around.volumes.last_words(self.name)
 
     async def _start(self) -> Process | None:
         """The started process; None where the pod was stopped before all it needs was there."""
@@ -194,6 +199,8 @@ class Container:
                     around.tell("Warning", "Failed", told)
             else:
                 self._target = launch.target
+                self._words.parent.mkdir(parents=True, exist_ok=True)
+                self._words.write_bytes(b"")  # what an earlier process said is told already
                 return await launch.start(self.log(self.state.restarts))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):

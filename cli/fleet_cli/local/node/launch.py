@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from fleet_cli.local.node.api import Api, Json
     from fleet_cli.local.node.volumes import Volumes
 
+WORDS_MOST, LOG_MOST, LOG_LINES = 4096, 2048, 80  # bytes, bytes, lines: as a kubelet has it
+
 
 @dataclass
 class Surroundings:
@@ -71,6 +73,23 @@ async def prepare(spec: Json, around: Surroundings) -> Launch:
     named = [port for port in spec.get("ports", []) if "name" in port]
     ports = {port["name"]: port["containerPort"] for port in named}
     return Launch(command(spec, env, paths), Target(around.ip, ports, env, cwd, paths))
+
+
+def last_words(spec: Json, said: Path, log: Path, code: int) -> str:
+    """What a process says at its end: the file it was given, or the end of its log if it failed."""
+    words = _tail(said, WORDS_MOST)
+    if not words and code and spec.get("terminationMessagePolicy") == "FallbackToLogsOnError":
+        words = "\n".join(_tail(log, LOG_MOST).splitlines()[-LOG_LINES:])
+    return words
+
+
+def _tail(path: Path, most: int) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - most))
+            return file.read().decode(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def signal_group(pid: int, sign: signal.Signals) -> None:

@@ -72,7 +72,13 @@ class Volumes:
                 if "emptyDir" in volumes[mount["name"]]:
                     folder.mkdir(parents=True, exist_ok=True)
             mounts[mount["mountPath"]] = folder
+        # Like a kubelet, which mounts this file by itself.
+        mounts[last_words_path(container)] = self.last_words(container["name"])
         return Paths(mounts)
+
+    def last_words(self, container: str) -> Path:
+        """The file in which a container's process says why it ends."""
+        return self.folder.parent / "last-words" / container
 
     async def _fill(self, volume: Json, folder: Path) -> None:
         kind = next((kind for kind in KINDS if kind in volume), None)
@@ -146,6 +152,11 @@ class Volumes:
         token = str(answer["status"]["token"]).encode()
         self._tokens[path] = token, time.monotonic() + TOKEN_RENEW_AT * lifetime
         return token
+
+
+def last_words_path(container: Json) -> str:
+    """Where the container's process believes that file to be."""
+    return str(container.get("terminationMessagePath") or "/dev/termination-log")
 
 
 def _remove_others(folder: Path, wanted: Collection[str]) -> None:

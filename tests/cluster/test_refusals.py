@@ -1,0 +1,231 @@
+"""Each mistake that only a cluster sees: Stalled, in words that help; the neighbours go on; healed.
+
+What one object can know is refused when it is applied: tests/contract/test_apiserver_refuses.py.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+
+from fleet_cli.local.cluster import LocalCluster
+from fleet_cli.local.node.api import Json
+from fleet_contract import names
+from fleet_contract.messages import LearnerHeartbeat, LearnerStage
+from fleet_contract.names import STALLED_REASONS
+from helpers.control import (
+    IDLE,
+    JOBS,
+    ROBOTS,
+    VERSIONS,
+    Fleet,
+    Operator,
+    edit,
+    enroll,
+    training_job,
+)
+from helpers.kube import Kube, condition
+
+BATCH = "batch/v1/jobs"
+SLOW = 90.0  # seconds: a real learner imports torch
+
+
+def runs(script: str) -> dict[str, Any]:
+    return {"command": ["sh", "-c", script]}
+
+
+REFUSES = runs('printf "no such algorithm" > "$FLEET_LAST_WORDS"; exit 78')
+CRASHES = runs("echo the dataset is gone >&2; exit 1")
+
+
+def learner(container: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"learner": {"podOverrides": {"containers": [{"name": "learner", **container}]}, **more}}
+
+
+def robot(container: dict[str, Any], **more: Any) -> dict[str, Any]:
+    overrides = {"podOverrides": {"containers": [{"name": "robot", **container}]}}
+    return {"robots": {"simulated": {"replicas": 1, **overrides, **more}}}
+
+
+class Case(NamedTuple):
+    spec: dict[str, Any]
+    who: tuple[str, str]
+    reason: str
+    words: str
+    cure: dict[str, Any]
+
+
+JOB, ROBOT = (JOBS, "bad"), (ROBOTS, "bad-sim-0")
+CASES = {
+    "a learner's image that cannot be pulled": Case(
+        learner(IDLE, image="learner:missing"),
+        JOB,
+        "ImagePullFailed",
+        "cannot pull image learner:missing: correct spec.learner.image",
+        learner(IDLE),
+    ),
+    "a robot's image that cannot be pulled": Case(
+        robot(IDLE, image="robot:missing"),
+        ROBOT,
+        "ImagePullFailed",
+        "cannot pull image robot:missing: correct spec.robots.simulated.image of its job",
+        robot(IDLE),
+    ),
+    "a learner that ends again and again": Case(
+        learner(CRASHES), JOB, "LearnerCrashing", "the dataset is gone.", learner(IDLE)
+    ),
+    "a robot that ends again and again": Case(
+        robot(CRASHES), ROBOT, "RobotCrashing", "the dataset is gone.", robot(IDLE)
+    ),
+    "a learner that refuses its spec": Case(
+        learner(REFUSES), JOB, "LearnerRefused", "no such algorithm. It starts", learner(IDLE)
+    ),
+    "a robot that refuses its job": Case(
+        robot(REFUSES), ROBOT, "RobotRefused", "no such algorithm. Correct spec.", robot(IDLE)
+    ),
+    "a fleet none of which can work": Case(
+        robot(REFUSES),
+        JOB,
+        "RobotsFailed",
+        "None of 1 robots is connected. bad-sim-0: The robot cannot work",
+        robot(IDLE),
+    ),
+}
+
+
+async def stalled(kube: Kube, who: tuple[str, str], reason: str, within: float = 45.0) -> Json:
+    def holds(found: Json) -> bool:
+        return any(
+            (one["type"], one["status"], one["reason"]) == ("Stalled", "True", reason)
+            for one in found["status"].get("conditions", [])
+        )
+
+    found = await kube.until(*who, holds, within)
+    assert reason in STALLED_REASONS
+    assert condition(found, "Ready") == "False"
+    return next(one for one in found["status"]["conditions"] if one["type"] == "Stalled")
+
+
+async def told(kube: Kube, who: tuple[str, str], reason: str) -> list[Json]:
+    """Events about an object, by their reason."""
+    return [
+        event
+        for event in (await kube.get("events"))["items"]
+        if (event["involvedObject"]["name"], event["reason"]) == (who[1], reason)
+        and event["involvedObject"]["kind"] in {"FleetTrainingJob", "RobotActor"}
+    ]
+
+
+def instead(spec: dict[str, Any]) -> Callable[[Json], None]:
+    def change(found: Json) -> None:
+        found["spec"] |= spec
+
+    return change
+
+
+@pytest.mark.parametrize("sentence", CASES)
+async def test_told_and_healed(
+    sentence: str, operator: Operator, cluster: LocalCluster, kube: Kube
+) -> None:
+    """A version of the neighbour's goes out while the other job is Stalled."""
+    case = CASES[sentence]
+    await kube.create(JOBS, training_job("bad", **case.spec))
+    await kube.create(JOBS, training_job("good"))
+    await enroll(kube, "good", "arm")
+    found = await stalled(kube, case.who, case.reason)
+    assert case.words in found["message"]
+    async with Fleet.of(kube, cluster.nats_url, "good", ["arm"]) as neighbour:
+        await neighbour.announce(1)
+        await neighbour.until(lambda job: condition(job, "Ready") == "True")
+        await kube.until(VERSIONS, "good-v1", lambda v: v["status"].get("phase") == "Promoted")
+        await neighbour.until_runs("arm", 1)
+    event = await kube.event(case.who[1], case.reason)
+    assert (event["type"], event["message"]) == ("Warning", found["message"])
+    await edit(kube, JOBS, "bad", instead(case.cure))
+    await kube.until(*case.who, lambda one: condition(one, "Stalled") == "", 60)
+    assert len(await told(kube, case.who, case.reason)) == 1
+
+
+async def test_a_learner_that_refused_is_not_started_again_until_somebody_asks_for_it(
+    operator: Operator, kube: Kube
+) -> None:
+    await kube.create(JOBS, training_job("bad", **learner(REFUSES)))
+    await stalled(kube, JOB, "LearnerRefused")
+    run = await kube.until(
+        BATCH,
+        "bad-learner-1",
+        lambda job: any(one["type"] == "Failed" for one in job["status"].get("conditions", [])),
+    )
+    assert run["metadata"]["annotations"][names.Label.REFUSAL] == "no such algorithm."
+    await kube.delete(BATCH, "bad-learner-1", propagationPolicy="Foreground")
+    await kube.until(BATCH, "bad-learner-2", lambda _: True)
+    await stalled(kube, JOB, "LearnerRefused")
+
+
+async def test_a_real_learner_names_what_it_does_not_know(operator: Operator, kube: Kube) -> None:
+    job = training_job("bad", algorithm={"name": "hg-daggr"})
+    del job["spec"]["learner"]
+    await kube.create(JOBS, job)
+    found = await stalled(kube, JOB, "LearnerRefused", SLOW)
+    assert (
+        "spec.algorithm.name: there is no 'hg-daggr'; did you mean hg-dagger?" in found["message"]
+    )
+
+
+async def test_a_robot_waits_for_a_job_that_is_not_there_and_goes_on_when_it_is(
+    operator: Operator, kube: Kube
+) -> None:
+    await enroll(kube, "later", "arm")
+    found = await stalled(kube, (ROBOTS, "arm"), "JobNotFound")
+    assert "no FleetTrainingJob later in this namespace: apply it" in found["message"]
+    await kube.create(JOBS, training_job("later"))
+    await kube.until(ROBOTS, "arm", lambda one: condition(one, "Stalled") == "")
+
+
+async def test_a_store_that_is_away_is_told_in_the_learners_words_and_goes_when_it_is_back(
+    operator: Operator, cluster: LocalCluster, kube: Kube
+) -> None:
+    await kube.create(JOBS, training_job("bad"))
+    async with Fleet.of(kube, cluster.nats_url, "bad", []) as fleet:
+
+        async def beat(epoch: int, fault: str) -> None:
+            said = LearnerHeartbeat(
+                job_uid=fleet.job_uid,
+                epoch=epoch,
+                stage=LearnerStage.STARTING,
+                step=0,
+                fault=fault,
+                at=0.0,
+            )
+            subject = names.learner_heartbeat_subject(kube.namespace, "bad")
+            await fleet.client.publish(subject, said.encode())
+
+        await fleet.until(lambda job: condition(job, "Ready") == "True")
+        await beat(0, "The store does not do its work: make the bucket.")
+        await fleet.until(lambda job: condition(job, "Reconciling") == "True")
+        found = await stalled(kube, JOB, "StorageFailed", 15)
+        assert found["message"] == "The store does not do its work: make the bucket."
+        await beat(1, "")
+        await fleet.until(lambda job: condition(job, "Ready") == "True")
+    assert condition(await kube.get(JOBS, "bad"), "StorageFailing") == ""
+
+
+async def test_a_version_that_a_robot_cannot_load_is_taken_back(
+    operator: Operator, cluster: LocalCluster, kube: Kube
+) -> None:
+    await kube.create(JOBS, training_job("bad"))
+    await enroll(kube, "bad", "arm")
+    async with Fleet.of(kube, cluster.nats_url, "bad", ["arm"]) as fleet:
+        await fleet.announce(1)
+        await fleet.until_runs("arm", 1)
+        await fleet.until(lambda job: job["status"]["robots"]["synced"] == 1)
+        fleet.refusing = {2: "bundle lacks ['model.safetensors']"}
+        await fleet.announce(2)
+        job = await fleet.until(lambda job: job["status"]["rolledBack"] == [2])
+        assert "would not take it: bundle lacks" in job["status"]["rollout"]["message"]
+        version = await kube.until(
+            VERSIONS, "bad-v2", lambda v: v["status"].get("phase") == "RolledBack"
+        )
+        assert "PolicyRefused" in {one["reason"] for one in version["status"]["conditions"]}
+        await fleet.announce(3)
+        await fleet.until_runs("arm", 3)
