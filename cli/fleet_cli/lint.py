@@ -1,7 +1,11 @@
-"""``fleet lint``: what the apiserver would refuse or silently drop, told by file and line."""
+"""``fleet lint``: what the apiserver would refuse or silently drop, and pods would refuse later.
+
+Told by file and line, without a cluster. A hint is what may be well all the same.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from difflib import get_close_matches
@@ -10,8 +14,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
+from fleet_cli import plugins, rules
 from fleet_contract import names
-from fleet_contract.resources import KINDS
+from fleet_contract.names import Kind
+from fleet_contract.resources import KINDS, FleetTrainingJobSpec
 from fleet_contract.schema import described
 
 if TYPE_CHECKING:
@@ -28,13 +34,35 @@ class Fault(NamedTuple):
     line: int
     where: str
     what: str
+    hint: bool = False
 
     def __str__(self) -> str:
-        return f"{self.line}: {self.where}: {self.what}"
+        return f"{self.line}: {'hint: ' if self.hint else ''}{self.where}: {self.what}"
 
 
-def faults(text: str) -> Iterator[Fault]:
-    """Every fault of our kinds in a YAML stream; documents of other kinds are let through."""
+def jobs(text: str) -> set[str]:
+    """Names of the FleetTrainingJobs in a YAML stream; none in what is no YAML."""
+    try:
+        documents = list(yaml.safe_load_all(text))
+    except yaml.YAMLError:
+        return set()
+    return {
+        str(document["metadata"]["name"])
+        for document in documents
+        if isinstance(document, dict)
+        and document.get("kind") == Kind.TRAINING_JOB
+        and isinstance(document.get("metadata"), dict)
+        and "name" in document["metadata"]
+    }
+
+
+def faults(text: str, known: frozenset[str] | set[str] = frozenset()) -> Iterator[Fault]:
+    """Every fault of our kinds in a YAML stream; documents of other kinds are let through.
+
+    Args:
+        text: the stream.
+        known: jobs of other files, which its robots may name.
+    """
     try:
         nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
         documents = list(yaml.safe_load_all(text))
@@ -43,10 +71,27 @@ def faults(text: str) -> Iterator[Fault]:
         what = f"this is no YAML: {getattr(fault, 'problem', fault)}"
         yield Fault(mark.line + 1 if mark else 1, "document", what)
         return
+    known = known | jobs(text)
     for node, document in zip(nodes, documents, strict=True):
         if isinstance(document, dict):
-            for path, what in _document(document):
-                yield Fault(_line(node, path), ".".join(map(str, path)), what)
+            for hint, found in ((False, _document(document)), (True, _hints(document, known))):
+                for path, what in found:
+                    yield Fault(_line(node, path), ".".join(map(str, path)), what, hint)
+
+
+def _hints(
+    document: dict[str, Any], known: frozenset[str] | set[str]
+) -> Iterator[tuple[Path, str]]:
+    spec = document.get("spec")
+    if not isinstance(spec, dict) or document.get("apiVersion") != names.API_VERSION:
+        return
+    if document.get("kind") == Kind.ROBOT_ACTOR and spec.get("job") not in known:
+        what = f"no FleetTrainingJob {spec.get('job')!r} in these files; it must be in the cluster"
+        yield ("spec", "job"), what
+    if document.get("kind") == Kind.TRAINING_JOB:
+        with contextlib.suppress(ValidationError):
+            for path, what in plugins.doubtful(FleetTrainingJobSpec.model_validate(spec)):
+                yield ("spec", *path), what
 
 
 def _document(document: dict[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -89,7 +134,7 @@ def _spec(spec: Any, resource: type[Resource]) -> Iterator[tuple[Path, str]]:
     assert model is not None  # noqa: S101 - every kind has one
     try:
         # As JSON and strictly: the apiserver takes no "5" for a number either, and no snake_case.
-        model.model_validate_json(
+        found_spec = model.model_validate_json(
             json.dumps(spec, default=str), strict=True, extra="forbid", by_alias=True, by_name=False
         )
     except ValidationError as fault:
@@ -104,6 +149,12 @@ def _spec(spec: Any, resource: type[Resource]) -> Iterator[tuple[Path, str]]:
             else:  # of a union, each branch complains; the last says it best
                 found[path] = f"{error['msg']}; found {_short(error['input'])}"
         for path, what in found.items():
+            yield ("spec", *path), what
+        return
+    for path, what in rules.broken(found_spec):
+        yield ("spec", *path), what
+    if isinstance(found_spec, FleetTrainingJobSpec):
+        for path, what in plugins.refused(found_spec):
             yield ("spec", *path), what
 
 

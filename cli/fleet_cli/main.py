@@ -77,16 +77,17 @@ def docs(
 def lint(
     files: Annotated[list[Path], typer.Argument(help="YAML files; - is standard input.")],
 ) -> None:
-    """Check files for what the apiserver would refuse or silently drop; needs no cluster."""
-    from fleet_cli.lint import faults
+    """Check files for what apiserver, learner and robots would refuse; needs no cluster."""
+    from fleet_cli.lint import faults, jobs
 
+    with plainly():
+        texts = {file: sys.stdin.read() if str(file) == "-" else file.read_text() for file in files}
+    known = {name for text in texts.values() for name in jobs(text)}
     found = 0
-    for file in files:
-        with plainly():
-            text = sys.stdin.read() if str(file) == "-" else file.read_text()
-        for fault in faults(text):
+    for file, text in texts.items():
+        for fault in faults(text, known):
             typer.echo(f"{file}:{fault}")
-            found += 1
+            found += not fault.hint
     if found:
         raise typer.Exit(1)
     typer.echo("ok; `kubectl apply --dry-run=server` asks the cluster for the rest")

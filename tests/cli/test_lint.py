@@ -1,16 +1,32 @@
 """`fleet lint`: each fault by its line, with what is allowed instead."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
+from contract.test_apiserver_refuses import REFUSED
 from fleet_cli.lint import faults
 from fleet_cli.main import app
+from fleet_cli.rules import HOLDS
+from fleet_contract.resources import KINDS
+from fleet_contract.schema import described
 
 ROOT = Path(__file__).parents[2]
 HEAD = "apiVersion: fleetloop.dev/v1alpha1\nkind: FleetTrainingJob\n"
 JOB = f"{HEAD}metadata: {{name: job}}\nspec:\n  tasks: [{{name: reach}}]\n"  # five lines
+
+SIMULATED = (
+    f"{HEAD}metadata: {{name: job}}\nspec:\n  robots:\n    simulated: {{replicas: 1}}\n"
+    "  tasks:\n  - name: reach\n"
+)  # eight lines
+ROBOT = (
+    "apiVersion: fleetloop.dev/v1alpha1\nkind: RobotActor\n"
+    "metadata: {name: arm}\nspec: {job: job}\n"
+)
 
 FAULTS: dict[str, tuple[str, list[str]]] = {
     "a misspelled field": (
@@ -49,7 +65,10 @@ FAULTS: dict[str, tuple[str, list[str]]] = {
         JOB.replace("name: job", f"name: {'a' * 31}"),
         ["3: metadata.name: 31 characters; a FleetTrainingJob has at most 30"],
     ),
-    "no name at all": (f"{HEAD}spec: {{tasks: [{{name: x}}]}}\n", ["1: metadata.name: missing"]),
+    "no name at all": (
+        f"{HEAD}spec: {{tasks: [{{name: reach}}]}}\n",
+        ["1: metadata.name: missing"],
+    ),
     "a field beside spec that belongs below it": (
         f"{JOB}tasks: []\n",
         ["6: tasks: no such field; did you mean to put it below spec?"],
@@ -69,6 +88,60 @@ FAULTS: dict[str, tuple[str, list[str]]] = {
     "two faults, both told": (
         f"{JOB}  goal: {{successRate: 2}}\n  suspend: maybe\n",
         ["6: spec.goal.successRate: Input should be less", "7: spec.suspend: Input should be"],
+    ),
+    "two tasks of one name, both told": (
+        JOB.replace("{name: reach}", "{name: reach}, {name: reach}"),
+        [
+            "5: spec.tasks.0.name: 'reach' is the name of two tasks; rename one",
+            "5: spec.tasks.1.name: 'reach' is the name of two tasks; rename one",
+        ],
+    ),
+    "a negative weight": (
+        JOB.replace("{name: reach}", "{name: reach, weight: -1}"),
+        ["5: spec.tasks.0.weight: Input should be greater than or equal to 0; found -1"],
+    ),
+    "tasks that all weigh nothing": (
+        JOB.replace("{name: reach}", "{name: reach, weight: 0}"),
+        ["4: spec: at least one task needs a weight above 0"],
+    ),
+    "a rule of CEL's": (
+        f"{JOB}  rollout:\n    steps:\n    - {{robots: 1, percent: 50}}\n",
+        ["8: spec.rollout.steps.0: a step takes exactly one of robots and percent"],
+    ),
+    "an algorithm that is not installed": (
+        f"{JOB}  algorithm:\n    name: hg-daggr\n",
+        ["7: spec.algorithm.name: there is no 'hg-daggr'; did you mean hg-dagger?"],
+    ),
+    "a parameter that the algorithm does not know": (
+        f"{JOB}  algorithm:\n    parameters:\n      learningRat: 0.1\n",
+        [
+            "8: spec.algorithm.parameters.learningRat: there is no 'learningRat'; did you mean",
+        ],
+    ),
+    "a parameter of the wrong type": (
+        f"{JOB}  algorithm:\n    parameters:\n      horizon: long\n",
+        ["8: spec.algorithm.parameters.horizon: Input should be a valid integer"],
+    ),
+    "a parameter of the network": (
+        f"{JOB}  policy:\n    parameters:\n      hidden: -1\n",
+        ["8: spec.policy.parameters.hidden: Input should be greater than or equal to 1; found -1"],
+    ),
+    "an environment that is not installed": (
+        f"{SIMULATED}    environment:\n      name: metawrld\n",
+        ["10: spec.tasks.0.environment.name: there is no 'metawrld'; did you mean metaworld?"],
+    ),
+    "a task that the environment does not know": (
+        f"{SIMULATED}    environment:\n      task: pusch\n",
+        [
+            "10: spec.tasks.0.environment.task: among Meta-World's tasks there is no 'pusch'; did",
+        ],
+    ),
+    "tasks in different worlds": (
+        f"{SIMULATED}  - name: fold\n    environment: {{name: laundry}}\n",
+        [
+            "7: spec.tasks: tasks name the environments laundry, metaworld: one robot lives in one",
+            "10: spec.tasks.1.environment.name: there is no 'laundry'; there are metaworld",
+        ],
     ),
     "what is no YAML": ("a: [1\nb: 2", ["2: document: this is no YAML: "]),
     "a spec that is a list": (f"{HEAD}metadata: {{name: job}}\nspec: []\n", ["4: spec: Input"]),
@@ -90,6 +163,45 @@ def test_lint_tells_of(sentence: str) -> None:
 )
 def test_lint_lets_through(text: str) -> None:
     assert list(faults(text)) == []
+
+
+def test_a_hint_is_told_and_fails_nothing(tmp_path: Path) -> None:
+    folder = f"file://{tmp_path}"
+    hints = {
+        ROBOT: "4: hint: spec.job: no FleetTrainingJob 'job' in these files",
+        f"{JOB}  offline: {{datasets: [{{uri: {folder}/no}}]}}\n": f"is no folder {tmp_path}/no",
+        JOB.replace("reach", "fold"): "hint: spec.tasks.0.name: among Meta-World's tasks there is",
+    }
+    for text, said in hints.items():
+        result = CliRunner().invoke(app, ["lint", "-"], input=text)
+        assert result.exit_code == 0, result.output
+        assert said in result.output
+    assert list(faults(f"{JOB}  offline: {{datasets: [{{uri: {folder}}}]}}\n")) == []
+
+
+def test_a_robot_may_name_a_job_of_the_same_stream_or_of_another_file() -> None:
+    assert list(faults(f"{JOB}---\n{ROBOT}")) == []
+    assert list(faults(ROBOT, {"job"})) == []
+
+
+def test_every_rule_of_the_kinds_that_needs_no_cluster_has_its_counterpart() -> None:
+    def texts(schema: Any) -> Iterator[str]:
+        if isinstance(schema, dict):
+            yield from (one["rule"] for one in schema.get("x-kubernetes-validations", []))
+        for part in schema.values() if isinstance(schema, dict) else schema:
+            if isinstance(part, dict | list):
+                yield from texts(part)
+
+    found = {rule for kind in KINDS for rule in texts(described(kind.kind_name)["properties"])}
+    assert {rule for rule in found if "oldSelf" not in rule and "self.all(" not in rule} == set(
+        HOLDS
+    )
+
+
+@pytest.mark.parametrize("sentence", REFUSED)
+def test_lint_refuses_what_the_apiserver_refuses(sentence: str) -> None:
+    item, _ = REFUSED[sentence]
+    assert [fault for fault in faults(yaml.safe_dump(item)) if not fault.hint]
 
 
 def test_lint_takes_many_files_and_fails_if_one_is_bad(tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""What a job names and only its pods know: asked of the plug-ins that are installed here.
+
+Plug-ins are loaded by their entry points, as in the pods, so this program imports none of them.
+One that is not installed here cannot be asked, and its job is let through.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from pathlib import Path as FilePath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from fleet_contract import parameters
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleet_contract.resources import FleetTrainingJobSpec
+
+Path = tuple[str | int, ...]
+ALGORITHMS, ENVIRONMENTS = "fleetloop.algorithms", "fleetloop.environments"
+
+
+def refused(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
+    """What learner and robots would refuse: (path below spec, why)."""
+    yield from _algorithm(job)
+    if job.robots.simulated.replicas:
+        yield from _environments(job)
+
+
+def doubtful(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
+    """What may be well in the cluster and looks odd from here."""
+    if not job.robots.simulated.replicas:  # real robots bring worlds of their own
+        yield from _environments(job)
+    for index, dataset in enumerate(job.offline.datasets):
+        where = urlsplit(dataset.uri)
+        if where.scheme == "file" and not FilePath(where.path).is_dir():
+            yield (
+                ("offline", "datasets", index, "uri"),
+                f"there is no folder {where.path} on this machine; the learner's pod needs one",
+            )
+
+
+def _algorithm(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
+    known = {point.name: point for point in entry_points(group=ALGORITHMS)}
+    name = job.algorithm.name
+    if known and name not in known:
+        yield ("algorithm", "name"), parameters.unknown(name, known)
+    given = job.policy.parameters, job.algorithm.parameters
+    if name not in known or not any(given):
+        return
+    try:
+        found: Any = known[name].load()
+    except ImportError:  # named by our own distribution, while what it needs is not installed
+        return
+    yield from parameters.faults(found.parameters, *given)
+
+
+def _environments(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
+    known = {point.name: point for point in entry_points(group=ENVIRONMENTS)}
+    if not known:
+        return
+    names = sorted({task.environment.name for task in job.tasks})
+    if len(names) > 1:
+        what = f"tasks name the environments {', '.join(names)}: one robot lives in one"
+        yield ("tasks",), what
+    for index, task in enumerate(job.tasks):
+        name = task.environment.name
+        if name not in known:
+            yield ("tasks", index, "environment", "name"), parameters.unknown(name, known)
+            continue
+        try:
+            made: Any = known[name].load()
+            made((task.environment.task or task.name,), seed=0)
+        except ImportError:
+            continue
+        except (LookupError, ValueError) as fault:
+            last = ("environment", "task") if task.environment.task else ("name",)
+            yield ("tasks", index, *last), str(fault)
