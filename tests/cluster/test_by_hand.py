@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import nats
+import pytest
 
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Json
@@ -16,7 +17,16 @@ from helpers.control import JOBS, ROBOTS, VERSIONS, Fleet, Operator, edit, enrol
 from helpers.kube import Kube, condition
 
 BATCH = "batch/v1/jobs"
+NO_RESYNC = "3600"  # seconds: what comes back does so because it was noticed
 TRIAL: dict[str, Any] = {"rollout": {"steps": [{"robots": 1, "minEpisodes": 2}]}}
+
+
+@pytest.fixture
+async def operator(kinds: None, cluster: LocalCluster, kube: Kube) -> AsyncIterator[Operator]:
+    running = Operator(cluster, kube.namespace, FLEET_RESYNC_SECONDS=NO_RESYNC)
+    await running.start()
+    yield running
+    await running.stop()
 
 
 @asynccontextmanager

@@ -6,8 +6,8 @@ be heard of again would break the rule that an idle operator writes nothing. But
 afresh. Where it shows a version of an object that the watch has not brought some patience later,
 that watch is dead; where nothing happened, nothing is missing, however long that lasts.
 
-Resource versions of a kind are compared as numbers, which the API server promises. A deletion is
-never missed here: a watch that began anew after a gap does not tell of those within it.
+Resource versions of a kind are compared as numbers, which the API server promises. Deletions are
+not waited for: a watch that began anew after a gap never tells of those within it.
 """
 
 from collections.abc import Mapping
