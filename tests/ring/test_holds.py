@@ -30,7 +30,7 @@ from helpers.harm import (
     twin_learner,
 )
 from helpers.kube import Kube
-from helpers.ring import JOB, JOBS, ROBOTS, VERSIONS, Watch, job, watching
+from helpers.ring import JOB, JOBS, ROBOTS, SLOW, VERSIONS, Watch, job, watching
 
 KILLS = int(os.environ.get("FLEET_CHAOS_KILLS", "6"))
 SEED = os.environ.get("FLEET_CHAOS_SEED")
@@ -124,11 +124,11 @@ async def a_frozen_learner_gives_way_when_it_thaws(
         def fenced(found: dict[str, object]) -> bool:
             return f"'exitCode': {EXIT_FENCED}" in str(found["status"])
 
-        await kube.until("pods", pod, fenced, 60)
+        await kube.until("pods", pod, fenced, SLOW)
         await another_learner(watch, epoch + 1)
         await goes_on(watch)
         twin.thaw()
-        assert await asyncio.wait_for(twin.process.wait(), 30) == EXIT_FENCED
+        assert await asyncio.wait_for(twin.process.wait(), SLOW) == EXIT_FENCED
     await goes_on(watch)
 
 
