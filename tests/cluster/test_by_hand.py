@@ -100,6 +100,19 @@ async def test_a_wiped_status_comes_back_and_gives_no_version_to_the_fleet(
         await kube.until(VERSIONS, "job-v2", lambda v: v["status"].get("phase") == "RolledBack")
         (bystander,) = {"r1", "r2"} - {await canary(fleet, 3)}
         assert fleet.active[bystander].sequence == 1
+        for _ in range(2):
+            await fleet.end_episode(await canary(fleet, 3), success=True)
+        await fleet.until(at_rest)
+        # Nothing is under way now that would have anybody look by chance.
+        await wipe(kube, VERSIONS, "job-v3")
+        await kube.until(VERSIONS, "job-v3", lambda v: v["status"].get("phase") == "Promoted")
+        await wipe(kube, JOBS, "job")
+        await fleet.until(at_rest)
+
+
+def at_rest(job: Json) -> bool:
+    stable = job["status"].get("stable") or {}
+    return stable.get("sequence") == 3 and job["status"]["robots"]["synced"] == 2
 
 
 async def test_a_learner_comes_back_also_when_its_job_was_deleted_without_its_pod(
