@@ -45,7 +45,7 @@ class Plan:
     writes: float = 1.5  # per robot
 
 
-SMOKE = Plan(robots=300, quiet=12.0)
+SMOKE = Plan(robots=200, quiet=10.0)
 
 
 @dataclass(frozen=True)
