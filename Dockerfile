@@ -1,52 +1,55 @@
-# One file, three images: operator (no torch), learner, robot. Build with --target.
+# One file, three images: operator (no torch), learner, and robot, which is the learner's packages
+# and the simulators on top, so that torch is stored once. Build with --target.
 #   docker build --target operator -t fleetloop-operator .
-# BASE may be any image with Python 3.11 or newer and its venv module.
+# BASE may be any image with Python 3.11 or newer and its venv module. TORCH_INDEX names an index
+# with another torch than PyPI's CUDA build; requirements/install says what becomes of the hashes.
 ARG BASE=python:3.11-slim
 
-FROM ${BASE} AS wheel
+FROM ${BASE} AS base
+ENV PATH=/opt/fleetloop/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1
+RUN python3 -m venv /opt/fleetloop
+
+# What others wrote changes seldom; ours comes last, so that a build after an edit is short.
+FROM base AS operator-packages
+COPY requirements/install requirements/operator.txt /requirements/
+RUN /requirements/install operator.txt
+
+FROM base AS learner-packages
+ARG TORCH_INDEX=
+COPY requirements/install requirements/learner.txt /requirements/
+RUN /requirements/install learner.txt
+
+FROM learner-packages AS robot-packages
+ARG TORCH_INDEX=
+COPY requirements/robot.txt /requirements/
+RUN /requirements/install robot.txt
+
+FROM base AS wheel
 WORKDIR /src
-COPY requirements/build.txt requirements/build.txt
-RUN python3 -m venv /opt/build && \
-    /opt/build/bin/pip install --no-cache-dir --require-hashes -r requirements/build.txt
+COPY requirements/install requirements/build.txt /requirements/
+RUN /requirements/install build.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY crds crds
 COPY operator operator
 COPY runtime runtime
 COPY cli cli
-RUN /opt/build/bin/pip wheel --no-cache-dir --no-build-isolation --no-deps --wheel-dir /dist .
+RUN pip wheel --no-build-isolation --no-deps --wheel-dir /dist .
 
-FROM ${BASE} AS base
-RUN python3 -m venv /opt/fleetloop
-ENV PATH=/opt/fleetloop/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
-# The number that the manifests name too; it owns nothing in the image.
-USER 65532:65532
-
-FROM base AS operator
-USER root
-COPY requirements/operator.txt /tmp/requirements.txt
-COPY --from=wheel /dist /tmp/dist
-RUN pip install --no-cache-dir --require-hashes -r /tmp/requirements.txt && \
-    pip install --no-cache-dir --no-deps --no-index /tmp/dist/*.whl && \
-    rm -r /tmp/requirements.txt /tmp/dist
+# 65532 is the number that the manifests name too; it owns nothing in the image.
+FROM operator-packages AS operator
+COPY --from=wheel /dist /dist
+RUN pip install --no-deps --no-index /dist/*.whl
 USER 65532:65532
 CMD ["python", "-m", "fleet_operator"]
 
-FROM base AS learner
-USER root
-COPY requirements/learner.txt /tmp/requirements.txt
-COPY --from=wheel /dist /tmp/dist
-RUN pip install --no-cache-dir --require-hashes -r /tmp/requirements.txt && \
-    pip install --no-cache-dir --no-deps --no-index /tmp/dist/*.whl && \
-    rm -r /tmp/requirements.txt /tmp/dist
+FROM learner-packages AS learner
+COPY --from=wheel /dist /dist
+RUN pip install --no-deps --no-index /dist/*.whl
 USER 65532:65532
 CMD ["python", "-m", "fleet_runtime.learner"]
 
-FROM base AS robot
-USER root
-COPY requirements/robot.txt /tmp/requirements.txt
-COPY --from=wheel /dist /tmp/dist
-RUN pip install --no-cache-dir --require-hashes -r /tmp/requirements.txt && \
-    pip install --no-cache-dir --no-deps --no-index /tmp/dist/*.whl && \
-    rm -r /tmp/requirements.txt /tmp/dist
+FROM robot-packages AS robot
+COPY --from=wheel /dist /dist
+RUN pip install --no-deps --no-index /dist/*.whl
 USER 65532:65532
 CMD ["python", "-m", "fleet_runtime.robot"]

@@ -10,7 +10,7 @@ READY  := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 CHAOS  ?=
 
-.PHONY: help setup binaries demo test check format bench generate lock clean
+.PHONY: help setup binaries demo test e2e check format bench generate lock clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
@@ -36,6 +36,9 @@ test: check  ## Every check and every test.
 	@$(BIN)/python -m fleet_cli.local.binaries versitygw
 	@$(BIN)/python -m fleet_cli.local.prometheus
 	$(BIN)/python -m pytest
+
+e2e: $(READY)  ## Install all of it on a real node: root, Debian 12, 40 GB of disk; apt-get installs what is missing.
+	@PYTHONPATH=tests $(BIN)/python -m e2e
 
 check: $(READY)  ## Format, lint, types, walls between rooms, generated files.
 	$(BIN)/ruff format --check .

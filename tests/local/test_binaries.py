@@ -18,7 +18,7 @@ def script(folder: Path, name: str, says: str) -> Path:
 
 @pytest.fixture(autouse=True)
 def nothing_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(binaries, "bin_folder", lambda **_: tmp_path / "cache")
+    monkeypatch.setattr(binaries, "bin_folder", lambda *_: tmp_path / "cache")
     monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:/usr/bin:/bin")
     monkeypatch.delenv("KUBEBUILDER_ASSETS", raising=False)
 
@@ -27,6 +27,8 @@ def test_the_pins_are_read_from_the_go_modules() -> None:
     assert binaries.PROGRAMS["kube-apiserver"].version == "v1.36.3"
     assert binaries.PROGRAMS["nats-server"].version == "v2.15.2"
     assert binaries.PROGRAMS["etcd"].version.startswith("v3.")
+    kubelet, server = binaries.PROGRAMS["kubelet"], binaries.PROGRAMS["kube-apiserver"]
+    assert kubelet.version == server.version, "two go.mod files pin them: tools/kubernetes, node"
 
 
 @pytest.mark.parametrize(
@@ -62,7 +64,9 @@ def test_a_cluster_needs_no_program_that_only_tests_ask_for(
     monkeypatch.setenv("KUBEBUILDER_ASSETS", str(tmp_path / "assets"))
     for name in binaries.PROGRAMS:
         script(tmp_path / "assets", name, "whatever")
-    assert binaries.resolve().keys() == binaries.PROGRAMS.keys() - {"versitygw"}
+    assert binaries.resolve().keys() == binaries.PROGRAMS.keys() - {
+        *("versitygw", "kubelet", "kube-proxy", "coredns")
+    }
     assert binaries.resolve("versitygw").keys() == {"versitygw"}
     with pytest.raises(RuntimeError, match="no program named etcdd: choose from"):
         binaries.resolve("etcdd")

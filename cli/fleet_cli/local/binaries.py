@@ -31,7 +31,7 @@ class Program:
     package: str
     version_arguments: tuple[str, ...]
     seconds: int  # a cold build on two cores, in the order below: an estimate to show, no limit
-    extra: bool = False  # no part of a cluster: built only when asked for by name
+    kit: str = "cluster"  # those of another kit are built only when asked for by name
 
     @property
     def folder(self) -> Path:
@@ -53,7 +53,7 @@ class Program:
     def ldflags(self) -> str:
         if self.module == "versitygw":
             return f"-s -w -X main.Version={self.version}"
-        if self.module != "kubernetes":
+        if self.requirement != "k8s.io/kubernetes":
             return "-s -w"
         # Without these the programs call themselves v0.0.0-master, and kubectl warns of a skew.
         major, minor = self.version.removeprefix("v").split(".")[:2]
@@ -65,15 +65,22 @@ class Program:
         )
 
 
-def _kubernetes(name: str, seconds: int, *version_arguments: str) -> Program:
+def _kubernetes(
+    name: str,
+    seconds: int,
+    *version_arguments: str,
+    module: str = "kubernetes",
+    kit: str = "cluster",
+) -> Program:
     package = f"k8s.io/kubernetes/cmd/{name}"
     return Program(
         name,
-        "kubernetes",
+        module,
         "k8s.io/kubernetes",
         package,
         version_arguments or ("--version",),
         seconds,
+        kit,
     )
 
 
@@ -108,7 +115,19 @@ PROGRAMS = {
             "github.com/versity/versitygw/cmd/versitygw",
             ("--version",),
             95,
-            extra=True,
+            kit="storage",
+        ),
+        # A node that runs containers, for the end-to-end suite.
+        _kubernetes("kubelet", 100, module="node", kit="node"),
+        _kubernetes("kube-proxy", 10, module="node", kit="node"),
+        Program(
+            "coredns",
+            "coredns",
+            "github.com/coredns/coredns",
+            "github.com/coredns/coredns",
+            ("--version",),
+            140,
+            kit="node",
         ),
     )
 }
@@ -123,12 +142,12 @@ def cache_root() -> Path:
 
 
 @cache
-def bin_folder(*, extra: bool = False) -> Path:
+def bin_folder(kit: str = "cluster") -> Path:
     """The cache's folder for exactly these pins: a new pin never meets an old binary.
 
-    The extra programs have one of their own, so that no cluster is built anew because of them.
+    Each kit has one of its own, so that no cluster is built anew because of another's pins.
     """
-    programs = [program for program in PROGRAMS.values() if program.extra == extra]
+    programs = [program for program in PROGRAMS.values() if program.kit == kit]
     pins = hashlib.sha256(platform.machine().encode())
     for path in sorted({path for program in programs for path in program.folder.glob("go.*")}):
         pins.update(path.read_bytes())
@@ -143,7 +162,7 @@ def find(name: str) -> Path | None:
         path = Path(assets) / name
         if path.is_file():  # named by the user: taken as it is
             return path
-    path = bin_folder(extra=PROGRAMS[name].extra) / name
+    path = bin_folder(PROGRAMS[name].kit) / name
     if path.is_file():
         return path
     on_path = shutil.which(name)
@@ -163,14 +182,14 @@ def resolve(*names: str) -> dict[str, Path]:
             f"no program named {', '.join(sorted(unknown))}: choose from {', '.join(PROGRAMS)}"
         )
         raise RuntimeError(message)
-    wanted = names or tuple(name for name, program in PROGRAMS.items() if not program.extra)
+    wanted = names or tuple(name for name, program in PROGRAMS.items() if program.kit == "cluster")
     found = {name: find(name) for name in wanted}
-    for extra in (False, True):
-        missing = [name for name in wanted if not found[name] and PROGRAMS[name].extra == extra]
+    for kit in dict.fromkeys(program.kit for program in PROGRAMS.values()):
+        missing = [name for name in wanted if not found[name] and PROGRAMS[name].kit == kit]
         if missing:
             from fleet_cli.local.building import build
 
-            folder = bin_folder(extra=extra)
+            folder = bin_folder(kit)
             build([PROGRAMS[name] for name in missing], folder)
             found |= {name: folder / name for name in missing}
     return {name: path for name, path in found.items() if path is not None}

@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from fleet_cli.local import binaries
 from fleet_cli.local.control_plane import PORTS, Component, ControlPlane
@@ -39,6 +39,8 @@ class LocalCluster:
 
     Start it from a thread that outlives it: the kernel ends the programs with that thread.
     """
+
+    plane_type: ClassVar[type[ControlPlane]] = ControlPlane
 
     def __init__(self, folder: Path) -> None:
         self.dir = folder.absolute()
@@ -98,6 +100,8 @@ class LocalCluster:
             )
             raise RuntimeError(message)
         programs = binaries.resolve()
+        if self.plane_type.programs:
+            programs |= binaries.resolve(*self.plane_type.programs)
         self.dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._held.enter_context(lock(self.dir))
         try:
@@ -115,9 +119,9 @@ class LocalCluster:
 
     def _start(self, programs: dict[str, Path]) -> None:
         before = read_state(self.dir)
-        pki = ensure_pki(self.dir / "pki")
+        pki = ensure_pki(self.dir / "pki", self.plane_type.addresses)
         ports = free_ports(PORTS, before.ports if before else None)
-        plane = self.plane = ControlPlane(self.dir, ports, pki, programs)
+        plane = self.plane = self.plane_type(self.dir, ports, pki, programs)
         (self.dir / "objects").mkdir(exist_ok=True)
         for identity in IDENTITIES:
             write_kubeconfig(plane.kubeconfig(identity), self.server, pki, identity)
@@ -126,11 +130,7 @@ class LocalCluster:
         assert own is not None  # noqa: S101 - we are running
         state = State(owner=own, ports=dict(ports))
         state.write(self.dir)
-        # Those that need an API server give up when they meet none: it goes first, with its store.
-        for group in (
-            (plane.etcd(), plane.nats(), plane.apiserver()),
-            (plane.controller_manager(), plane.scheduler(), plane.node()),
-        ):
+        for group in plane.groups():
             for component in group:
                 self._launch(component)
                 if (started := self.children[component.name].id) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from fleet_cli.local.ports import LOOPBACK
 
@@ -45,6 +45,19 @@ class ControlPlane:
     ports: Mapping[str, int]
     pki: Pki
     binaries: Mapping[str, Path]
+
+    programs: ClassVar[tuple[str, ...]] = ()
+    """What is needed beside a cluster's usual programs."""
+    addresses: ClassVar[tuple[str, ...]] = (LOOPBACK,)
+    """Where its servers are reached: their certificate says so."""
+
+    def groups(self) -> tuple[tuple[Component, ...], ...]:
+        """In the order of starting; those of a group start together."""
+        # Those that need an API server give up when they meet none: it goes first, with its store.
+        return (
+            (self.etcd(), self.nats(), self.apiserver()),
+            (self.controller_manager(), self.scheduler(), self.node()),
+        )
 
     def url(self, port: str, scheme: str = "https") -> str:
         return f"{scheme}://{LOOPBACK}:{self.ports[port]}"

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 LIFETIME = dt.timedelta(days=3650)
@@ -73,8 +74,11 @@ class Pki:
         raise LookupError(message)
 
 
-def ensure_pki(folder: Path) -> Pki:
-    """The keys in the folder, made on the first start and kept, so that old kubeconfigs serve."""
+def ensure_pki(folder: Path, addresses: Sequence[str] = ("127.0.0.1",)) -> Pki:
+    """The keys in the folder, made on the first start and kept, so that old kubeconfigs serve.
+
+    The certificate is good for servers at these addresses.
+    """
     pki = Pki(folder)
     if pki.tokens.exists():  # written last
         return pki
@@ -92,7 +96,7 @@ def ensure_pki(folder: Path) -> Pki:
     names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     alternatives = [
         *map(x509.DNSName, names),
-        x509.IPAddress(ipaddress.IPv4Address("127.0.0.1")),
+        *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses),
     ]
     cert = (
         _builder(name, ca_name, key.public_key())

@@ -1,0 +1,87 @@
+"""It installs: the documented commands, one after the other, on a node that runs containers."""
+
+import json
+import urllib.request
+
+import pytest
+
+from e2e.kubectl import WITHIN, Kubectl
+from fleet_cli.local.node.api import Json
+from helpers.kube import Kube, condition
+from helpers.ring import JOBS, ROBOTS
+
+pytestmark = pytest.mark.usefixtures("installed")
+OVERLAY = "manifests/overlays/kind"
+JOB = "broadcast"  # the sample
+CONNECT = """
+import socket, sys
+for address in sys.argv[1:]:
+    socket.create_connection(address.split(":"), 5)
+print("reached")
+"""
+SLOW = 300.0  # seconds: programs import torch, on two cores and from a cold disk
+
+
+def test_the_operator_is_available_beside_its_broker_and_its_store(kubectl: Kubectl) -> None:
+    kubectl("wait", "--for=condition=Available", "deployment/fleetloop-operator", "--timeout=10s")
+    pods = kubectl("get", "pods", "--output=jsonpath={.items[*].status.phase}").split()
+    assert pods == ["Running"] * 3
+
+
+def test_services_are_found_by_name_and_commands_run_in_a_pod(kubectl: Kubectl) -> None:
+    addresses = ("nats:4222", "s3:7070", "nats.fleetloop.svc.cluster.local:4222")
+    command = ("exec", "deployment/fleetloop-operator", "--", "python", "-c", CONNECT, *addresses)
+    assert kubectl(*command) == "reached\n"
+
+
+def test_the_namespace_refuses_what_is_not_restricted(kubectl: Kubectl) -> None:
+    told = kubectl.refused("run", "bold", "--image=fleetloop-operator")
+    assert 'violates PodSecurity "restricted:latest"' in told
+
+
+def test_experts_demonstrate_into_the_store(kubectl: Kubectl) -> None:
+    kubectl("apply", "--server-side", "-f", "manifests/samples/demonstrations.yaml")
+    kubectl("wait", "--for=condition=Complete", "job/demonstrations", f"--timeout={WITHIN}")
+    assert json.loads(kubectl("logs", "job/demonstrations")) == {"episodes": 6}
+
+
+async def test_a_job_turns_the_ring(kubectl: Kubectl, kube: Kube) -> None:
+    kubectl("apply", "--server-side", "-f", f"manifests/samples/{JOB}.yaml")
+    robot = f"{JOB}-sim-0"
+    await kube.until(ROBOTS, robot, lambda r: condition(r, "Connected") == "True", SLOW)
+    await kube.until(JOBS, JOB, lambda j: condition(j, "Ready") == "True", SLOW)
+    await kube.until(JOBS, JOB, improved, SLOW)
+    assert "fleet_runtime" in kubectl("logs", f"job/{JOB}-learner-1")
+    assert kubectl("exec", f"{robot}-robot", "--", "id", "-u") == "65532\n"
+
+
+def improved(job: Json) -> bool:
+    """The fleet runs a version that was made of its own experience."""
+    stable = job["status"].get("stable") or {}
+    return int(stable.get("sequence", 0)) > 1
+
+
+def test_nothing_was_refused(kubectl: Kubectl) -> None:
+    """By the Pod Security Standard or a quota; their owners say so in events."""
+    assert kubectl("get", "events", "--field-selector=reason=FailedCreate", "--output=name") == ""
+
+
+def test_a_deleted_job_leaves_nothing(kubectl: Kubectl) -> None:
+    assert streams(kubectl) == 4
+    kubectl("delete", f"ftj/{JOB}", "--wait")
+    kubectl("wait", "--for=delete", "pods", f"--selector=fleetloop.dev/job={JOB}", "--timeout=90s")
+    for kind in ("ract", "polv", "jobs", "pods"):
+        kubectl("wait", "--for=delete", kind, f"--selector=fleetloop.dev/job={JOB}", "--timeout=9s")
+    assert streams(kubectl) == 0
+
+
+def streams(kubectl: Kubectl) -> int:
+    """How many the broker holds, as its monitor says."""
+    address = kubectl("get", "pod", "nats-0", "--output=jsonpath={.status.podIP}")
+    with urllib.request.urlopen(f"http://{address}:8222/jsz", timeout=10) as answer:
+        return int(json.load(answer)["streams"])
+
+
+def test_uninstalling_leaves_nothing(kubectl: Kubectl) -> None:
+    kubectl("delete", "-k", OVERLAY, "--wait", f"--timeout={WITHIN}")
+    assert "fleetloop" not in kubectl("get", "namespaces,crds", "--output=name")
