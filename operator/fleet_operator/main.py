@@ -113,6 +113,8 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
             settings=kopf_settings(),
             namespaces=[our.namespace],
             standalone=True,
+            # Else kopf asks for the user's name, and the number that a pod runs as has none.
+            identity=names.FIELD_MANAGER,  # type: ignore[arg-type] # its type is not exported
             liveness_endpoint=probe,
             stop_flag=stop,
         )

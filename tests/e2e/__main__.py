@@ -6,6 +6,7 @@ whatever happens; what is left on disk is one folder, which goes too, and the ca
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ PACKAGES = {
     "iptables": "iptables",
     "/usr/lib/cni/ptp": "containernetworking-plugins",
 }
+APART = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 SETTING = " && ".join(
     (
         # Tools of a node write there, wherever else they are told to.
@@ -36,26 +38,24 @@ SETTING = " && ".join(
         'exec "$@"',
     )
 )
-APART = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+ALONE = [*APART, "--net", "sh", "-c", SETTING, "sh"]
 
 
 def main() -> int:
     if os.geteuid() != 0:
         sys.exit("error: a node that runs containers needs root; `make test` needs none")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order, and nothing stays
     began = time.monotonic()
     _install()
     binaries.resolve()
     binaries.resolve("versitygw", *RealPlane.programs)
     subprocess.run([*APART, sys.executable, "-m", "e2e.images"], check=True)
+    subprocess.run([*ALONE, sys.executable, "-m", "e2e.runtime"], check=True)
     print(f"e2e: programs and images after {time.monotonic() - began:.0f} s", flush=True)
     with _cgroups(), TemporaryDirectory(prefix="fleetloop-e2e-") as folder:
-        environment = os.environ | {
-            "FLEET_E2E_DIR": folder,
-            "FLEET_E2E_IMAGES": str(images.archive()),
-        }
-        suite = [sys.executable, "-m", "pytest", "tests/e2e", *sys.argv[1:]]
-        command = [*APART, "--net", "sh", "-c", SETTING, "sh", *suite]
-        code = subprocess.run(command, env=environment, cwd=images.ROOT, check=False).returncode
+        told = os.environ | {"FLEET_E2E_DIR": folder}
+        suite = [*ALONE, sys.executable, "-m", "pytest", "tests/e2e", *sys.argv[1:]]
+        code = subprocess.run(suite, env=told, cwd=images.ROOT, check=False).returncode
         _keep_logs(Path(folder))
     print(f"e2e: {time.monotonic() - began:.0f} s in all", flush=True)
     return code

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from e2e import runtime
 from e2e.kubectl import NAMESPACE, WITHIN, Kubectl
 from e2e.node import RealCluster
 from fleet_cli.local.node.api import Api
@@ -14,8 +15,8 @@ from helpers.kube import Kube
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[RealCluster]:
+    runtime.restore()
     with RealCluster(Path(os.environ["FLEET_E2E_DIR"])) as running:
-        running.load(Path(os.environ["FLEET_E2E_IMAGES"]))
         yield running
 
 

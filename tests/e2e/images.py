@@ -3,16 +3,17 @@
 Built with buildah below the cache, so that a second run builds only what changed.
 """
 
+import io
 import json
 import os
 import shutil
 import subprocess
 import tarfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import IO, Any
 
 from fleet_cli.local import binaries
 
@@ -27,20 +28,13 @@ STAND_INS = {
 }
 # What a build needs of this machine to reach the package index that pip is set up for here.
 TRUST = [path for path in ("/etc/ssl/certs", "/etc/pip.conf") if Path(path).exists()]
+TORCH_INDEX = os.environ.get("TORCH_INDEX", "")
+FOLDER = binaries.cache_root() / "e2e"  # gigabytes, all of which can be made again
+BUILDAH = ["buildah", "--root", f"{FOLDER}/storage", "--runroot", f"{FOLDER}/run"]
 
 
-def folder() -> Path:
-    """Below the cache; gigabytes, all of which can be made again."""
-    return binaries.cache_root() / "e2e"
-
-
-def archive() -> Path:
-    """The images, as a container runtime imports them."""
-    return folder() / "images.tar"
-
-
-def build(targets: Sequence[str] = OURS) -> None:
-    """Make the archive anew where an image changed.
+def build() -> None:
+    """Build what changed.
 
     Mounts of a build that was killed stay: call this in a mount namespace of its own.
     """
@@ -50,20 +44,58 @@ def build(targets: Sequence[str] = OURS) -> None:
         for name, program in STAND_INS.items():
             shutil.copy(binaries.resolve(program)[program], context)
             _tiny(Path(context), name, "scratch", [f"/{program}"])
-    for target in targets:
+    for target in OURS:
         began = time.monotonic()
         _buildah(
             *("build", "--layers", "--isolation", "chroot", "--network", "host", "--pull-never"),
             *(f"--volume={path}:{path}:ro" for path in TRUST),
-            *("--build-arg", f"BASE={BASE}", "--build-arg", f"TORCH_INDEX={_torch_index()}"),
+            *("--build-arg", f"BASE={BASE}", "--build-arg", f"TORCH_INDEX={TORCH_INDEX}"),
             *("--target", target, "--tag", f"fleetloop-{target}", str(ROOT)),
         )
         print(f"e2e: image {target} in {time.monotonic() - began:.0f} s", flush=True)
-    _archive([PAUSE, *STAND_INS, *(f"fleetloop-{target}:latest" for target in targets)])
 
 
-def _torch_index() -> str:
-    return os.environ.get("TORCH_INDEX", "")
+def ids() -> str:
+    """Differs where an image does."""
+    return _buildah("images", "--no-trunc", "--format", "{{.Name}}:{{.Tag}} {{.ID}}")
+
+
+def send(output: IO[bytes]) -> None:
+    """Write all of them as `docker save` does: layers that several share pass once.
+
+    The short names stay as they are: who imports them completes them like those in a manifest.
+    """
+    entries: list[dict[str, Any]] = []
+    passed: set[str] = set()
+    with tarfile.open(fileobj=output, mode="w|") as sent:
+        for name in (PAUSE, *STAND_INS, *(f"fleetloop-{target}:latest" for target in OURS)):
+            for member, content in _saved(name):
+                if member.name == "manifest.json":
+                    entries += [entry | {"RepoTags": [name]} for entry in json.load(content)]
+                elif member.name not in passed:
+                    passed.add(member.name)
+                    sent.addfile(member, content)
+        listing = json.dumps(entries).encode()
+        last = tarfile.TarInfo("manifest.json")
+        last.size = len(listing)
+        sent.addfile(last, io.BytesIO(listing))
+
+
+def _saved(name: str) -> Iterator[tuple[tarfile.TarInfo, IO[bytes]]]:
+    """The files of one image as they come, without touching the disk."""
+    reading, writing = os.pipe()
+    words = ["push", "--quiet", name, f"docker-archive:/dev/fd/{writing}"]
+    with os.fdopen(reading, "rb") as pipe:
+        process = subprocess.Popen([*BUILDAH, *words], pass_fds=[writing])
+        os.close(writing)
+        with tarfile.open(fileobj=pipe, mode="r|") as tar:
+            for member in tar:
+                content = tar.extractfile(member) if member.isreg() else None
+                if content is not None:  # the rest is for readers of an older form
+                    yield member, content
+        pipe.read()
+        if process.wait():
+            raise RuntimeError(f"buildah {' '.join(words)} failed")
 
 
 def _base() -> None:
@@ -86,42 +118,9 @@ def _tiny(context: Path, name: str, base: str, entry: list[str]) -> None:
     _buildah("build", "--layers", "--pull-never", "--tag", name, str(context))
 
 
-def _archive(names: Sequence[str]) -> None:
-    """All of them in one file as `docker save` writes it: what several share is in it once.
-
-    The short names stay as they are: who imports it completes them like those in a manifest.
-    """
-    ids = _buildah("images", "--no-trunc", "--format", "{{.Name}}:{{.Tag}} {{.ID}}")
-    stamp = folder() / "images.txt"
-    if archive().exists() and stamp.exists() and stamp.read_text() == ids:
-        return
-    stamp.unlink(missing_ok=True)
-    entries = []
-    with tarfile.open(archive(), "w") as tar:
-        for name in names:
-            pushed = folder() / "pushed"
-            _buildah("push", "--disable-compression", name, f"dir:{pushed}")
-            entries.append(_add(tar, pushed, name))
-            shutil.rmtree(pushed)
-        listing = folder() / "manifest.json"
-        listing.write_text(json.dumps(entries))
-        tar.add(listing, listing.name)
-    stamp.write_text(ids)
-
-
-def _add(tar: tarfile.TarFile, pushed: Path, name: str) -> dict[str, Any]:
-    manifest = json.loads((pushed / "manifest.json").read_text())
-    parts = [manifest["config"], *manifest["layers"]]
-    config, *layers = [str(part["digest"]).partition(":")[2] for part in parts]
-    for blob in {config, *layers} - set(tar.getnames()):
-        tar.add(pushed / blob, blob)
-    return {"Config": config, "RepoTags": [name], "Layers": layers}
-
-
 def _buildah(*words: str) -> str:
     """Raises ``RuntimeError`` with the end of what it said."""
-    store = ["--root", str(folder() / "storage"), "--runroot", str(folder() / "run")]
-    done = subprocess.run(["buildah", *store, *words], capture_output=True, text=True, check=False)
+    done = subprocess.run([*BUILDAH, *words], capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"buildah {' '.join(words)}: {done.stderr[-3000:]}{done.stdout[-3000:]}")
     return done.stdout

@@ -5,12 +5,11 @@ removes a mount, a link or a rule.
 """
 
 import json
-import subprocess
 from pathlib import Path
 
 import yaml
 
-from e2e import images
+from e2e import runtime
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.control_plane import Component, ControlPlane
 from fleet_cli.local.ports import LOOPBACK
@@ -45,29 +44,9 @@ class RealPlane(ControlPlane):
         command = usual.command + [f"--{flag}={value}" for flag, value in flags.items()]
         return Component(usual.name, command, usual.ready)
 
-    @property
-    def socket(self) -> Path:
-        return self.folder / "containerd.sock"
-
     def containerd(self) -> Component:
-        path = self.folder / "containerd.toml"
-        # Without CAP_SYS_RESOURCE a negative OOM score kills runc.
-        path.write_text(f"""
-version = 2
-root = "{self.folder}/containerd"
-state = "{self.folder}/containerd-state"
-[grpc]
-address = "{self.socket}"
-[metrics]
-address = "{LOOPBACK}:1338"
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{images.PAUSE}"
-restrict_oom_score_adj = true
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "/usr/lib/cni"
-conf_dir = "{self._network()}"
-""")
-        ready = f"http://{LOOPBACK}:1338/v1/metrics"
+        path = runtime.configure(self.folder, self._network())
+        ready = f"http://{runtime.METRICS}/v1/metrics"
         return Component("containerd", ["containerd", "--config", str(path)], ready)
 
     def node(self) -> Component:
@@ -89,7 +68,7 @@ conf_dir = "{self._network()}"
             cgroupRoot=CGROUP,
             clusterDNS=[NODE],
             clusterDomain="cluster.local",
-            containerRuntimeEndpoint=f"unix://{self.socket}",
+            containerRuntimeEndpoint=f"unix://{self.folder}/containerd.sock",
             enforceNodeAllocatable=[],
             # A test machine's disk may be as full as it likes.
             evictionHard={"memory.available": "1Mi", "nodefs.available": "0%"},
@@ -170,9 +149,3 @@ class RealCluster(LocalCluster):
     """LocalCluster on that plane."""
 
     plane_type = RealPlane
-
-    def load(self, archive: Path) -> None:
-        """Give the node its images; raises ``CalledProcessError``."""
-        socket = str(self.dir / "containerd.sock")
-        command = ["ctr", "--address", socket, "--namespace", "k8s.io", "images", "import"]
-        subprocess.run([*command, str(archive)], check=True, stdout=subprocess.DEVNULL)
