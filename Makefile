@@ -13,7 +13,7 @@ CHAOS  ?=
 .PHONY: help setup binaries demo test e2e check format bench generate lock clean
 
 help:  ## Say what can be made.
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 18
+	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
 
 setup: $(READY)  ## Make .venv with everything pinned in requirements/dev.txt.
 
@@ -37,7 +37,7 @@ test: check  ## Every check and every test.
 	@$(BIN)/python -m fleet_cli.local.prometheus
 	$(BIN)/python -m pytest
 
-e2e: $(READY)  ## Install all of it on a real node: root, Debian 12, 40 GB of disk; apt-get installs what is missing.
+e2e: $(READY)  ## Install it all on a real node: as root, on Debian 12, with 40 GB of disk.
 	@PYTHONPATH=tests $(BIN)/python -m e2e
 
 check: $(READY)  ## Format, lint, types, walls between rooms, generated files.
