@@ -4,6 +4,7 @@ Processes, links, packet rules and mounts live in namespaces of their own and go
 whatever happens; what is left on disk is one folder, which goes too, and the cache.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -44,6 +45,9 @@ ALONE = [*APART, "--net", "sh", "-c", SETTING, "sh"]
 def main() -> int:
     if os.geteuid() != 0:
         sys.exit("error: a node that runs containers needs root; `make test` needs none")
+    images.FOLDER.mkdir(parents=True, exist_ok=True)
+    lock = (images.FOLDER / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)  # the layers are one run's at a time
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order, and nothing stays
     began = time.monotonic()
     _install()

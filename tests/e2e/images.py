@@ -57,7 +57,8 @@ def build() -> None:
 
 def ids() -> str:
     """Differs where an image does."""
-    return _buildah("images", "--no-trunc", "--format", "{{.Name}}:{{.Tag}} {{.ID}}")
+    line = "{{.Name}}:{{.Tag}} {{.ID}}"
+    return _buildah("images", "--no-trunc", "--filter", "dangling=false", "--format", line)
 
 
 def send(output: IO[bytes]) -> None:
