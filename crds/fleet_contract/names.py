@@ -138,7 +138,7 @@ STALLED_REASONS = frozenset(
 
 
 class Env(StrEnum):
-    """Environment variables through which a pod learns who and where it is."""
+    """Environment variables through which a pod, ours or one we start, learns what it must."""
 
     NAMESPACE = "FLEET_NAMESPACE"
     JOB = "FLEET_JOB"
@@ -147,6 +147,9 @@ class Env(StrEnum):
     ROBOT_UID = "FLEET_ROBOT_UID"
     NATS_URL = "FLEET_NATS_URL"
     STORAGE_URL = "FLEET_STORAGE_URL"
+    STORAGE_SECRET = "FLEET_STORAGE_SECRET"  # noqa: S105 - a name
+    LEARNER_IMAGE = "FLEET_LEARNER_IMAGE"
+    ROBOT_IMAGE = "FLEET_ROBOT_IMAGE"
     SPEC = "FLEET_SPEC"
     SPOOL_DIR = "FLEET_SPOOL_DIR"
     BIND_ADDRESS = "FLEET_BIND_ADDRESS"

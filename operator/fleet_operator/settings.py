@@ -19,6 +19,8 @@ class Settings(BaseSettings):
     """For jobs that name no NATS server."""
     storage_url: str = "file:///var/lib/fleetloop/objects"
     """For jobs that name no object store."""
+    storage_secret: str = ""
+    """For jobs that name no Secret of the store; empty: none. The operator never reads it."""
     learner_image: str = ""
     """In place of the learner's default image; empty: what the spec says."""
     robot_image: str = ""

@@ -163,3 +163,10 @@ def test_an_edit_that_changes_nothing_immutable_is_taken(kubectl: Kubectl) -> No
     made = kubectl.create(but(job("edited"), "spec.policy.parameters", {"hidden": 64}))
     kubectl("replace", item=but(made, "spec.suspend", True))
     assert kubectl.get("ftj", "edited")["spec"]["suspend"] is True
+
+
+def test_the_secret_of_a_store_may_be_exchanged(kubectl: Kubectl) -> None:
+    made = kubectl.create(but(job("renewed"), "spec.transport.storage.url", "s3://x"))
+    kubectl("replace", item=but(made, "spec.transport.storage.secretRef.name", "store-2"))
+    kept = kubectl.get("ftj", "renewed")["spec"]["transport"]["storage"]
+    assert kept == {"url": "s3://x", "secretRef": {"name": "store-2"}}

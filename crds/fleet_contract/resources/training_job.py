@@ -39,11 +39,29 @@ class Nats(Spec):
     )
 
 
+class SecretReference(Spec):
+    """A Secret in the job's namespace."""
+
+    name: str = Field(
+        default="",
+        max_length=253,
+        pattern=r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$",
+        description="Name of the Secret; empty: the operator's default.",
+    )
+
+
 class Storage(Spec):
     """The object store."""
 
     url: str = Field(
         default="", max_length=1024, description="fsspec URL; empty: the operator's default."
+    )
+    secret_ref: SecretReference = Field(
+        default=SecretReference(),
+        description="A Secret of the job's namespace whose keys become environment variables of "
+        "learner and simulated robots; for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+        "AWS_ENDPOINT_URL and AWS_REGION. While it is missing, the pods wait for it.",
+        json_schema_extra=_NEW_RUN,
     )
 
 
@@ -124,7 +142,11 @@ class FleetTrainingJobSpec(Spec):
     )
     rules = (
         cel("self.policy == oldSelf.policy", "policy is immutable: apply a new job for a new one"),
-        cel("self.transport == oldSelf.transport", "transport is immutable: apply a new job"),
+        cel(
+            "self.transport.nats == oldSelf.transport.nats"
+            " && self.transport.storage.url == oldSelf.transport.storage.url",
+            "transport is immutable, but for its Secret: apply a new job",
+        ),
         cel("self.tasks.exists(t, t.weight > 0.0)", "at least one task needs a weight above 0"),
     )
 

@@ -126,6 +126,11 @@ class Pod(NamedTuple):
         """What keeps it from running, in a sentence that stays the same while the cause does."""
         if self.last is not None and not self.last.by_others:
             return f"It ended: {self.why}"
+        if self.waiting == "CreateContainerConfigError":
+            return (
+                f"{self.message}: create it, or correct what names it "
+                "(spec.transport.storage.secretRef, podOverrides)."
+            )
         return "" if self.waiting == "CrashLoopBackOff" else self.message
 
     @property

@@ -21,8 +21,10 @@ def spec_hash(job: FleetTrainingJob) -> str:
     and makes other pods, does not restart learners.
     """
     fields = {"tasks", "algorithm", "policy", "offline", "sampler", "learner", "publish"}
+    secret = job.spec.transport.storage.secret_ref.name
     return pods.digest(
         job.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=fields)
+        | ({"secret": secret} if secret else {})
     )
 
 
@@ -87,6 +89,7 @@ def learner_job(job: FleetTrainingJob, run: int, to: Transport) -> dict[str, Any
                     # death, twice as long after each further one, and forgets none.
                     restart="OnFailure",
                     metrics=True,
+                    secret=to.storage_secret,
                 ),
             },
         },

@@ -64,10 +64,14 @@ def pod_spec(
     overrides: Mapping[str, Any],
     grace: int,
     restart: str,
+    secret: str = "",
     spool: bool = False,
     metrics: bool = False,
 ) -> Manifest:
-    """A pod's spec; ``grace`` is in seconds. Overrides are merged in last."""
+    """A pod's spec; ``grace`` is in seconds. Overrides are merged in last.
+
+    The keys of ``secret`` become variables too, but none takes the place of one in ``env``.
+    """
     volumes = {"scratch": SCRATCH} | ({"spool": SPOOL} if spool else {})
     container = {
         "name": name,
@@ -75,6 +79,7 @@ def pod_spec(
         "imagePullPolicy": "IfNotPresent",
         "command": command,
         "env": [*env, *(METRICS_ENV if metrics else []), {"name": "TMPDIR", "value": SCRATCH}],
+        **({"envFrom": [{"secretRef": {"name": secret}}]} if secret else {}),
         "resources": resources.dump(),
         # What a program says at its end; where it could not, the end of its log.
         "terminationMessagePath": LAST_WORDS,

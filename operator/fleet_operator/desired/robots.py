@@ -61,7 +61,7 @@ def template_hash(job: FleetTrainingJob, robot: RobotActor, to: Transport) -> st
                 exclude_defaults=True,
                 include={"image", "resources", "pod_overrides"},
             ),
-            "transport": [to.nats_url, to.storage_url],
+            "transport": list(filter(None, [to.nats_url, to.storage_url, to.storage_secret])),
         }
     )
 
@@ -97,6 +97,7 @@ def robot_pod(job: FleetTrainingJob, robot: RobotActor, to: Transport) -> dict[s
             overrides=simulated.pod_overrides,
             grace=GRACE,
             restart="Always",
+            secret=to.storage_secret,
             spool=True,
         ),
     }

@@ -15,6 +15,7 @@ class Transport(NamedTuple):
     storage_url: str
     learner_image: str
     robot_image: str
+    storage_secret: str = ""  # empty: none
 
 
 def resolve(job: FleetTrainingJob, settings: Settings) -> Transport:
@@ -24,4 +25,5 @@ def resolve(job: FleetTrainingJob, settings: Settings) -> Transport:
         job.spec.transport.storage.url or settings.storage_url,
         settings.learner_image or Learner.model_fields["image"].default,
         settings.robot_image or Simulated.model_fields["image"].default,
+        job.spec.transport.storage.secret_ref.name or settings.storage_secret,
     )
