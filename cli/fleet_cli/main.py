@@ -140,15 +140,19 @@ def demo(context: typer.Context) -> None:
 
     inner = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     inner.command()(play)
-    inner(context.args, prog_name="fleet demo")
+    with plainly():
+        inner(context.args, prog_name="fleet demo")
 
 
 @app.command()
 def record(
     tasks: Annotated[list[str], typer.Argument(help="Meta-World tasks, such as push or reach.")],
-    folder: Annotated[str, typer.Option(help="Where in the cluster's store.")] = "datasets/demo",
+    folder: Annotated[str, typer.Option(help="Where in the store.")] = "datasets/demo",
     count: Annotated[int, typer.Option(help="Demonstrations of each task.")] = 3,
     seed: Annotated[int, typer.Option(help="Which starts.")] = 0,
+    storage: Annotated[
+        str, typer.Option(help="Another store; s3:// takes AWS_… variables.", metavar="URL")
+    ] = "",
     name: Name = "default",
 ) -> None:
     """Let scripted experts demonstrate tasks, as a dataset for spec.offline.datasets."""
@@ -158,10 +162,12 @@ def record(
     from fleet_cli.local import lifecycle
 
     with plainly():
-        found = lifecycle.connection(name)
-        if found is None:
-            raise RuntimeError(f"no cluster {name} is running: start one with `fleet up`")
-        made = asyncio.run(agents.record(found.storage_url, folder, tasks, count, seed))
+        if not storage:
+            found = lifecycle.connection(name)
+            if found is None:
+                raise RuntimeError(f"no cluster {name} is running: start one with `fleet up`")
+            storage = found.storage_url
+        made = asyncio.run(agents.record(agents.Store(storage), folder, tasks, count, seed))
     typer.echo(f"{made} demonstrations in {folder}; name it in spec.offline.datasets[].uri")
 
 

@@ -1,4 +1,4 @@
-"""What ``fleet up`` puts into a fresh cluster, and what it says afterwards."""
+"""What we put into a cluster: kinds, operator; and what ``fleet up`` says afterwards."""
 
 from __future__ import annotations
 
@@ -15,13 +15,22 @@ from fleet_contract.names import Env
 from fleet_contract.schema import crds
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from fleet_cli.local.lifecycle import Connection
 
 Object = dict[str, Any]
 READY_WITHIN = "60s"
 
-BASE = Path(__file__).parents[2] / "manifests" / "base"
-"""The operator's manifests, in a checkout; a wheel carries none."""
+_PACKED = Path(__file__).with_name("manifests")
+MANIFESTS = _PACKED if _PACKED.is_dir() else Path(__file__).parents[2] / "manifests"
+"""A wheel carries them, a checkout has them at its root."""
+BASE = MANIFESTS / "base"
+DEV = MANIFESTS / "components" / "dev"
+"""NATS and an S3 server, for clusters that have none."""
+OPERATOR = "operator"
+"""The operator's container in its Deployment."""
+WORKLOADS = {"Deployment", "StatefulSet"}
 PERMISSIONS = {
     *("Namespace", "ServiceAccount"),
     *("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"),
@@ -47,15 +56,26 @@ def at_hand() -> bool:
     return (BASE / "kustomization.yaml").is_file()
 
 
+def install_kinds(kubectl: Path, kubeconfig: Path) -> None:
+    """Apply the kinds and await that the cluster serves them; again is harmless.
+
+    Raises ``RuntimeError`` with kubectl's own words.
+    """
+    kinds = crds()
+    apply(kubectl, kubeconfig, "---\n".join(map(render, kinds)))
+    made = [f"crd/{kind['metadata']['name']}" for kind in kinds]
+    ask(kubectl, kubeconfig, "wait", "--for=condition=Established", *made)
+
+
 def install(kubectl: Path, kubeconfig: Path, namespace: str = "default") -> None:
     """Apply the kinds and, where they are at hand, the operator's permissions; again is harmless.
 
     Raises ``RuntimeError`` with kubectl's own words.
     """
-    apply(kubectl, kubeconfig, "---\n".join(map(render, crds())))
-    _kubectl(kubectl, kubeconfig, "wait", "--for=condition=Established", "crd", "--all")
+    install_kinds(kubectl, kubeconfig)
     if at_hand():
-        chosen = [item for item in _base(kubectl, namespace) if item["kind"] in PERMISSIONS]
+        items = manifests(kubectl, namespace)
+        chosen = [item for item in items if item["kind"] in PERMISSIONS]
         apply(kubectl, kubeconfig, _stream(namespace, chosen))
 
 
@@ -64,40 +84,72 @@ def run_operator(cluster: Reachable, namespace: str) -> None:
 
     Raises ``RuntimeError`` where there are no manifests, or with kubectl's own words.
     """
-    if not at_hand():
-        raise RuntimeError(
-            f"no manifests in {BASE}: they come with a checkout of the project, run it there"
-        )
-    items = _base(cluster.kubectl, namespace)
-    deployments = [item for item in items if item["kind"] == "Deployment"]
+    items = manifests(cluster.kubectl, namespace)
     told = {Env.NATS_URL: cluster.nats_url, Env.STORAGE_URL: cluster.storage_url}
-    for container in _containers(deployments):
+    tell(items, told)
+    apply(cluster.kubectl, cluster.kubeconfig, _stream(namespace, items))
+    rolled_out(cluster.kubectl, cluster.kubeconfig, items)
+
+
+def manifests(kubectl: Path, namespace: str, components: Sequence[Path] = ()) -> list[Object]:
+    """The base, with components, as kustomize renders it for a namespace.
+
+    Raises ``RuntimeError`` where there are no manifests, or with kubectl's own words.
+    """
+    parts = [BASE, *components]
+    for part in parts:
+        if not (part / "kustomization.yaml").is_file():
+            raise RuntimeError(
+                f"no manifests in {part}: a wheel and a checkout of the project have them; "
+                "install it again"
+            )
+    with TemporaryDirectory() as folder:
+        # Kustomize takes no absolute path, and looks for a relative one behind all links.
+        here = Path(folder).resolve()
+        base, *more = (os.path.relpath(part.resolve(), here) for part in parts)
+        overlay = {"namespace": namespace, "resources": [base], "components": more}
+        (here / "kustomization.yaml").write_text(render(overlay))
+        text = _run([str(kubectl), "kustomize", folder])
+    return list(yaml.safe_load_all(text))
+
+
+def tell(items: Sequence[Object], told: Mapping[Env, str], image: str = "") -> None:
+    """Set variables of the operator among the manifests, and its image where one is given."""
+    for container in _operators(items):
         kept = [one for one in container.get("env", []) if one["name"] not in told]
         container["env"] = kept + [{"name": str(key), "value": told[key]} for key in told]
-    apply(cluster.kubectl, cluster.kubeconfig, _stream(namespace, items))
-    for item in deployments:
-        name = f"deployment/{item['metadata']['name']}"
-        words = ("rollout", "status", name, "--namespace", namespace, f"--timeout={READY_WITHIN}")
-        _kubectl(cluster.kubectl, cluster.kubeconfig, *words)
+        container["image"] = image or container["image"]
 
 
-def _containers(deployments: list[Object]) -> list[Object]:
+def is_told(items: Sequence[Object], name: Env) -> str:
+    """What the manifests tell the operator by a variable; empty where nothing."""
+    found = [one for container in _operators(items) for one in container.get("env", [])]
+    return next((one.get("value", "") for one in found if one["name"] == name), "")
+
+
+def _operators(items: Sequence[Object]) -> list[Object]:
     return [
         container
-        for item in deployments
+        for item in items
+        if item["kind"] == "Deployment"
         for container in item["spec"]["template"]["spec"]["containers"]
+        if container["name"] == OPERATOR
     ]
 
 
-def _base(kubectl: Path, namespace: str) -> list[Object]:
-    """The base as kustomize renders it for a namespace, subjects of role bindings included."""
-    with TemporaryDirectory() as folder:
-        # Kustomize takes no absolute path, and looks for a relative one behind all links.
-        way = os.path.relpath(BASE.resolve(), Path(folder).resolve())
-        overlay = {"namespace": namespace, "resources": [way]}
-        (Path(folder) / "kustomization.yaml").write_text(render(overlay))
-        text = _run([str(kubectl), "kustomize", folder])
-    return list(yaml.safe_load_all(text))
+def rolled_out(
+    kubectl: Path, kubeconfig: Path, items: Sequence[Object], within: str = READY_WITHIN
+) -> None:
+    """Returns when every workload among the manifests is ready.
+
+    Raises ``RuntimeError`` with kubectl's own words.
+    """
+    for item in items:
+        if item["kind"] in WORKLOADS:
+            at = item["metadata"]
+            name = f"{item['kind'].lower()}/{at['name']}"
+            words = ("rollout", "status", name, "--namespace", at["namespace"])
+            ask(kubectl, kubeconfig, *words, f"--timeout={within}")
 
 
 def _stream(namespace: str, items: list[Object]) -> str:
@@ -109,7 +161,7 @@ def _stream(namespace: str, items: list[Object]) -> str:
 def apply(kubectl: Path, kubeconfig: Path, documents: str) -> None:
     """Server-side apply of a YAML stream; raises ``RuntimeError`` with kubectl's own words."""
     words = ("apply", "--server-side", "--force-conflicts", "-f", "-")
-    _kubectl(kubectl, kubeconfig, *words, stdin=documents)
+    ask(kubectl, kubeconfig, *words, stdin=documents)
 
 
 def greeting(connection: Connection, name: str, *, operator: bool) -> str:
@@ -135,7 +187,8 @@ def greeting(connection: Connection, name: str, *, operator: bool) -> str:
     )
 
 
-def _kubectl(kubectl: Path, kubeconfig: Path, *words: str, stdin: str = "") -> str:
+def ask(kubectl: Path, kubeconfig: Path, *words: str, stdin: str = "") -> str:
+    """What kubectl prints; raises ``RuntimeError`` with its own words."""
     return _run([str(kubectl), "--kubeconfig", str(kubeconfig), *words], stdin)
 
 

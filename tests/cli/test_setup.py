@@ -1,8 +1,11 @@
 """What a fresh cluster is given: the kinds, the permissions, an operator that knows the way."""
 
 import json
+import os
 import subprocess
+import sys
 import uuid
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -90,7 +93,7 @@ def test_without_manifests_the_kinds_are_installed_and_an_operator_is_an_error(
 ) -> None:
     monkeypatch.setattr(setup, "BASE", tmp_path / "nowhere")
     setup.install(cluster.kubectl, cluster.kubeconfig)
-    with pytest.raises(RuntimeError, match="come with a checkout"):
+    with pytest.raises(RuntimeError, match="a wheel and a checkout"):
         setup.run_operator(cluster, "default")
 
 
@@ -101,3 +104,17 @@ def test_what_kubectl_refuses_is_told_in_its_words(cluster: LocalCluster) -> Non
             cluster.kubeconfig,
             "apiVersion: fleetloop.dev/v1alpha1\nkind: Nothing\nmetadata: {name: x}\n",
         )
+
+
+def test_a_wheel_carries_the_manifests_of_the_operator(tmp_path: Path) -> None:
+    root = Path(__file__).parents[2]
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=root, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "site")
+    told = subprocess.check_output(
+        [sys.executable, "-c", "from fleet_cli import setup; print(setup.BASE, setup.at_hand())"],
+        env=os.environ | {"PYTHONPATH": str(tmp_path / "site")},
+        text=True,
+    )
+    assert told.split() == [str(tmp_path / "site" / "fleet_cli" / "manifests" / "base"), "True"]

@@ -21,5 +21,6 @@ async def operator(cluster: LocalCluster, kube: Kube) -> None:
 async def dataset(cluster: LocalCluster, kube: Kube) -> str:
     """Two demonstrations of an opened drawer."""
     folder = f"datasets/{kube.namespace}"
-    assert await agents.record(cluster.storage_url, folder, ["drawer-open"], 2, seed=1) == 2
+    store = agents.Store(cluster.storage_url)
+    assert await agents.record(store, folder, ["drawer-open"], 2, seed=1) == 2
     return f"{cluster.storage_url}/{folder}"

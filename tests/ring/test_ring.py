@@ -80,25 +80,17 @@ async def test_experience_becomes_a_version_that_the_fleet_runs_and_deletion_lea
 
 
 async def test_the_ring_closes_on_s3_with_credentials_from_a_secret(
-    tmp_path: Path, kube: Kube, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, kube: Kube
 ) -> None:
     with running_object_server(tmp_path / "objects") as server:
-        for name, value in server.environment.items():  # the recording runs beside the test
-            monkeypatch.setenv(name, value)
-        assert await agents.record(server.url, "datasets/demos", ["drawer-open"], 2, seed=1) == 2
+        store = agents.Store(server.url, server.environment)
+        assert await agents.record(store, "datasets/demos", ["drawer-open"], 2, seed=1) == 2
         secret = {"metadata": {"name": "store"}, "stringData": server.environment}
         await kube.create("secrets", {"apiVersion": "v1", "kind": "Secret", **secret})
-
-        def reaching(container: str) -> Json:
-            from_secret = [{"secretRef": {"name": "store"}}]
-            return {"containers": [{"name": container, "envFrom": from_secret}]}
-
-        simulated = {"replicas": 1, "controlHz": 80, "timeScale": 4}
         made = job(
-            f"{server.url}/datasets/demos",
-            transport={"storage": {"url": server.url}},
-            learner={"podOverrides": reaching("learner")},
-            robots={"simulated": {**simulated, "podOverrides": reaching("robot")}},
+            "datasets/demos",
+            transport={"storage": {"url": server.url, "secretRef": {"name": "store"}}},
+            robots={"simulated": {"replicas": 1, "controlHz": 80, "timeScale": 4}},
         )
         made["spec"]["offline"]["steps"] = 100
         uid = (await kube.create(JOBS, made))["metadata"]["uid"]

@@ -7,10 +7,11 @@ import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 Counts = dict[str, tuple[int, int]]
 BASE_SEED = 7_000_000
@@ -18,22 +19,25 @@ FINAL_SEED = 9_000_000
 """Environment seeds no robot and no demonstration draws from."""
 
 
-async def call(module: str, *arguments: str, nice: int = 0) -> Any:
-    """Run ``python -m module`` to its end and return what its last line says.
+class Store(NamedTuple):
+    """An object store as programs on this machine reach it."""
+
+    url: str
+    environment: Mapping[str, str] = MappingProxyType({})
+    """Variables that let them in, over those of this process."""
+
+
+async def call(module: str, *arguments: str, store: Store) -> Any:
+    """Run ``python -m module`` on a store to its end and return what its last line says.
 
     Raises:
         RuntimeError: it failed; the message ends with what it wrote to stderr.
     """
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     process = await asyncio.create_subprocess_exec(
-        *(["nice", "-n", str(nice)] if nice else []),
-        sys.executable,
-        "-m",
-        module,
-        *arguments,
+        *(sys.executable, "-m", module, "--storage", store.url, *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        env=environment,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **store.environment},
     )
     try:
         output, errors = await process.communicate()
@@ -47,34 +51,34 @@ async def call(module: str, *arguments: str, nice: int = 0) -> Any:
     return json.loads(output.decode().strip().splitlines()[-1])
 
 
-async def record(storage: str, folder: str, tasks: Sequence[str], count: int, seed: int) -> int:
+async def record(store: Store, folder: str, tasks: Sequence[str], count: int, seed: int) -> int:
     """Store ``count`` noisy demonstrations of each task; returns how many there are."""
     answer = await call(
         "fleet_runtime.robot.record",
-        *("--storage", storage, "--folder", folder, "--count", str(count), "--seed", str(seed)),
-        *tasks,
+        *("--folder", folder, "--count", str(count), "--seed", str(seed), *tasks),
+        store=store,
     )
     return int(answer["episodes"])
 
 
 async def measure(
-    storage: str, manifest: str, tasks: Sequence[str], episodes: int, seed: int
+    store: Store, manifest: str, tasks: Sequence[str], episodes: int, seed: int
 ) -> Counts:
     """Task → (successes, episodes) of a version with nobody helping, on starts from ``seed``."""
     answer = await call(
         "fleet_runtime.robot.measure",
-        *("--storage", storage, "--manifest", manifest),
-        *("--episodes", str(episodes), "--seed", str(seed)),
-        *tasks,
+        *("--manifest", manifest, "--episodes", str(episodes), "--seed", str(seed), *tasks),
+        store=store,
     )
     return {name: (int(good), int(total)) for name, (good, total) in answer.items()}
 
 
-async def spoil(nats: str, storage: str, namespace: str, job: str, uid: str, manifest: str) -> int:
+async def spoil(nats: str, store: Store, namespace: str, job: str, uid: str, manifest: str) -> int:
     """Publish a copy of a version with its weights scrambled; returns its sequence."""
     answer = await call(
         "fleet_runtime.learner.spoil",
-        *("--nats", nats, "--storage", storage, "--manifest", manifest),
+        *("--nats", nats, "--manifest", manifest),
         *("--namespace", namespace, "--job", job, "--job-uid", uid),
+        store=store,
     )
     return int(answer["sequence"])

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import nats
+import nats.errors
 
 from fleet_contract import names
 from fleet_contract.errors import Reject
 from fleet_contract.messages import Announcement, Event, Heartbeat, LearnerHeartbeat
-from fleet_contract.names import Channel
+from fleet_contract.names import Channel, StreamMeta
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from fleet_cli.demo.story import Story
 
 log = logging.getLogger(__name__)
+LOOK = 0.5  # seconds between two looks at a thing that tells only administrators
 
 
 @asynccontextmanager
@@ -60,3 +64,16 @@ async def listening(
         yield
     finally:
         await connection.close()
+
+
+async def swept(url: str, namespace: str, job: str, within: float) -> bool:
+    """Whether the streams of a deleted job were removed in so many seconds, by its operator."""
+    ours = {StreamMeta.NAMESPACE: namespace, StreamMeta.JOB: job}.items()
+    with contextlib.suppress(TimeoutError, nats.errors.Error):
+        async with asyncio.timeout(within), await nats.connect(url, name="fleet-demo") as client:
+            while True:
+                found = await client.jetstream().streams_info()
+                if not any(ours <= (one.config.metadata or {}).items() for one in found):
+                    return True
+                await asyncio.sleep(LOOK)
+    return False

@@ -12,12 +12,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fleet_cli.demo import agents
-from fleet_cli.demo.chaos import chaos
 from fleet_cli.demo.feed import listening
 from fleet_cli.demo.story import Story, TaskStory, mean_rate
 from fleet_cli.demo.view import show
-from fleet_cli.local.node.api import Api
-from fleet_cli.setup import apply, install, run_operator
+from fleet_cli.setup import apply
 from fleet_contract import names
 from fleet_contract.messages import LearnerStage
 from fleet_contract.names import Kind
@@ -28,16 +26,12 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from fleet_cli.local.cluster import LocalCluster
+    from fleet_cli.demo.venue import Venue
+    from fleet_cli.local.node.api import Api
 
-NAMESPACE = "fleet-demo"
-DATASET = "datasets/demo"
 LOOK = 0.2  # seconds between two looks at the story
-BASE_EPISODES = 25  # a task
-FINAL_EPISODES = 50  # a task
 LEAST_JUDGED = 12  # judged episodes a task before the goal can seem met
 SEEMS_MARGIN = 0.03  # the gate counts a rescue as failure, so the fleet's own figure runs lower
-FIRST_POLICY_WITHIN = 180.0  # seconds
 ROLLBACK_WITHIN = 120.0  # seconds
 RESUMED_WITHIN = 90.0  # seconds
 SPOILS = 3  # a bad version may be overtaken by a good one before it is tried
@@ -55,14 +49,15 @@ class Options:
     goal: float
     demonstrations: int
     seed: int
-    chaos: bool = False
+    episodes: int
+    """Of each task in the last measurement; half as many in the first."""
 
 
 @dataclass
 class Demo:
     """One performance on one running cluster."""
 
-    cluster: LocalCluster
+    venue: Venue
     options: Options
     console: Console
     story: Story
@@ -71,12 +66,13 @@ class Demo:
     helpers: list[asyncio.Task[None]] = field(default_factory=list)
 
     @classmethod
-    def on(cls, cluster: LocalCluster, options: Options, console: Console) -> Demo:
+    def on(cls, venue: Venue, options: Options, console: Console) -> Demo:
         job = yaml.safe_load(files("fleet_cli.demo").joinpath("job.yaml").read_text())
-        job["metadata"]["namespace"] = NAMESPACE
-        job["spec"]["offline"]["datasets"] = [{"uri": f"{cluster.storage_url}/{DATASET}"}]
+        job["metadata"]["namespace"] = venue.namespace
+        # Of its own: a store that outlives the demo holds the demonstrations of earlier ones.
+        job["spec"]["offline"]["datasets"] = [{"uri": f"datasets/demo-{options.seed}"}]
         story = Story({task["name"]: TaskStory() for task in job["spec"]["tasks"]})
-        return cls(cluster, options, console, story, job, time.monotonic())
+        return cls(venue, options, console, story, job, time.monotonic())
 
     def clock(self) -> float:
         return time.monotonic() - self.started
@@ -87,34 +83,31 @@ class Demo:
     async def perform(self) -> str:
         """The whole play; returns the verdict in one sentence. Raises ``Ended``."""
         async with (
-            Api(self.cluster.kubeconfig) as api,
+            self.venue.api() as api,
             self._beside(show(self.story, self.clock, self.console)),
         ):
             self.story.chapter = "recording demonstrations"
             await asyncio.gather(
                 agents.record(
-                    self.cluster.storage_url,
-                    DATASET,
+                    self.venue.store,
+                    self.job["spec"]["offline"]["datasets"][0]["uri"],
                     list(self.story.tasks),
                     self.options.demonstrations,
                     self.options.seed,
                 ),
-                asyncio.to_thread(self._install),
+                asyncio.to_thread(self.venue.install),
             )
             name = self.job["metadata"]["name"]
             async with (
-                listening(self.cluster.nats_url, NAMESPACE, name, self.story, self.clock),
+                listening(self.venue.nats_url, self.venue.namespace, name, self.story, self.clock),
                 self._beside(self._watch_jobs(api)),
                 self._beside(self._watch_versions(api)),
             ):
                 await asyncio.to_thread(self._apply)
                 self.say(f"job {name} applied: {len(self.story.tasks)} tasks, the fleet starts")
                 self.story.chapter = "teaching from demonstrations"
-                await self._until(lambda: self.story.promotions > 0, FIRST_POLICY_WITHIN)
-                async with contextlib.AsyncExitStack() as harm:
-                    if self.options.chaos:
-                        kills = chaos(self.cluster, api, NAMESPACE, self.say)
-                        await harm.enter_async_context(self._beside(kills))
+                await self._until(lambda: self.story.promotions > 0, self.venue.first_policy_within)
+                async with self._beside(self.venue.harm(api, self.say)):
                     missed = await self._improve()
                 return missed or await self._sabotage()
 
@@ -147,9 +140,9 @@ class Demo:
             if job is None or job.status.stable is None:
                 raise Ended("the job lost its stable version")
             bad = await agents.spoil(
-                self.cluster.nats_url,
-                self.cluster.storage_url,
-                NAMESPACE,
+                self.venue.nats_url,
+                self.venue.store,
+                self.venue.namespace,
                 job.metadata.name,
                 job.metadata.uid,
                 job.status.stable.uri,
@@ -192,10 +185,10 @@ class Demo:
     async def _measure_base(self) -> None:
         first = self.story.versions[min(self.story.versions)]
         self.story.base = await agents.measure(
-            self.cluster.storage_url,
+            self.venue.store,
             first.spec.uri,
             list(self.story.tasks),
-            BASE_EPISODES,
+            max(self.options.episodes // 2, 1),
             agents.BASE_SEED,
         )
         self.say(f"base, gate off, unseen goals: {mean_rate(self.story.base):.2f}")
@@ -207,10 +200,10 @@ class Demo:
         stable = job.status.stable
         self.story.chapter = f"confirming v{stable.sequence}"
         self.story.final = await agents.measure(
-            self.cluster.storage_url,
+            self.venue.store,
             stable.uri,
             list(self.story.tasks),
-            FINAL_EPISODES,
+            self.options.episodes,
             agents.FINAL_SEED,
         )
         self.say(f"v{stable.sequence}, gate off, unseen goals: {self._final:.2f}")
@@ -257,32 +250,28 @@ class Demo:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
-    def _install(self) -> None:
-        install(self.cluster.kubectl, self.cluster.kubeconfig)
-        run_operator(self.cluster, NAMESPACE)
-
     def _apply(self) -> None:
-        apply(self.cluster.kubectl, self.cluster.kubeconfig, yaml.safe_dump(self.job))
+        apply(self.venue.kubectl, self.venue.kubeconfig, yaml.safe_dump(self.job))
 
     async def _watch_jobs(self, api: Api) -> None:
-        async for kind, item in _changes(api, Kind.TRAINING_JOB):
+        async for kind, item in self._changes(api, Kind.TRAINING_JOB):
             if item["metadata"]["name"] == self.job["metadata"]["name"]:
                 self.story.on_job(self.clock(), kind, FleetTrainingJob.model_validate(item))
 
     async def _watch_versions(self, api: Api) -> None:
-        async for kind, item in _changes(api, Kind.POLICY_VERSION):
+        async for kind, item in self._changes(api, Kind.POLICY_VERSION):
             self.story.on_version(self.clock(), kind, PolicyVersion.model_validate(item))
 
-
-async def _changes(api: Api, kind: Kind) -> AsyncIterator[tuple[str, dict[str, Any]]]:
-    """(ADDED | MODIFIED | DELETED, object) of one kind in the demo's namespace, for ever."""
-    path = f"/apis/{names.API_VERSION}/namespaces/{NAMESPACE}/{names.PLURALS[kind]}"
-    async for what, found in api.watch(path):
-        if what == "LISTED":
-            for item in found["items"]:
-                yield "ADDED", item
-        else:
-            yield what, found
+    async def _changes(self, api: Api, kind: Kind) -> AsyncIterator[tuple[str, dict[str, Any]]]:
+        """(ADDED | MODIFIED | DELETED, object) of one kind in the demo's namespace, for ever."""
+        plural = names.PLURALS[kind]
+        path = f"/apis/{names.API_VERSION}/namespaces/{self.venue.namespace}/{plural}"
+        async for what, found in api.watch(path):
+            if what == "LISTED":
+                for item in found["items"]:
+                    yield "ADDED", item
+            else:
+                yield what, found
 
 
 _SETTLED = {PolicyPhase.ROLLED_BACK, PolicyPhase.PROMOTED, PolicyPhase.SUPERSEDED}

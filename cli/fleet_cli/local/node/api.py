@@ -48,11 +48,11 @@ class Api:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        context = ssl.create_default_context(cadata=self.ca.decode())
+        connector, headers = self._connection()
         self._session = aiohttp.ClientSession(
             self.server,
-            connector=aiohttp.TCPConnector(ssl=context, limit=0),
-            headers={"Authorization": f"Bearer {self._token}"},
+            connector=connector,
+            headers=headers,
             timeout=aiohttp.ClientTimeout(total=30),
             read_bufsize=LARGEST_LINE,
         )
@@ -150,6 +150,12 @@ class Api:
                 message = answer.get("message", text)
                 raise ApiError(response.status, f"{method} {path}: {response.status} {message}")
             return answer
+
+    def _connection(self) -> tuple[aiohttp.BaseConnector, dict[str, str]]:
+        """How to reach the server, and the headers by which it knows us."""
+        context = ssl.create_default_context(cadata=self.ca.decode())
+        connector = aiohttp.TCPConnector(ssl=context, limit=0)
+        return connector, {"Authorization": f"Bearer {self._token}"}
 
     def _open(self) -> aiohttp.ClientSession:
         if self._session is None:

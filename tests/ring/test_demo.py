@@ -1,0 +1,59 @@
+"""`fleet demo --context` as people type it, on a cluster, a broker and a store of theirs."""
+
+import asyncio
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+import nats
+
+from fleet_cli.local.cluster import LocalCluster
+from fleet_contract.names import StreamMeta
+from helpers.contexts import with_contexts
+from helpers.kube import Kube
+from helpers.ring import JOBS
+from helpers.s3 import running_object_server
+
+WITHIN = 300.0  # seconds; the measurements share two cores with the fleet
+
+
+async def test_the_play_runs_on_a_cluster_of_theirs_and_leaves_only_what_was_there(
+    tmp_path: Path, cluster: LocalCluster, kube: Kube
+) -> None:
+    with running_object_server(tmp_path / "objects") as server:
+        secret = {"metadata": {"name": "store"}, "stringData": server.environment}
+        await kube.create("secrets", secret)
+        process = await asyncio.create_subprocess_exec(
+            *(str(Path(sys.executable).with_name("fleet")), "demo", "--context", "there"),
+            *("--namespace", kube.namespace, "--nats", cluster.nats_url),
+            *("--storage", server.url, "--storage-secret", "store"),
+            *("--minutes", "0", "--episodes", "2", "--output", str(tmp_path / "out")),
+            stdout=asyncio.subprocess.PIPE,
+            env=os.environ | {"KUBECONFIG": str(with_contexts(cluster, tmp_path / "mine"))},
+        )
+        try:
+            said, _ = await asyncio.wait_for(process.communicate(), WITHIN)
+        finally:
+            if process.returncode is None:
+                process.terminate()
+        lines = said.decode().splitlines()
+        assert process.returncode == 1, said  # nobody learns four tasks in no time
+        assert any(line.startswith("time is up at ") for line in lines), said
+        assert any("Version 1 promoted" in line for line in lines)
+        assert re.fullmatch(r"base=\d\.\d\d final=\d\.\d\d minutes=\d+\.\d", lines[-1])
+        numbers = json.loads((tmp_path / "out" / "numbers.json").read_text())
+        assert numbers["learner"]["step"] >= 2000
+        assert numbers["final"]["tasks"]["push"]["episodes"] == 2
+        kept = {path.name for path in (tmp_path / "objects" / server.bucket).glob("[!.]*")}
+        assert kept == {"datasets", "jobs"}
+    for resource in (JOBS, "apps/v1/deployments", "rbac.authorization.k8s.io/v1/roles"):
+        assert (await kube.get(resource))["items"] == []
+    assert (await kube.get("secrets", "store"))["metadata"]["name"] == "store"
+    connection = await nats.connect(cluster.nats_url)
+    streams = await connection.jetstream().streams_info()
+    await connection.close()
+    assert kube.namespace not in {
+        (one.config.metadata or {}).get(StreamMeta.NAMESPACE) for one in streams
+    }
