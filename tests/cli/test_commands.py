@@ -104,3 +104,10 @@ def test_recording_without_a_cluster_says_how_to_start_one(
 ) -> None:
     monkeypatch.setenv("FLEET_HOME", str(tmp_path))
     assert "start one with `fleet up`" in fleet("record", "reach", code=1)
+
+
+def test_demonstrations_go_into_another_store_when_asked(tmp_path: Path) -> None:
+    store = ["--storage", f"file://{tmp_path}", "--folder", "data"]
+    said = fleet("record", "reach", "--count", "1", *store)
+    assert said.startswith("1 demonstrations in data")
+    assert len(list((tmp_path / "data").glob("*.episode"))) == 1

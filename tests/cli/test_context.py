@@ -65,10 +65,10 @@ def test_nothing_of_other_contexts_gets_into_the_pinned_one(
     ],
 )
 def test_a_context_that_will_not_do_is_told_in_one_sentence(
-    context: str, words: str, monkeypatch: pytest.MonkeyPatch
+    context: str, words: str, cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(names, "GROUP", "nobody-has.example")
-    storage = ["--nats", "nats://127.0.0.1:1", "--storage", "file:///nowhere"]
+    storage = ["--nats", cluster.nats_url, "--storage", "file:///nowhere"]
     result = CliRunner().invoke(app, ["demo", "--context", context, *storage])
     assert result.exit_code == 1
     (line,) = [line for line in result.output.splitlines() if line.startswith("error: ")]
@@ -179,6 +179,13 @@ def test_an_operator_is_installed_into_a_namespace_of_its_own(
     assert len(found["items"]) == keep
     if keep:
         subprocess.run([*target(cluster), "delete", "ns", space, "--wait=false"], check=True)
+
+
+@pytest.mark.usefixtures("contexts")
+def test_a_broker_that_only_pods_reach_is_told_before_anything_is_made(folder: Path) -> None:
+    wishes = Wishes("there", "theirs-none", "nats://127.0.0.1:1", "s3://bucket")
+    with pytest.raises(RuntimeError, match="no NATS answers this machine at nats://127.0.0.1:1"):
+        remote.remote(wishes, folder, lambda _: None).__enter__()
 
 
 @pytest.mark.usefixtures("contexts")

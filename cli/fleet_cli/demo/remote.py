@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,11 +38,11 @@ class Remote:
     namespace: str
     nats_url: str
     store: Store
-    socket: Path
+    door: Path
     first_policy_within: float = 900.0
 
     def api(self) -> Api:
-        return ProxiedApi(self.socket)
+        return ProxiedApi(self.door)
 
     def install(self) -> None:
         """They came with NATS and the store."""
@@ -63,12 +64,14 @@ def remote(wishes: Wishes, folder: Path, say: Callable[[str], None]) -> Iterator
     target = [str(kubectl), "--kubeconfig", str(kubeconfig), "--namespace", wishes.namespace]
     site = Site(kubectl, kubeconfig, wishes, say)
     environment = site.secret(wishes.storage_secret) if wishes.storage_secret else {}
+    nats_url, endpoint = wishes.nats_here or wishes.nats, wishes.s3_here
+    if nats_url:
+        answers(nats_url)
     items = setup.manifests(kubectl, wishes.namespace, [] if wishes.nats else [setup.DEV])
     setup.tell(items, wishes.told, wishes.operator_image)
     with ExitStack() as stack:
-        socket = stack.enter_context(proxied(target, folder))
+        door = stack.enter_context(proxied(target, folder))
         stack.enter_context(site.installed(items))
-        nats_url, endpoint = wishes.nats_here or wishes.nats, wishes.s3_here
         if not wishes.nats:
             environment = site.secret(setup.is_told(items, Env.STORAGE_SECRET))
             nats = service(setup.is_told(items, Env.NATS_URL))
@@ -82,7 +85,19 @@ def remote(wishes: Wishes, folder: Path, say: Callable[[str], None]) -> Iterator
             environment | ({ENDPOINT: endpoint} if endpoint else {}),
         )
         say(f"in another shell: kubectl --context {wishes.context} get fleet -n {wishes.namespace}")
-        yield Remote(kubectl, kubeconfig, wishes.namespace, nats_url, store, socket)
+        yield Remote(kubectl, kubeconfig, wishes.namespace, nats_url, store, door)
+
+
+def answers(nats_url: str) -> None:
+    """Raises ``RuntimeError`` where nobody does: the play would wait for ever."""
+    at = urlsplit(nats_url)
+    try:
+        socket.create_connection((at.hostname, at.port or 4222), timeout=5).close()
+    except OSError as fault:
+        raise RuntimeError(
+            f"no NATS answers this machine at {nats_url} ({fault}): where pods reach it at another "
+            "address than this machine does, name that one by --nats-here"
+        ) from fault
 
 
 def service(url: str) -> tuple[str, int]:
