@@ -184,7 +184,7 @@ def test_an_operator_is_installed_into_a_namespace_of_its_own(
 @pytest.mark.usefixtures("contexts")
 def test_a_broker_that_only_pods_reach_is_told_before_anything_is_made(folder: Path) -> None:
     wishes = Wishes("there", "theirs-none", "nats://127.0.0.1:1", "s3://bucket")
-    with pytest.raises(RuntimeError, match="no NATS answers this machine at nats://127.0.0.1:1"):
+    with pytest.raises(RuntimeError, match="no NATS answers this machine"):
         remote.remote(wishes, folder, lambda _: None).__enter__()
 
 
