@@ -99,6 +99,16 @@ def test_a_deleted_job_is_told_and_kept(story: Story) -> None:
     assert "deleted" in story.log[-1][1]
 
 
+def test_what_a_job_is_stalled_by_is_told_once(story: Story) -> None:
+    stalled = {"type": "Stalled", "status": "True", "reason": "ImagePullFailed"}
+    stalled |= {"message": "no image", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+    spec = {"metadata": {"name": "demo"}, "spec": {"tasks": [{"name": "push"}]}}
+    job = FleetTrainingJob.model_validate(spec | {"status": {"conditions": [stalled]}})
+    for at in (1.0, 2.0):
+        story.on_job(at, "MODIFIED", job)
+    assert story.log == [(1.0, "demo is stalled: no image")]
+
+
 def test_both_views_tell_tasks_robots_learner_and_rollout(story: Story) -> None:
     story.on_event(1.0, outcome("push", True))
     story.on_heartbeat(1.0, heartbeat())

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fleet_contract.messages import Event, EventKind, Heartbeat, LearnerHeartbeat
+from fleet_contract.names import ConditionType
 from fleet_contract.resources import FleetTrainingJob, PolicyPhase, PolicyVersion
 
 if TYPE_CHECKING:
@@ -93,6 +94,10 @@ class Story:
             self.deleted = True
             self.say(now, f"{job.metadata.name} was deleted")
             return
+        before = self.job.status.condition(ConditionType.STALLED) if self.job else None
+        stalled = job.status.condition(ConditionType.STALLED)
+        if stalled is not None and (before is None or before.message != stalled.message):
+            self.say(now, f"{job.metadata.name} is stalled: {stalled.message}")
         self.job = job
 
     def on_version(self, now: float, kind: str, version: PolicyVersion) -> None:
