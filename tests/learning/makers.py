@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fleet_runtime.experience.batch import SOURCES, Batch, Side, Source
 from fleet_runtime.experience.spaces import Spaces
 from fleet_runtime.experience.types import Episode
 from fleet_runtime.robot.env import Channel, Events, Observation, RobotSpec
@@ -48,6 +49,31 @@ def episode(name: str = "e", *, steps: int = 6, **changes: Any) -> Episode:
         chunk_index=np.zeros(steps, np.int32),
     )
     return dataclasses.replace(made, **changes)
+
+
+def batch(
+    rows: int,
+    *,
+    remaining: Any = 9,
+    success: Any = True,
+    windows: Sequence[int] = (),
+    seed: int = 0,
+) -> Batch:
+    """Random rows of `SPACES` in chunks of 8, autonomous and online, of both tasks in turn."""
+    rng = np.random.default_rng(seed)
+    left = np.broadcast_to(np.asarray(remaining, np.int64), rows)
+    return Batch(
+        observation=rng.normal(size=(rows, 2)).astype(np.float32),
+        action=rng.uniform(-1, 1, (rows, 8, 1)).astype(np.float32),
+        valid=np.ones((rows, 8), bool),
+        task=np.arange(rows) % len(TASKS),
+        side=np.full(rows, Side.ONLINE, np.int64),
+        source=np.full(rows, SOURCES.index(Source.POLICY_ALONE_SUCCESS)),
+        success=np.broadcast_to(np.asarray(success, bool), rows),
+        remaining=left,
+        ahead=np.minimum(np.array(windows, np.int64), left[:, None]),
+        later=rng.normal(size=(rows, len(windows), 2)).astype(np.float32),
+    )
 
 
 def frames(pattern: str) -> dict[str, Any]:

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from fleet_runtime.experience.types import Episode
 
 SMALL = {"hidden": 32, "layers": 2, "batch_size": 64}
+SHORT: dict[str, dict[str, object]] = {  # so that every stage has its turn
+    "DIVLQAM": {"bc_steps": 200, "n_step": 2},
+    "RECAP": {"value_steps": 100, "longest": 40, "lookahead": 5},
+}
 SEEN = np.array([[0.3, -0.5], [0.0, 0.5]], np.float32)
 
 
@@ -43,9 +47,19 @@ def demonstrations() -> list[Episode]:
     return record(robot, ScriptedHuman(robot.expert, GateSettings(noise=0.1)), TASKS, 3)
 
 
+EARLY: dict[str, dict[str, object]] = {  # so that six updates see every stage
+    "DIVLQAM": {"bc_steps": 2},
+    "RECAP": {"value_steps": 2},
+}
+
+
+def small(kind: type[Algorithm]) -> dict[str, object]:
+    return SMALL | SHORT.get(kind.__name__, {})
+
+
 def learner(kind: type[Algorithm], demonstrations: list[Episode], seed: int = 0) -> Algorithm:
     return kind.create(
-        SPACES, SMALL, normalization=Normalization.measure(demonstrations), seed=seed
+        SPACES, small(kind), normalization=Normalization.measure(demonstrations), seed=seed
     )
 
 
@@ -106,11 +120,12 @@ def test_a_published_policy_survives_its_bundle(
 def test_it_goes_on_from_its_state_bit_for_bit(
     kind: type[Algorithm], demonstrations: list[Episode]
 ) -> None:
-    first = learner(kind, demonstrations)
+    config = small(kind) | EARLY.get(kind.__name__, {})
+    first = kind.create(SPACES, config, normalization=Normalization.measure(demonstrations))
     batches = list(itertools.islice(feed(first, demonstrations), 6))
     for batch in batches[:3]:
         first.update(iter([batch]))
-    second = kind.create(SPACES, SMALL, seed=9)
+    second = kind.create(SPACES, config, seed=9)
     second.load(safetensors.torch.load(safetensors.torch.save(first.state())))
     assert second.updates == first.updates
     for batch in batches[3:]:
@@ -131,12 +146,10 @@ def test_it_can_start_from_a_published_policy(
     kind: type[Algorithm], demonstrations: list[Episode]
 ) -> None:
     published = learner(kind, demonstrations).policy()
-    algorithm = kind.create(SPACES, SMALL, initial=published, seed=5)
+    algorithm = kind.create(SPACES, small(kind), initial=published, seed=5)
     assert bundle.to_files(algorithm.policy()) == bundle.to_files(published)
     with pytest.raises(ValueError, match="spaces"):
-        kind.create(
-            SPACES.model_copy(update={"tasks": ("other",)}), SMALL, initial=published, seed=5
-        )
+        kind.create(SPACES.model_copy(update={"tasks": ("other",)}), {}, initial=published)
 
 
 @pytest.mark.parametrize("wrong", [{"surprise": 1}, {"batch_size": 0}, {"learning_rate": "fast"}])
@@ -152,7 +165,7 @@ def test_a_state_of_another_size_is_refused(
 ) -> None:
     state = learner(kind, demonstrations).state()
     with pytest.raises(ValueError, match="wanted"):
-        kind.create(SPACES, SMALL | {"hidden": 8}).load(state)
+        kind.create(SPACES, small(kind) | {"hidden": 8}).load(state)
 
 
 def test_every_parameter_is_described(kind: type[Algorithm]) -> None:
@@ -174,6 +187,11 @@ def test_losses_are_averaged_by_task_and_side() -> None:
         valid=np.ones((4, 1), bool),
         task=np.array([0, 0, 1, 1]),
         side=np.array([0, 0, 1, 0]),
+        source=np.zeros(4, np.int64),
+        success=np.ones(4, bool),
+        remaining=np.ones(4, np.int64),
+        ahead=np.zeros((4, 0), np.int64),
+        later=np.zeros((4, 0, 1), np.float32),
     )
     found = losses_by_pool(np.array([1.0, 3.0, 5.0, 7.0]), batch, 2)
     np.testing.assert_array_equal(found, [[2.0, np.nan], [7.0, 5.0]])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_contract.errors import Reject, RejectCode
-from fleet_runtime.experience.batch import SampleSpec, Side, Source
+from fleet_runtime.experience.batch import SOURCES, SampleSpec, Side, Source, source_of
 from fleet_runtime.replay.arena import Arena
 from fleet_runtime.replay.feed import Feed
 from fleet_runtime.replay.index import ReplayIndex, segments
@@ -59,6 +59,27 @@ def test_a_chunk_is_valid_up_to_the_next_change_of_control(
             assert batch.valid[row, ahead] == inside
             if inside:
                 assert batch.action[row, ahead, 0] == np.float32((start + ahead) / 100)
+
+
+@settings(max_examples=60)
+@given(PATTERNS, st.lists(st.integers(1, 40), max_size=3), st.booleans(), st.integers(0, 99))
+def test_a_window_ends_where_its_chunk_may_not_go_and_tells_what_was_seen_there(
+    pattern: str, windows: list[int], through: bool, seed: int
+) -> None:
+    spec = dataclasses.replace(EVERYTHING, windows=tuple(windows), through_takeovers=through)
+    made = episode(**frames(pattern))
+    batch = index_of(made, spec=spec).sample(counts(online=20), np.random.default_rng(seed))
+    ends = {step: stop for a, stop, _ in segments(made.intervention) for step in range(a, stop)}
+    for row in range(len(batch)):
+        start = int(batch.observation[row, 0])
+        end = len(pattern) if through else ends[start]
+        assert batch.remaining[row] == len(pattern) - start
+        assert batch.success[row]
+        assert SOURCES[batch.source[row]] is source_of(made, human=bool(made.intervention[start]))
+        assert batch.valid[row].sum() == min(spec.chunk, end - start)
+        for window, ahead, seen in zip(windows, batch.ahead[row], batch.later[row], strict=True):
+            assert ahead == min(window, end - start)
+            assert seen[0] == min(start + ahead, len(pattern) - 1)
 
 
 @given(PATTERNS)

@@ -34,6 +34,7 @@ class Algorithm(Protocol):
     parameters: ClassVar[type[BaseModel]]  # its config, every field described
     sample_spec: SampleSpec
     updates: int  # made so far, over all runs
+    online: bool  # the fleet's experience flows; false in the offline stage. Set by the loop.
 
     @classmethod
     def create(

@@ -6,8 +6,11 @@ import dataclasses
 import enum
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
     from fleet_runtime.experience.types import Bool, Episode, Float
@@ -29,7 +32,15 @@ class Source(enum.Enum):
     POLICY_FAILURE = "policy-failure"  # the policy's frames of a failure or timeout
 
 
+SOURCES = tuple(Source)
+"""By the code a batch tells them with."""
 SUCCESSES = frozenset({Source.HUMAN, Source.POLICY_ALONE_SUCCESS})
+EVERYTHING = frozenset(Source)
+
+
+def by_name(sources: frozenset[Source]) -> tuple[Source, ...]:
+    """In an order that is the same in every run."""
+    return tuple(sorted(sources, key=lambda source: source.value))
 
 
 def source_of(episode: Episode, *, human: bool) -> Source | None:
@@ -49,14 +60,17 @@ def source_of(episode: Episode, *, human: bool) -> Source | None:
 class SampleSpec:
     """What an algorithm trains on, so that loop and replay need not know its name.
 
-    Chunks may start at every step and never cross a change of control: the validity mask of a
-    batch ends where the human took over or handed back, and at the end of the episode.
+    Chunks may start at every step. Unless `through_takeovers`, chunks and windows never cross a
+    change of control: the validity mask of a batch ends where the human took over or handed back,
+    and always at the end of the episode.
     """
 
     chunk: int  # H
     rows: int  # B, rows of one batch
     offline: frozenset[Source] = SUCCESSES  # sources it takes from the offline side
     online: frozenset[Source] = SUCCESSES  # … and from the online side
+    windows: tuple[int, ...] = ()  # steps ahead at which it wants to see again, W of them
+    through_takeovers: bool = False  # a chunk is what was executed, whoever decided it
 
     def sources(self, side: Side) -> frozenset[Source]:
         """The sources of one side."""
@@ -72,6 +86,16 @@ class Batch:
     valid: Bool  # (B, H)
     task: NDArray[np.int64]  # (B,) task ids
     side: NDArray[np.int64]  # (B,) values of `Side`
+    source: NDArray[np.int64]  # (B,) codes, positions in `SOURCES`
+    success: Bool  # (B,) the row's episode ended well
+    remaining: NDArray[np.int64]  # (B,) steps to the end of the episode, this one included
+    ahead: NDArray[np.int64]  # (B, W) steps to each later observation; windows may end early
+    later: Float  # (B, W, O); where the episode has ended by then, its last observation but one
 
     def __len__(self) -> int:
         return len(self.observation)
+
+    def of(self, sources: Iterable[Source]) -> Bool:
+        """Which rows (B,) come from these sources."""
+        found: Bool = np.isin(self.source, [SOURCES.index(source) for source in sources])
+        return found

@@ -155,6 +155,7 @@ class Training:
 
     def update(self) -> None:
         """One update. A payload that cannot be read costs its episode, not the run."""
+        self.algorithm.online = self.progress.stage is LearnerStage.ONLINE
         try:
             update = self.algorithm.update(self.feed)
         except Unreadable as fault:

@@ -16,15 +16,17 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fleet_runtime.experience.spaces import Spaces  # noqa: TC001 (pydantic reads it)
-from fleet_runtime.policies.networks import VelocityNet
+from fleet_runtime.policies.networks import VelocityNet, fill
 from fleet_runtime.policies.normalization import Normalization
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from fleet_runtime.experience.types import Float
+
+    Velocity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of (x, w), as the net's
 
 
 class FlowPolicy:
@@ -47,6 +49,7 @@ class FlowPolicy:
             tasks=len(config.spaces.tasks),
             hidden=config.hidden,
             layers=config.layers,
+            conditioned=config.guidance is not None,
         ).to(self.device)
         self._low = torch.tensor(config.spaces.action_low, device=self.device)
         self._high = torch.tensor(config.spaces.action_high, device=self.device)
@@ -58,18 +61,41 @@ class FlowPolicy:
         """(B, O) and task ids (B,) → chunks (B, H, A), clipped to the action bounds."""
         seen = torch.from_numpy(np.ascontiguousarray(observation, np.float32)).to(self.device)
         ids = torch.from_numpy(np.asarray(task, np.int64)).to(self.device)
-        context = self.net.context(self.normalization.observation(seen), ids)
+        field = self._field(self.normalization.observation(seen), ids)
         shape = (len(seen), self.horizon * self.spaces.action_size)
         x = torch.randn(shape, generator=self._noise, device=self.device)
-        x *= self.settings.noise
-        step = 1.0 / self.settings.euler_steps
-        for i in range(self.settings.euler_steps):
-            w = torch.full((len(x), 1), i * step, device=self.device)
-            x = x + step * self.net(x, w, context)
+        x = self._integrate(field, x * self.settings.noise)
         chunk = x.view(len(x), self.horizon, self.spaces.action_size)
         action = self.normalization.action_back(chunk).clamp(self._low, self._high)
         out: Float = action.cpu().numpy()
         return out
+
+    def flow(self, context: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        """Normalised chunks (B, H·A) that noise of that shape flows to, in a context (B, C)."""
+        return self._integrate(lambda x, w: self.net(x, w, context), noise)
+
+    def _integrate(self, field: Velocity, x: torch.Tensor) -> torch.Tensor:
+        step = 1.0 / self.settings.euler_steps
+        for i in range(self.settings.euler_steps):
+            x = x + step * field(x, torch.full((len(x), 1), i * step, device=self.device))
+        return x
+
+    def _field(self, observation: torch.Tensor, task: torch.Tensor) -> Velocity:
+        """The velocity to act by: with guidance β, v_u + β (v_c − v_u) towards the better."""
+        context = self.net.context(observation, task)
+        beta = self.settings.guidance
+        if beta is None:
+            return lambda x, w: self.net(x, w, context)
+        better = self.net.context(observation, task, torch.ones_like(task))
+        if beta == 1.0:  # v_c alone
+            return lambda x, w: self.net(x, w, better)
+        both = torch.cat([context, better])
+
+        def guided(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+            plain, led = self.net(x.repeat(2, 1), w.repeat(2, 1), both).chunk(2)
+            return torch.lerp(plain, led, beta)
+
+        return guided
 
     def loss(
         self,
@@ -78,16 +104,18 @@ class FlowPolicy:
         action: torch.Tensor,
         valid: torch.Tensor,
         generator: torch.Generator | None = None,
+        advantage: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Flow-matching loss per row (B,): mean over valid actions of |v − (x¹ − x⁰)|² / A.
 
-        Observation (B, O), task ids (B,), action (B, H, A) in their own units, valid (B, H).
+        Observation (B, O), task ids (B,), action (B, H, A) in their own units, valid (B, H),
+        advantage (B,) as in `VelocityNet.context`.
         """
         rows = len(observation)
         x1 = self.normalization.action(action).reshape(rows, -1)
         x0 = torch.randn(x1.shape, generator=generator, device=self.device)
         w = torch.rand((rows, 1), generator=generator, device=self.device)
-        context = self.net.context(self.normalization.observation(observation), task)
+        context = self.net.context(self.normalization.observation(observation), task, advantage)
         target = x1 - x0
         error = self.net(x0 + w * target, w, context) - target
         per_action = error.square().view(rows, self.horizon, -1).mean(dim=2)
@@ -104,6 +132,30 @@ class FlowPolicy:
         twin = type(self)(self.settings, self.normalization, str(self.device))
         twin.net.load_state_dict(copy.deepcopy(self.net.state_dict()))
         return twin
+
+    def with_guidance(self, guidance: float | None, device: str) -> FlowPolicy:
+        """The same skill with another β; weights for the advantage come in as zeros, or go."""
+        settings = self.settings.model_copy(update={"guidance": guidance})
+        twin = FlowPolicy(settings, self.normalization, device)
+        weights = self.net.state_dict()
+        first = next(iter(weights))
+        width = twin.net.state_dict()[first].shape[1]  # what tells the advantage stands last
+        padded = torch.nn.functional.pad(weights[first], (0, twin.net.conditions))
+        weights[first] = padded[:, :width].contiguous()
+        twin.net.load_state_dict(weights)
+        return twin
+
+    def with_steps(self, euler_steps: int) -> FlowPolicy:
+        """The same weights, integrated in so many steps."""
+        settings = self.settings.model_copy(update={"euler_steps": euler_steps})
+        twin = FlowPolicy(settings, self.normalization, str(self.device))
+        twin.net.load_state_dict(self.net.state_dict())
+        return twin
+
+    def limits(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lowest and highest normalised chunk, each (H·A,)."""
+        low, high = (self.normalization.action(x) for x in (self._low, self._high))
+        return low.repeat(self.horizon), high.repeat(self.horizon)
 
     def config(self) -> dict[str, object]:
         """The settings as JSON."""
@@ -133,18 +185,7 @@ class FlowPolicy:
             statistics, spaces.observation_size, spaces.action_size
         )
         policy = cls(settings, normalization)
-        wanted = policy.net.state_dict()
-        if set(tensors) != set(wanted):
-            raise ValueError(f"weights hold {sorted(tensors)}, wanted {sorted(wanted)}")
-        for name, tensor in tensors.items():
-            there = wanted[name]
-            if tensor.shape != there.shape or tensor.dtype != there.dtype:
-                got = f"{tensor.dtype} {tuple(tensor.shape)}"
-                message = f"{name} is {got}, wanted {there.dtype} {tuple(there.shape)}"
-                raise ValueError(message)
-            if not bool(torch.isfinite(tensor).all()):
-                raise ValueError(f"{name} holds a number that is not finite")
-        policy.net.load_state_dict(dict(tensors))
+        fill(policy.net, tensors)
         return policy
 
 
@@ -169,6 +210,9 @@ class FlowConfig(BaseModel):
     """Integration steps when acting (QAM's study: 10 suffice, 1 and 3 collapse)."""
     noise: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Scale of the initial noise when acting: 1 samples the learned law, 0 its central path."""
+    guidance: Annotated[float | None, Field(ge=0, le=10)] = None
+    """β of classifier-free guidance towards better actions; without it the network has no input
+    for the advantage."""
 
     @model_validator(mode="after")
     def _executes_what_it_has(self) -> Self:

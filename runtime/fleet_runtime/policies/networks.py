@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
@@ -20,35 +20,70 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
     return nn.Sequential(*layers[:-1])
 
 
+def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Load weights by name; ValueError, before anything is loaded, says what does not fit."""
+    wanted = module.state_dict()
+    if set(tensors) != set(wanted):
+        raise ValueError(f"weights hold {sorted(tensors)}, wanted {sorted(wanted)}")
+    for name, tensor in tensors.items():
+        there = wanted[name]
+        if tensor.shape != there.shape or tensor.dtype != there.dtype:
+            got = f"{tensor.dtype} {tuple(tensor.shape)}"
+            raise ValueError(f"{name} is {got}, wanted {there.dtype} {tuple(there.shape)}")
+        if not bool(torch.isfinite(tensor).all()):
+            raise ValueError(f"{name} holds a number that is not finite")
+    module.load_state_dict(dict(tensors))
+
+
 class VelocityNet(nn.Module):
-    """v(x, w | observation, task): the velocity of a flow over flattened action chunks.
+    """v(x, w | observation, task, advantage): the velocity of a flow over flattened action chunks.
 
     The task enters as a one-hot vector, the flow's time w ∈ [0, 1] as itself and a few
-    harmonics, so that a small network can tell early from late.
+    harmonics, so that a small network can tell early from late. With `conditioned`, two more
+    inputs say whether the action is to be better or worse than usual; both zero say nothing.
     """
 
     FREQUENCIES = 4
 
     def __init__(
-        self, *, chunk: int, observation: int, tasks: int, hidden: int, layers: int
+        self,
+        *,
+        chunk: int,
+        observation: int,
+        tasks: int,
+        hidden: int,
+        layers: int,
+        conditioned: bool = False,
     ) -> None:
         super().__init__()
         self.tasks = tasks
-        inputs = chunk + 1 + 2 * self.FREQUENCIES + observation + tasks
+        self.conditions = 2 if conditioned else 0
+        inputs = chunk + 1 + 2 * self.FREQUENCIES + observation + tasks + self.conditions
         self.body = mlp([inputs, *[hidden] * layers, chunk])
         self.frequencies: torch.Tensor
         harmonics = torch.pi * 2.0 ** torch.arange(self.FREQUENCIES)
         self.register_buffer("frequencies", harmonics, persistent=False)
 
     def forward(self, x: torch.Tensor, w: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-        """X (B, H·A), w (B, 1), context (B, O + M) → velocity (B, H·A)."""
+        """X (B, H·A), w (B, 1), context (B, C) → velocity (B, H·A)."""
         angles = w * self.frequencies
         out: torch.Tensor = self.body(
             torch.cat([x, w, torch.sin(angles), torch.cos(angles), context], dim=1)
         )
         return out
 
-    def context(self, observation: torch.Tensor, task: torch.Tensor) -> torch.Tensor:
-        """Normalised observation (B, O) and task ids (B,) → (B, O + M)."""
-        one_hot = nn.functional.one_hot(task, self.tasks).to(observation.dtype)
-        return torch.cat([observation, one_hot], dim=1)
+    def context(
+        self,
+        observation: torch.Tensor,
+        task: torch.Tensor,
+        advantage: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Normalised observation (B, O), task ids (B,), advantage (B,) → (B, C = O + M [+ 2]).
+
+        The advantage is 1 for better, −1 for worse, 0 for unknown, and where it is left out.
+        """
+        parts = [observation, nn.functional.one_hot(task, self.tasks).to(observation.dtype)]
+        if self.conditions:
+            sign = torch.zeros_like(task) if advantage is None else advantage
+            parts.append(torch.stack([sign > 0, sign < 0], dim=1).to(observation.dtype))
+        return torch.cat(parts, dim=1)

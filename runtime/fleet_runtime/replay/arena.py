@@ -69,14 +69,16 @@ class Arena:
         step: NDArray[np.int64],
         stop: NDArray[np.int64],
         chunk: int,
+        later: NDArray[np.int64],
         load: Callable[[int], Episode],
-    ) -> tuple[Float, Float]:
-        """Observations (B, O) and chunks (B, H, A) at these steps; loads what is not held.
+    ) -> tuple[Float, Float, Float]:
+        """Observations (B, O), chunks (B, H, A), and observations (B, W, O) at the steps `later`.
 
-        Actions at and past `stop` repeat the last one before it.
+        What is not held is loaded. Actions at and past `stop` repeat the last one before it.
         """
-        rows = len(episode)
-        observation = np.empty((rows, self._observation.shape[1]), np.float32)
+        rows, size = len(episode), self._observation.shape[1]
+        observation = np.empty((rows, size), np.float32)
+        seen_later = np.empty((*later.shape, size), np.float32)
         action = np.empty((rows, chunk, self._action.shape[1]), np.float32)
         ahead = np.minimum(step[:, None] + np.arange(chunk), stop[:, None] - 1)
         self._room_for(int(episode.max(initial=0)))
@@ -85,6 +87,7 @@ class Arena:
         def copy(here: NDArray[np.int64], base: NDArray[np.int64]) -> None:
             observation[here] = self._observation[base + step[here]]
             action[here] = self._action[base[:, None] + ahead[here]]
+            seen_later[here] = self._observation[base[:, None] + later[here]]
 
         held = np.flatnonzero(first >= 0)
         copy(held, first[held])
@@ -95,7 +98,7 @@ class Arena:
             self.loads += 1
             here = missing[episode[missing] == number]
             copy(here, np.full(len(here), self._first[number]))
-        return observation, action
+        return observation, action, seen_later
 
     def _room_for(self, number: int) -> None:
         if number >= len(self._first):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fleet_contract.errors import Reject, RejectCode
-from fleet_runtime.experience.batch import Batch, SampleSpec, Side, source_of
+from fleet_runtime.experience.batch import SOURCES, Batch, SampleSpec, Side, source_of
 from fleet_runtime.replay.arena import Arena
 from fleet_runtime.replay.selectors import UniformRuns
 
@@ -150,8 +150,18 @@ class ReplayIndex:
         episode = np.concatenate([found.episode for *_, found in draws])
         step = np.concatenate([found.step for *_, found in draws])
         stop = np.concatenate([found.stop for *_, found in draws])
-        observation, action = self._arena.gather(
-            episode, step, stop, self.spec.chunk, lambda n: self._load(self._entries[n].id)
+        source, steps, success = np.concatenate([found.facts for *_, found in draws]).T
+        if self.spec.through_takeovers:
+            stop = steps
+        windows = np.array(self.spec.windows, np.int64)
+        ahead = np.minimum(windows, (stop - step)[:, None])
+        observation, action, later = self._arena.gather(
+            episode,
+            step,
+            stop,
+            self.spec.chunk,
+            np.minimum(step[:, None] + ahead, steps[:, None] - 1),
+            lambda n: self._load(self._entries[n].id),
         )
         valid: Bool = step[:, None] + np.arange(self.spec.chunk) < stop[:, None]
         return Batch(
@@ -160,14 +170,21 @@ class ReplayIndex:
             valid=valid,
             task=np.repeat(np.array([task for task, *_ in draws], np.int64), repeats),
             side=np.repeat(np.array([side for _, side, _ in draws], np.int64), repeats),
+            source=source,
+            success=success > 0,
+            remaining=steps - step,
+            ahead=ahead,
+            later=later,
         )
 
     def _index(self, number: int, entry: Entry, episode: Episode) -> None:
         entry.eligible = 0
         wanted = self.spec.sources(entry.side)
         for start, stop, human in segments(episode.intervention):
-            if source_of(episode, human=human) in wanted:
-                self._pools[entry.task][entry.side].add(number, start, stop)
+            source = source_of(episode, human=human)
+            if source in wanted:
+                facts = SOURCES.index(source), entry.steps, int(episode.success)
+                self._pools[entry.task][entry.side].add(number, start, stop, *facts)
                 entry.eligible += stop - start
 
     def _shrink(self) -> tuple[str, ...]:

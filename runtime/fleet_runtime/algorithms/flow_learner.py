@@ -1,0 +1,216 @@
+"""What every algorithm on a flow policy shares: its start, its published copy, its checkpoint.
+
+Acting uses an exponential average of the weights, which a flow policy needs more than most: the
+noise of its last updates shows as jitter of the arm.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Self, TypeVar
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
+from fleet_runtime.policies.networks import fill
+from fleet_runtime.policies.normalization import Normalization
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from fleet_runtime.experience.batch import Batch
+    from fleet_runtime.experience.spaces import Spaces
+    from fleet_runtime.policies.base import Policy
+
+
+class FlowLearnerConfig(BaseModel):
+    """Parameters of a job's `algorithm` field; one that is not listed here is refused."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
+    """Rows of a batch."""
+    learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
+    """Adam's step size for the policy, constant."""
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
+    """Decay per update of the averaged weights that act; 0 acts with the newest."""
+    horizon: Annotated[int, Field(ge=1, le=256)] = 8
+    """H: actions in a chunk, in control steps."""
+    execute: Annotated[int, Field(ge=1, le=256)] = 4
+    """Actions executed before the next chunk is asked for."""
+    hidden: Annotated[int, Field(ge=1, le=4096)] = 256
+    """Width of each hidden layer."""
+    layers: Annotated[int, Field(ge=1, le=16)] = 3
+    """Hidden layers."""
+    noise: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Scale of the initial noise when acting: 1 samples the learned law, 0 its central path."""
+
+
+C = TypeVar("C", bound=FlowLearnerConfig)
+
+
+class FlowLearner(Generic[C]):
+    """A flow policy in training. Subclasses set `parameters` and `sample_spec`, and update.
+
+    What a checkpoint must hold of theirs they enter into `modules`, `optimisers` and `policies`.
+    """
+
+    parameters: ClassVar[type[BaseModel]]
+
+    def __init__(self, config: C, policy: FlowPolicy, *, seed: int = 0) -> None:
+        self.config = config
+        self.updates = 0
+        self.online = False
+        self.trained = policy
+        self.average = policy.copy()
+        self.device = policy.device
+        self.policies = [self.trained, self.average]  # which share the statistics
+        self.modules: dict[str, nn.Module] = {
+            "trained": self.trained.net,
+            "average": self.average.net,
+        }
+        self.optimisers: dict[str, torch.optim.Optimizer] = {
+            "policy": self.adam(self.trained.net, config.learning_rate)
+        }
+        self.noise = torch.Generator(policy.device)
+        self.noise.manual_seed(seed)
+
+    @classmethod
+    def create(
+        cls,
+        spaces: Spaces,
+        config: Mapping[str, object],
+        *,
+        normalization: Normalization | None = None,
+        initial: Policy | None = None,
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> Self:
+        """As in `Algorithm.create`; an initial policy brings its own size and statistics."""
+        settings = cls.parameters.model_validate(dict(config))
+        assert isinstance(settings, FlowLearnerConfig)  # noqa: S101 (for the reader and mypy)
+        fields = settings.model_dump(include=set(FlowConfig.model_fields))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if initial is not None:
+                if not isinstance(initial, FlowPolicy) or initial.spaces != spaces:
+                    raise ValueError("the initial policy is not a flow policy for these spaces")
+                policy = initial.with_guidance(fields.get("guidance"), device)
+            else:
+                identity = Normalization.identity(spaces.observation_size, spaces.action_size)
+                policy = FlowPolicy(
+                    FlowConfig(spaces=spaces, **fields), normalization or identity, device
+                )
+            return cls(settings, policy, seed=seed)  # type: ignore[arg-type]
+
+    @staticmethod
+    def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
+        """The optimiser of this house."""
+        return torch.optim.Adam(module.parameters(), lr=learning_rate, fused=True)
+
+    def tensor(self, array: object) -> torch.Tensor:
+        """A batch's array, where the networks are."""
+        return torch.as_tensor(array).to(self.device)
+
+    def chunks(self, batch: Batch) -> torch.Tensor:
+        """Executed chunks as a critic sees them: normalised, within bounds, (B, H·A)."""
+        return self.bounded(self.trained.normalization.action(self.tensor(batch.action)).flatten(1))
+
+    def bounded(self, chunk: torch.Tensor) -> torch.Tensor:
+        """Normalised chunks (B, H·A) cut to what the robot can do."""
+        return chunk.clamp(*self.trained.limits())
+
+    def context(self, batch: Batch) -> torch.Tensor:
+        """What a critic sees of each row besides the action: (B, O + M)."""
+        return self.seen(batch.observation, batch)
+
+    def seen(self, observation: object, batch: Batch) -> torch.Tensor:
+        """Observations (B, O) of a batch's rows as a critic sees them: (B, O + M)."""
+        one_hot = torch.nn.functional.one_hot(
+            self.tensor(batch.task), len(self.trained.spaces.tasks)
+        )
+        normal = self.trained.normalization.observation(self.tensor(observation))
+        return torch.cat([normal, one_hot.to(normal.dtype)], dim=1)
+
+    def imitation_loss(
+        self, batch: Batch, policy: FlowPolicy, advantage: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Flow-matching loss per row (B,) of the executed chunks."""
+        return policy.loss(
+            self.tensor(batch.observation),
+            self.tensor(batch.task),
+            self.tensor(batch.action),
+            self.tensor(batch.valid),
+            self.noise,
+            advantage,
+        )
+
+    def step(self, name: str, loss: torch.Tensor, *, clip: float | None = None) -> None:
+        """One step of a named optimiser; `clip` bounds the norm of its gradient."""
+        optimiser = self.optimisers[name]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if clip is not None:
+            weights = [w for group in optimiser.param_groups for w in group["params"]]
+            torch.nn.utils.clip_grad_norm_(weights, clip)
+        optimiser.step()
+
+    def improve(self, loss: torch.Tensor, by: str = "policy", *, clip: float | None = None) -> None:
+        """One step of the policy by a named optimiser, of its average, of the count of updates."""
+        self.step(by, loss, clip=clip)
+        self.updates += 1
+        # The average must not remember the random start, so it begins as a plain mean.
+        decay = min(self.config.ema, self.updates / (self.updates + 10.0))
+        follow(self.average.net, self.trained.net, 1.0 - decay)
+
+    def policy(self) -> FlowPolicy:
+        """A copy of the averaged policy."""
+        return self.average.copy()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Weights, averages, Adam's moments, statistics, noise and counter."""
+        out = {"updates": torch.tensor(self.updates), "noise": self.noise.get_state().cpu()}
+        for name, tensor in self.trained.statistics().items():
+            out[f"normalization.{name}"] = tensor
+        for part, module in self.modules.items():
+            for name, tensor in module.state_dict().items():
+                out[f"{part}.{name}"] = tensor.detach().cpu().clone()
+        for part, optimiser in self.optimisers.items():
+            for number, moments in optimiser.state_dict()["state"].items():
+                for name, tensor in moments.items():
+                    out[f"adam.{part}.{number}.{name}"] = tensor.detach().cpu().clone()
+        return out
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """As in `Algorithm.load`."""
+
+        def part(prefix: str) -> dict[str, torch.Tensor]:
+            return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+        for name, module in self.modules.items():
+            fill(module, part(f"{name}."))
+        spaces = self.trained.spaces
+        statistics = Normalization.from_tensors(
+            part("normalization."), spaces.observation_size, spaces.action_size
+        )
+        for policy in self.policies:
+            policy.normalization = statistics.to(self.device)
+        for name, optimiser in self.optimisers.items():
+            moments: dict[int, dict[str, torch.Tensor]] = {}
+            for key, tensor in part(f"adam.{name}.").items():
+                number, _, moment = key.partition(".")
+                moments.setdefault(int(number), {})[moment] = tensor
+            groups = optimiser.state_dict()["param_groups"]
+            optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        self.noise.set_state(state["noise"])
+        self.updates = int(state["updates"])
+
+
+@torch.no_grad()
+def follow(slow: nn.Module, fast: nn.Module, share: float) -> None:
+    """Move the slow weights by a share of the way to the fast ones."""
+    torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), share)
