@@ -55,6 +55,7 @@ generate: $(READY)  ## Write crds/*.yaml and docs/*.md from the models.
 	$(BIN)/fleet crds --output crds
 	$(BIN)/fleet docs reference --output docs/reference.md
 	$(BIN)/fleet docs metrics --output docs/metrics.md
+	$(BIN)/fleet docs algorithms --output docs/algorithms.md
 
 bench: $(READY) binaries  ## Every benchmark, short.
 	@failed=; for file in benchmarks/[a-z]*.py; do name=$$(basename $$file .py); \

@@ -53,17 +53,22 @@ class Page(StrEnum):
 
     REFERENCE = "reference"
     METRICS = "metrics"
+    ALGORITHMS = "algorithms"
 
 
 @app.command()
 def docs(
-    page: Annotated[Page, typer.Argument(help="Fields of the kinds, or metrics.")] = Page.REFERENCE,
+    page: Annotated[Page, typer.Argument(help="Which page.")] = Page.REFERENCE,
     output: Output = None,
 ) -> None:
     """Print a page of the documentation as Markdown, or write it into a file."""
-    from fleet_cli import metrics_page, reference
+    from fleet_cli import algorithms, metrics_page, reference
 
-    render = {Page.REFERENCE: reference.render, Page.METRICS: metrics_page.render}[page]
+    render = {
+        Page.REFERENCE: reference.render,
+        Page.METRICS: metrics_page.render,
+        Page.ALGORITHMS: algorithms.render,
+    }[page]
     if output is None:
         typer.echo(render(), nl=False)
         return
@@ -71,6 +76,17 @@ def docs(
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(render())
         typer.echo(output)
+
+
+@app.command("algorithms")
+def tell_algorithms(
+    name: Annotated[str, typer.Argument(help="Only this one.")] = "",
+) -> None:
+    """Tell which algorithms a job may name, and their parameters."""
+    from fleet_cli.algorithms import render, section
+
+    with plainly():
+        typer.echo(section(name) if name else render(), nl=False)
 
 
 @app.command()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fleet_cli import crds, metrics_page, reference
+from fleet_cli import algorithms, crds, metrics_page, reference
 from fleet_cli.main import app
 
 FLEET = Path(sys.executable).with_name("fleet")
@@ -62,6 +62,16 @@ def test_the_reference_is_written_where_asked(tmp_path: Path) -> None:
     page = tmp_path / "docs" / "reference.md"
     assert fleet("docs", "--output", str(page)).strip() == str(page)
     assert page.read_text() == reference.render() == fleet("docs")
+
+
+def test_the_page_of_algorithms_is_what_the_code_says() -> None:
+    page = (ROOT / "docs" / "algorithms.md").read_text()
+    assert page == algorithms.render() == fleet("docs", "algorithms"), "run `make generate` and commit it"
+
+
+def test_one_algorithm_can_be_asked_for_and_a_wrong_name_shows_the_right_ones() -> None:
+    assert fleet("algorithms", "recap").startswith("## recap")
+    assert "hg-dagger" in fleet("algorithms", "guess", code=1)
 
 
 def test_a_folder_that_cannot_be_is_an_error_and_no_traceback(tmp_path: Path) -> None:
