@@ -66,7 +66,9 @@ def test_the_reference_is_written_where_asked(tmp_path: Path) -> None:
 
 def test_the_page_of_algorithms_is_what_the_code_says() -> None:
     page = (ROOT / "docs" / "algorithms.md").read_text()
-    assert page == algorithms.render() == fleet("docs", "algorithms"), "run `make generate` and commit it"
+    assert page == algorithms.render() == fleet("docs", "algorithms"), (
+        "run `make generate` and commit it"
+    )
 
 
 def test_one_algorithm_can_be_asked_for_and_a_wrong_name_shows_the_right_ones() -> None:
