@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
 from importlib.metadata import entry_points
 from typing import Any
 
-GROUP = "fleetloop.algorithms"
+from fleet_cli.plugins import ALGORITHMS
+from fleet_contract.parameters import camel, unknown
 
 INTRODUCTION = """\
 <!-- Made by `make generate` from runtime/fleet_runtime/algorithms; edit those. -->
@@ -22,7 +22,7 @@ camelCase. A package of your own adds an algorithm by an entry point in the grou
 
 def render() -> str:
     """The page of all installed algorithms, as Markdown."""
-    names = sorted(found.name for found in entry_points(group=GROUP))
+    names = sorted(found.name for found in entry_points(group=ALGORITHMS))
     return "\n".join([INTRODUCTION, *(section(name) for name in names)])
 
 
@@ -46,16 +46,15 @@ def section(name: str) -> str:
 
 def _find(name: str) -> Any:
     """The class. It is loaded by name: this program itself depends on no torch."""
-    found = {point.name: point for point in entry_points(group=GROUP)}
+    found = {point.name: point for point in entry_points(group=ALGORITHMS)}
     if name not in found:
-        raise ValueError(f"there is no algorithm {name!r}; there are {', '.join(sorted(found))}")
+        raise ValueError(unknown(name, found))
     return found[name].load()
 
 
 def _row(key: str, field: dict[str, Any]) -> str:
-    camel = re.sub(r"_(\w)", lambda found: found[1].upper(), key)
     text = " ".join(field["description"].split()).replace("|", "\\|")
-    return f"| `{camel}` | {_type(field)} | `{json.dumps(field.get('default'))}` | {text} |"
+    return f"| `{camel(key)}` | {_type(field)} | `{json.dumps(field.get('default'))}` | {text} |"
 
 
 def _type(field: dict[str, Any]) -> str:
