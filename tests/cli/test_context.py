@@ -1,6 +1,7 @@
 """Someone else's cluster: the context, the ways in, what is put there and taken away again."""
 
 import asyncio
+import base64
 import contextlib
 import os
 import stat
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from fleet_cli import setup
 from fleet_cli.demo import remote, tunnel
 from fleet_cli.demo.context import pinned
 from fleet_cli.demo.remote import service
@@ -20,6 +22,7 @@ from fleet_cli.demo.site import Wishes
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.main import app
 from fleet_contract import names
+from fleet_contract.names import Env
 from helpers.contexts import with_contexts
 from helpers.kube import await_exit
 
@@ -109,6 +112,16 @@ def test_a_services_port_comes_to_loopback_only() -> None:
 )
 def test_a_url_in_the_cluster_names_a_service(url: str, expected: tuple[str, int]) -> None:
     assert service(url) == expected
+
+
+def test_what_is_installed_names_the_services_that_lead_to_it(cluster: LocalCluster) -> None:
+    items = setup.manifests(cluster.kubectl, "theirs", [setup.DEV])
+    found = {(one["kind"], one["metadata"]["name"]): one for one in items}
+    secret = found["Secret", setup.is_told(items, Env.STORAGE_SECRET)]
+    endpoint = base64.b64decode(secret["data"][remote.ENDPOINT]).decode()
+    for url in (setup.is_told(items, Env.NATS_URL), endpoint):
+        name, port = service(url)
+        assert port in [one["port"] for one in found["Service", name]["spec"]["ports"]]
 
 
 def test_a_url_without_a_port_names_none() -> None:
