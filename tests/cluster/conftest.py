@@ -10,6 +10,7 @@ from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api, ApiError, Json
 from helpers.control import Operator
 from helpers.kube import Kube
+from helpers.nats import drop_streams
 
 CRDS = Path(__file__).parents[2] / "crds"
 
@@ -38,6 +39,7 @@ async def operator(kinds: None, cluster: LocalCluster, kube: Kube) -> AsyncItera
     running = await Operator(cluster, kube.namespace).start()
     yield running
     await running.stop()
+    await drop_streams(cluster.nats_url, kube.namespace)
 
 
 def _true(document: Json) -> set[str]:

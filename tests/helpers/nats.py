@@ -135,6 +135,17 @@ async def lose_streams(url: str, job_uid: str = "uid-1") -> None:
         await client.close()
 
 
+async def drop_streams(url: str, namespace: str) -> None:
+    """Delete all streams of a test's namespace: each reserves room at the server they share."""
+    client = await connect(url)
+    try:
+        for found in await client.jetstream().streams_info():
+            if (found.config.metadata or {}).get(StreamMeta.NAMESPACE) == namespace:
+                await client.jetstream().delete_stream(str(found.config.name))
+    finally:
+        await client.close()
+
+
 async def connect(url: str) -> Client:
     client = Client()
     await client.connect(url)
