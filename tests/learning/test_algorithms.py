@@ -175,7 +175,7 @@ def test_every_parameter_is_described(kind: type[Algorithm]) -> None:
 
 
 def test_an_algorithm_nobody_registered_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"there is no 'guess'; there are hg-dagger"):
+    with pytest.raises(ValueError, match=r"there is no 'guess'; there are .*hg-dagger"):
         algorithms.find("guess")
 
 
