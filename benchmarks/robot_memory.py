@@ -83,7 +83,6 @@ async def measure(folder: Path, url: str, plan: Plan) -> tuple[float, float]:
         Env.NATS_URL: url,
         Env.STORAGE_URL: f"file://{folder}/objects",
         Env.SPOOL_DIR: str(folder / "spool"),
-        Env.METRICS_PORT: "0",
         Env.SPEC: CONFIG.model_dump_json(by_alias=True, exclude_none=True),
         "OMP_NUM_THREADS": "1",
     }
