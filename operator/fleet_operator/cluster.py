@@ -188,7 +188,7 @@ class Cluster:
     def _words(self, method: str, path: str) -> tuple[str, str]:
         """Verb and resource, as people who write roles call them."""
         _, _, below = path.partition(f"/namespaces/{self.namespace}/")
-        plural, *rest = below.split("/")
+        plural, *rest = below.split("/") if below else ("namespaces", self.namespace)
         verb = "list" if method == "GET" and not rest else VERBS[method]
         return verb, plural if len(rest) < 2 else f"{plural}/{rest[1]}"  # noqa: PLR2004 - name, part
 

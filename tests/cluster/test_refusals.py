@@ -229,3 +229,25 @@ async def test_a_version_that_a_robot_cannot_load_is_taken_back(
         assert "PolicyRefused" in {one["reason"] for one in version["status"]["conditions"]}
         await fleet.announce(3)
         await fleet.until_runs("arm", 3)
+
+
+async def test_a_retained_version_keeps_its_name_until_somebody_deletes_it(
+    operator: Operator, cluster: LocalCluster, kube: Kube
+) -> None:
+    await kube.create(JOBS, training_job("bad", deletionPolicy="Retain"))
+    async with Fleet.of(kube, cluster.nats_url, "bad", []) as fleet:
+        await fleet.announce(1)
+        await kube.until(VERSIONS, "bad-v1", lambda _: True)
+    await kube.delete(JOBS, "bad")
+    await kube.until_gone(JOBS, "bad")
+    await kube.create(JOBS, training_job("bad", deletionPolicy="Retain"))
+    async with Fleet.of(kube, cluster.nats_url, "bad", []) as fleet:
+        await fleet.announce(1)
+        found = await stalled(kube, JOB, "ApplyRefused")
+        assert (
+            "PolicyVersion bad-v1 of an earlier job of this name was retained: delete it"
+            in (found["message"])
+        )
+        await kube.delete(VERSIONS, "bad-v1")
+        await fleet.until(lambda job: condition(job, "Stalled") == "", 60)
+        await kube.until(VERSIONS, "bad-v1", lambda v: v["status"].get("phase") == "Promoted")

@@ -6,6 +6,7 @@ from fleet_contract.errors import Retry
 from fleet_contract.names import Kind
 from fleet_contract.resources import PolicyPhase, PolicyVersion, PolicyVersionSpec, VersionRef
 from fleet_contract.resources.job_status import AssignmentStatus
+from fleet_operator.cluster import RefusedError
 from fleet_operator.decide import assignment, history, policy_versions
 from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.rollout import Decision, State
@@ -67,7 +68,13 @@ async def _make(office: Office, world: World, spec: PolicyVersionSpec) -> Policy
     if made is None:
         made = await office.cluster.get(Kind.POLICY_VERSION, manifest["metadata"]["name"])
     if made is None or made["spec"]["jobUid"] != spec.job_uid:
-        raise Retry(f"PolicyVersion {spec.sequence} of an earlier job still exists")
+        name = manifest["metadata"]["name"]
+        if made is not None and "ownerReferences" not in made["metadata"]:
+            raise RefusedError(
+                f"PolicyVersion {name} of an earlier job of this name was retained: delete it, "
+                "or give this job another name"
+            )
+        raise Retry(f"PolicyVersion {name} of an earlier job still exists")
     return PolicyVersion.model_validate(made)
 
 
