@@ -35,7 +35,7 @@ demo: $(READY) binaries  ## Four simulated robots, a learner and an operator on 
 test: check  ## Every check and every test.
 	@$(BIN)/python -m fleet_cli.local.binaries versitygw
 	@$(BIN)/python -m fleet_cli.local.prometheus
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 e2e: $(READY)  ## Install it all on a real node: as root, on Debian 12, with 40 GB of disk.
 	@PYTHONPATH=tests $(BIN)/python -m e2e

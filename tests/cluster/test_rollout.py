@@ -1,5 +1,7 @@
 """Versions on their way through a fleet, against a real API server and a real broker."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fleet_cli.local.cluster import LocalCluster
@@ -21,6 +23,23 @@ def stable(job: dict[str, Any]) -> int:
 def trial(job: dict[str, Any]) -> list[str]:
     robots: list[str] = job["status"].get("rollout", {}).get("robots", [])
     return robots
+
+
+@asynccontextmanager
+async def second_version_on_trial(
+    kube: Kube, cluster: LocalCluster
+) -> AsyncIterator[tuple[Fleet, str]]:
+    """Two robots on version 1, of which one, by name, runs version 2."""
+    await kube.create(JOBS, training_job(**STAGED))
+    await enroll(kube, "job", "r1", "r2")
+    async with Fleet.of(kube, cluster.nats_url, "job", ["r1", "r2"]) as fleet:
+        await fleet.announce(1)
+        await fleet.until(lambda job: stable(job) == 1)
+        await fleet.until(lambda job: job["status"]["robots"]["synced"] == 2)
+        await fleet.announce(2)
+        (canary,) = trial(await fleet.until(lambda job: len(trial(job)) == 1))
+        await fleet.until_runs(canary, 2)
+        yield fleet, canary
 
 
 async def test_a_good_version_is_tried_on_one_robot_and_then_given_to_all(
@@ -52,15 +71,7 @@ async def test_a_good_version_is_tried_on_one_robot_and_then_given_to_all(
 async def test_a_bad_version_is_taken_back_and_does_not_return(
     operator: Operator, cluster: LocalCluster, kube: Kube
 ) -> None:
-    await kube.create(JOBS, training_job(**STAGED))
-    await enroll(kube, "job", "r1", "r2")
-    async with Fleet.of(kube, cluster.nats_url, "job", ["r1", "r2"]) as fleet:
-        await fleet.announce(1)
-        await fleet.until(lambda job: stable(job) == 1)
-        await fleet.until(lambda job: job["status"]["robots"]["synced"] == 2)
-        await fleet.announce(2)
-        (canary,) = trial(await fleet.until(lambda job: len(trial(job)) == 1))
-        await fleet.until_runs(canary, 2)
+    async with second_version_on_trial(kube, cluster) as (fleet, canary):
         for _ in range(3):
             await fleet.end_episode(canary, success=False)
         job = await fleet.until(lambda job: job["status"]["rolledBack"] == [2])
@@ -74,9 +85,9 @@ async def test_a_bad_version_is_taken_back_and_does_not_return(
         assert len(fleet.assignment.denied) == 1
         await fleet.announce(2)  # the learner says it again
         await fleet.announce(3)
-        (canary,) = trial(await fleet.until(lambda job: len(trial(job)) == 1))
-        await fleet.until_runs(canary, 3)
-        await fleet.trip_guard(canary)
+        (next_one,) = trial(await fleet.until(lambda job: len(trial(job)) == 1))
+        await fleet.until_runs(next_one, 3)
+        await fleet.trip_guard(next_one)
         job = await fleet.until(lambda job: job["status"]["rolledBack"] == [2, 3])
         for reason in ("FirstVersion", "CanaryStarted", "SuccessBelowThreshold", "GuardTripped"):
             await kube.event("job", reason)
@@ -85,15 +96,7 @@ async def test_a_bad_version_is_taken_back_and_does_not_return(
 async def test_an_operator_killed_in_a_trial_goes_on_and_counts_nothing_twice(
     operator: Operator, cluster: LocalCluster, kube: Kube
 ) -> None:
-    await kube.create(JOBS, training_job(**STAGED))
-    await enroll(kube, "job", "r1", "r2")
-    async with Fleet.of(kube, cluster.nats_url, "job", ["r1", "r2"]) as fleet:
-        await fleet.announce(1)
-        await fleet.until(lambda job: stable(job) == 1)
-        await fleet.until(lambda job: job["status"]["robots"]["synced"] == 2)
-        await fleet.announce(2)
-        (canary,) = trial(await fleet.until(lambda job: len(trial(job)) == 1))
-        await fleet.until_runs(canary, 2)
+    async with second_version_on_trial(kube, cluster) as (fleet, canary):
         await fleet.end_episode(canary, success=True, episode="one")
         await fleet.end_episode(canary, success=True, episode="two")
         await fleet.until(lambda job: job["status"]["rollout"]["episodes"] == 2)

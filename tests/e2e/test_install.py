@@ -1,13 +1,16 @@
 """It installs: the documented commands, one after the other, on a node that runs containers."""
 
+import asyncio
 import json
-import urllib.request
 
+import nats
 import pytest
 
 from e2e.kubectl import WITHIN, Kubectl
 from fleet_cli.local.node.api import Json
+from fleet_contract.names import Stream
 from helpers.kube import Kube, condition
+from helpers.nats import deleted_streams
 from helpers.ring import JOBS, ROBOTS
 
 pytestmark = pytest.mark.usefixtures("installed")
@@ -66,20 +69,18 @@ def test_nothing_was_refused(kubectl: Kubectl) -> None:
     assert kubectl("get", "events", "--field-selector=reason=FailedCreate", "--output=name") == ""
 
 
-def test_a_deleted_job_leaves_nothing(kubectl: Kubectl) -> None:
-    assert streams(kubectl) == 4
-    kubectl("delete", f"ftj/{JOB}", "--wait")
+async def test_a_deleted_job_leaves_nothing(kubectl: Kubectl) -> None:
+    uid = kubectl("get", f"ftj/{JOB}", "--output=jsonpath={.metadata.uid}")
+    address = kubectl("get", "pod", "nats-0", "--output=jsonpath={.status.podIP}")
+    connection = await nats.connect(f"nats://{address}:4222")
+    swept = asyncio.create_task(deleted_streams(connection, uid, count=len(Stream)))
+    await asyncio.to_thread(kubectl, "delete", f"ftj/{JOB}", "--wait")
+    async with asyncio.timeout(SLOW):
+        await swept
+    await connection.close()
     kubectl("wait", "--for=delete", "pods", f"--selector=fleetloop.dev/job={JOB}", "--timeout=90s")
     for kind in ("ract", "polv", "jobs", "pods"):
         kubectl("wait", "--for=delete", kind, f"--selector=fleetloop.dev/job={JOB}", "--timeout=9s")
-    assert streams(kubectl) == 0
-
-
-def streams(kubectl: Kubectl) -> int:
-    """How many the broker holds, as its monitor says."""
-    address = kubectl("get", "pod", "nats-0", "--output=jsonpath={.status.podIP}")
-    with urllib.request.urlopen(f"http://{address}:8222/jsz", timeout=10) as answer:
-        return int(json.load(answer)["streams"])
 
 
 def test_uninstalling_leaves_nothing(kubectl: Kubectl) -> None:

@@ -150,3 +150,15 @@ async def connect(url: str) -> Client:
     client = Client()
     await client.connect(url)
     return client
+
+
+async def deleted_streams(connection: Client, uid: str, count: int) -> None:
+    """Returns when the broker has told of so many deleted streams of a job."""
+    deleted = await connection.subscribe("$JS.EVENT.ADVISORY.STREAM.DELETED.*")
+    await connection.flush()
+    gone: set[str] = set()
+    async for message in deleted.messages:
+        stream = message.subject.rsplit(".", 1)[-1]
+        gone |= {stream} if uid in stream else set()
+        if len(gone) == count:
+            return

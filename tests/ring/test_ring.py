@@ -6,7 +6,6 @@ from pathlib import Path
 
 import nats
 import pytest
-from nats.aio.client import Client
 
 from fleet_cli.demo import agents
 from fleet_cli.local.cluster import LocalCluster
@@ -14,22 +13,11 @@ from fleet_cli.local.node.api import Api, Json
 from fleet_contract import names
 from fleet_contract.names import Stream
 from helpers.kube import Kube, condition
+from helpers.nats import deleted_streams
 from helpers.ring import JOBS, ROBOTS, SLOW, VERSIONS, job
 from helpers.s3 import running_object_server
 
 pytestmark = pytest.mark.usefixtures("operator")
-
-
-async def deleted_streams(connection: Client, uid: str, count: int) -> None:
-    """Returns when the broker has told of so many deleted streams of a job."""
-    deleted = await connection.subscribe("$JS.EVENT.ADVISORY.STREAM.DELETED.*")
-    await connection.flush()
-    gone: set[str] = set()
-    async for message in deleted.messages:
-        stream = message.subject.rsplit(".", 1)[-1]
-        gone |= {stream} if uid in stream else set()
-        if len(gone) == count:
-            return
 
 
 async def none_left(api: Api, kube: Kube, *resources: str) -> None:
