@@ -4,7 +4,7 @@ Noisy demonstrations, a supervised stage, then rounds of (episodes on the newest
 at hand, updates), measured with nobody helping on goals no round has seen. A line per round; the
 last one says figure, goal and `ok` or `short`, and the exit status says the same.
 
-    .venv/bin/python -m benchmarks.climb [--smoke] [--seed N]
+    .venv/bin/python -m benchmarks.climb [--smoke] [--seed N] [--algorithm NAME]
 """
 
 from __future__ import annotations
@@ -63,7 +63,12 @@ SMOKE = Plan(
 
 
 def climb(
-    plan: Plan, seed: int, parameters: dict[str, object], alpha: float, gate: GateSettings
+    plan: Plan,
+    name: str,
+    seed: int,
+    parameters: dict[str, object],
+    sampling: SamplerSettings,
+    gate: GateSettings,
 ) -> tuple[float, float]:
     """Success without help before and after the rounds."""
     store: dict[str, bytes] = {}  # stands in for the object store, so steps pass the codec too
@@ -76,11 +81,11 @@ def climb(
     demonstrations = record(robot, demonstrator, plan.tasks, plan.demonstrations, seed=seed)
 
     spaces = robot.spec.spaces()
-    algorithm = algorithms.find("hg-dagger").create(
+    algorithm = algorithms.find(name).create(
         spaces, parameters, normalization=Normalization.measure(demonstrations), seed=seed
     )
     index = ReplayIndex(spaces, algorithm.sample_spec, lambda key: codec.decode(store[key]))
-    sampler = AdaptiveSampler(len(plan.tasks), SamplerSettings(alpha=alpha), seed=seed)
+    sampler = AdaptiveSampler(len(plan.tasks), sampling, seed=seed)
     batches = Feed(index, sampler)
 
     def learn(updates: int) -> float:
@@ -102,6 +107,7 @@ def climb(
     rate = learn(plan.first_updates)
     print(f"supervised: {len(demonstrations)} demonstrations, {rate:.0f} updates/s", flush=True)
     base = measure(plan.evaluation)
+    algorithm.online = True
 
     for turn in range(plan.rounds):
         started = time.perf_counter()
@@ -141,7 +147,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--plan", type=json.loads, default={}, help="JSON of fields to change")
     parser.add_argument("--parameters", type=json.loads, default={}, help="JSON for the algorithm")
-    parser.add_argument("--alpha", type=float, default=SamplerSettings().alpha)
+    parser.add_argument("--algorithm", default="hg-dagger", help="see `fleet algorithms`")
+    parser.add_argument("--sampler", type=json.loads, default={}, help="JSON for the sampler")
     parser.add_argument("--gate", type=json.loads, default={}, help="JSON for the human's gate")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -150,7 +157,12 @@ def main() -> int:
     plan = Plan(**{**vars(plan), **changed})
     started = time.perf_counter()
     base, final = climb(
-        plan, options.seed, options.parameters, options.alpha, GateSettings(**options.gate)
+        plan,
+        options.algorithm,
+        options.seed,
+        options.parameters,
+        SamplerSettings(**options.sampler),
+        GateSettings(**options.gate),
     )
     good = base <= plan.base_at_most and final >= plan.goal
     spent = time.perf_counter() - started

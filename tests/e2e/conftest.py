@@ -27,8 +27,8 @@ def kubectl(cluster: RealCluster) -> Kubectl:
 
 @pytest.fixture(scope="session")
 def volumes(cluster: RealCluster, kubectl: Kubectl) -> None:
-    """What a cluster's storage class would make for the two claims of the dev component."""
-    for name in ("first", "second"):
+    """What a cluster's storage class would make for the two claims of the dev component, twice."""
+    for name in ("first", "second", "third", "fourth"):
         folder = cluster.dir / "volumes" / name
         folder.mkdir(parents=True)
         folder.chmod(0o777)
