@@ -16,10 +16,19 @@ from helpers.ring import JOBS, ROBOTS
 pytestmark = pytest.mark.usefixtures("installed")
 OVERLAY = "manifests/overlays/kind"
 JOB = "broadcast"  # the sample
+# The node learns a moment after a pod is ready that its Service leads there, and says so to nobody.
 CONNECT = """
-import socket, sys
+import socket, sys, time
+late = time.monotonic() + 30
 for address in sys.argv[1:]:
-    socket.create_connection(address.split(":"), 5)
+    while True:
+        try:
+            socket.create_connection(address.split(":"), 5)
+            break
+        except OSError:
+            if time.monotonic() > late:
+                raise
+            time.sleep(0.2)
 print("reached")
 """
 SLOW = 300.0  # seconds: programs import torch, on two cores and from a cold disk
