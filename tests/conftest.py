@@ -15,6 +15,11 @@ settings.register_profile("fleetloop", deadline=None, suppress_health_check=[Hea
 settings.load_profile("fleetloop")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The rings first: they take longest, and no worker shall be left alone with them."""
+    items.sort(key=lambda item: "ring" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
     """One for the whole session: what a test leaves behind stays in its namespace."""
