@@ -15,6 +15,7 @@ from kubernetes.aio.config.config_exception import ConfigException
 from fleet_contract import names
 from fleet_contract.errors import FleetError, Retry
 from fleet_contract.names import Kind
+from fleet_contract.resources.base import ObjectMeta
 from fleet_operator import metrics
 
 TIMEOUT = 30.0  # seconds for one request
@@ -128,18 +129,21 @@ class Cluster:
         path = self._path("Job", name)
         await self._call("PATCH", path, query=query, body=manifest, absent={404, 409})
 
-    async def write_status(self, kind: Kind, name: str, uid: str, status: Object) -> None:
-        """Server-side apply of the whole status; the UID keeps it off a namesake made anew."""
+    async def write_status(self, kind: Kind, at: ObjectMeta, status: Object) -> None:
+        """Server-side apply of the whole status, on the object as it was read.
+
+        Its version keeps it off a namesake made anew: of a status the API server looks at no UID.
+        Raises ``Retry`` where the object has changed since.
+        """
         manifest = {
             "apiVersion": names.API_VERSION,
             "kind": kind.value,
-            "metadata": {"name": name, "uid": uid},
+            "metadata": {"name": at.name, "resourceVersion": at.resource_version},
             "status": status,
         }
         query = {"fieldManager": names.FIELD_MANAGER, "force": "true"}
-        path = f"{self._path(kind, name)}/status"
-        # A conflict says that the object was made anew: the next reconcile sees that.
-        await self._call("PATCH", path, query=query, body=manifest, absent={404, 409})
+        path = f"{self._path(kind, at.name)}/status"
+        await self._call("PATCH", path, query=query, body=manifest, absent={404})
 
     async def delete(self, kind: str, name: str, uid: str, *, foreground: bool = False) -> None:
         """Delete this very object; one that is gone or was made anew is left alone."""

@@ -11,8 +11,11 @@ import pytest
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Json
 from fleet_contract import names
+from fleet_contract.errors import Retry
 from fleet_contract.messages import Assignment
-from fleet_contract.names import Stream, StreamMeta
+from fleet_contract.names import Kind, Stream, StreamMeta
+from fleet_contract.resources.base import ObjectMeta
+from fleet_operator.cluster import Cluster
 from helpers.control import JOBS, ROBOTS, VERSIONS, Fleet, Operator, edit, enroll, training_job
 from helpers.kube import Kube, condition
 
@@ -180,7 +183,7 @@ async def test_a_job_applied_anew_while_the_operator_is_dead_begins_from_nothing
         await kube.create(JOBS, training_job(**TRIAL, replicas=1))
         await fleet.announce(4)  # the old learner still speaks
         await operator.start()
-        job = await kube.until(JOBS, "job", lambda j: condition(j, "Ready") == "True", 60)
+        job = await kube.until(JOBS, "job", lambda j: condition(j, "LearnerReady") == "True", 60)
         assert job["metadata"]["uid"] != old
         assert "stable" not in job["status"]
         assert job["status"]["assignment"]["epoch"] == 0
@@ -195,3 +198,21 @@ async def test_a_job_applied_anew_while_the_operator_is_dead_begins_from_nothing
             )
             assert version["spec"]["sequence"] == 1
             await anew.until(lambda job: job["status"]["robots"].get("synced") == 2)
+            await anew.until(lambda job: condition(job, "Ready") == "True")
+
+
+async def test_a_status_meant_for_a_deleted_job_never_lands_on_its_namesake(
+    kinds: None, cluster: LocalCluster, kube: Kube, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = "kubernetes.aio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+    monkeypatch.setattr(here, str(cluster.kubeconfig))
+    old = ObjectMeta.model_validate((await kube.create(JOBS, training_job()))["metadata"])
+    await kube.delete(JOBS, "job")
+    await kube.until_gone(JOBS, "job")
+    new = ObjectMeta.model_validate((await kube.create(JOBS, training_job()))["metadata"])
+    async with Cluster(kube.namespace) as mine:
+        with pytest.raises(Retry, match="409"):
+            await mine.write_status(Kind.TRAINING_JOB, old, {"phase": "Training"})
+        assert "phase" not in (await kube.get(JOBS, "job"))["status"]
+        await mine.write_status(Kind.TRAINING_JOB, new, {"phase": "Pending"})
+        assert (await kube.get(JOBS, "job"))["status"]["phase"] == "Pending"

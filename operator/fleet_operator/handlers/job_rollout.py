@@ -50,7 +50,7 @@ async def apply_rollout(
     changed = policy_versions.statuses(versions.values(), decision, evidence, pinned, world.now)
     for sequence, status in changed.items():
         at = versions[sequence].metadata
-        await office.cluster.write_status(Kind.POLICY_VERSION, at.name, at.uid, status.dump())
+        await office.cluster.write_status(Kind.POLICY_VERSION, at, status.dump())
     await _prune(office, world, versions.values(), state, pinned)
     if (said := feed.assignment) is None:
         return known

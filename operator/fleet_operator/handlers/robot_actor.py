@@ -41,8 +41,8 @@ async def reconcile(office: Office, name: str) -> float | None:
     now = office.inbox.now
     since = now - office.written_at.get(uid, float("-inf"))
     if robot_actor.worth_writing(robot.status, after, since):
+        await office.cluster.write_status(Kind.ROBOT_ACTOR, robot.metadata, after.dump())
         office.written_at[uid] = now
-        await office.cluster.write_status(Kind.ROBOT_ACTOR, name, uid, after.dump())
         for told in conditions.turned(robot.status.conditions, after.conditions):
             await office.cluster.event(raw, told.reason, told.message, warning=told.warning)
     if action != "keep":

@@ -105,7 +105,7 @@ async def reconcile(office: Office, name: str) -> float | None:
     )
     after = training_job.status(world.job, facts, complete=complete or run.complete, now=world.now)
     if after != before:
-        await office.cluster.write_status(Kind.TRAINING_JOB, name, uid, after.dump())
+        await office.cluster.write_status(Kind.TRAINING_JOB, world.job.metadata, after.dump())
     _count(world, decision)
     await _tell(office, world, decision, after)
     _wake_orphans(office, world)
