@@ -5,7 +5,15 @@ from typing import Any
 import pytest
 
 from fleet_contract.agents import LearnerConfig, RobotConfig
-from fleet_contract.messages import Assignment, Heartbeat, PolicyRef, RobotState, digest_of
+from fleet_contract.messages import (
+    Assignment,
+    Heartbeat,
+    LearnerHeartbeat,
+    LearnerStage,
+    PolicyRef,
+    RobotState,
+    digest_of,
+)
 from fleet_contract.names import STALLED_REASONS, Reason
 from fleet_contract.names import ConditionType as C
 from fleet_contract.resources import (
@@ -16,7 +24,7 @@ from fleet_contract.resources import (
     RobotActorStatus,
 )
 from fleet_contract.resources.base import now_rfc3339
-from fleet_contract.resources.job_status import AssignmentStatus, RobotsStatus
+from fleet_contract.resources.job_status import AssignmentStatus, LearnerStatus, RobotsStatus
 from fleet_operator.decide import fleet, robot_actor, training_job
 from fleet_operator.decide.conditions import Finding, reconciling, settle, stalled, turned
 from fleet_operator.decide.learner import LearnerPlan
@@ -49,10 +57,7 @@ def facts(**fields: Any) -> training_job.Facts:
         robots=RobotsStatus(desired=2, connected=2, synced=2),
         fleet=fleet.FleetPlan((), (), (), 2),
         learner=LearnerPlan(1, finding=WORKING),
-        spec_hash="h",
-        stage="online",
-        step=1,
-        epoch=1,
+        run=LearnerStatus(run=1, spec_hash="h", stage="online", step=1, epoch=1),
         state=State(),
         assignment=AssignmentStatus(),
         windows={},
@@ -459,3 +464,16 @@ def test_overrides_merge_by_name() -> None:
     assert container["command"] == ["sleep", "9"]
     assert merged["tolerations"] == [{"key": "a"}, {"key": "b"}]
     assert [one["name"] for one in container["env"]] == ["x", "y"]
+
+
+def test_status_tells_stage_step_and_goal_and_keeps_them_while_nothing_is_heard() -> None:
+    beat = LearnerHeartbeat(
+        job_uid="uid", epoch=2, stage=LearnerStage.OFFLINE, step=40, goal_step=2000, at=0.0
+    )
+    told = training_job.learner_status(3, "h", beat, LearnerStatus())
+    assert told == LearnerStatus(
+        run=3, spec_hash="h", stage="offline", step=40, goal_step=2000, epoch=2
+    )
+    assert training_job.learner_status(4, "i", None, told) == told.model_copy(
+        update={"run": 4, "spec_hash": "i"}
+    )

@@ -149,7 +149,7 @@ class LearnerHeartbeat(Message):
     stage: LearnerStage
     step: int
     goal_step: int = 0
-    """Last step of an offline stage; 0 where the stage has no end."""
+    """Updates after which the offline stage ends; 0 without one."""
     steps_per_second: float = 0.0
     data_wait: float = 0.0
     """Share of the last interval spent waiting for data, 0 to 1."""

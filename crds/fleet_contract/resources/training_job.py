@@ -163,6 +163,9 @@ class FleetTrainingJob(Resource):
         Column("Candidate", ".status.rollout.candidate.sequence", "integer"),
         Column("Robots", ".status.robots.connected", "integer"),
         Column("Success", ".status.successRate"),
+        Column("Goal", ".spec.goal.successRate", "number", priority=1),
+        Column("Stage", ".status.learner.stage", priority=1),
+        Column("Step", ".status.learner.step", "integer", priority=1),
         Column("Age", ".metadata.creationTimestamp", "date"),
     )
     name_max = names.JOB_NAME_MAX

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from fleet_contract.messages import LearnerHeartbeat
 from fleet_contract.names import ConditionType as C
 from fleet_contract.names import Label, Reason
 from fleet_contract.resources import Condition, FleetTrainingJob, FleetTrainingJobStatus
@@ -41,10 +42,7 @@ class Facts(NamedTuple):
     robots: RobotsStatus
     fleet: FleetPlan
     learner: LearnerPlan
-    spec_hash: str
-    stage: str
-    step: int
-    epoch: int
+    run: LearnerStatus
     state: State
     assignment: AssignmentStatus
     windows: Mapping[str, tuple[int, int]]
@@ -55,6 +53,17 @@ class Facts(NamedTuple):
     robots_fault: str = ""  # of the first robot that is Stalled
     refusal: str = ""
     patience: float = PATIENCE  # seconds
+
+
+def learner_status(
+    number: int, spec_hash: str, heard: LearnerHeartbeat | None, before: LearnerStatus
+) -> LearnerStatus:
+    """The run, and where it stands by its last heartbeat; as before where none was heard."""
+    made = before.model_copy(update={"run": number, "spec_hash": spec_hash})
+    if heard is None:
+        return made
+    told = {"stage": heard.stage.value, **heard.model_dump(include={"step", "goal_step", "epoch"})}
+    return made.model_copy(update=told)
 
 
 def goal_reached(job: FleetTrainingJob, windows: Mapping[str, tuple[int, int]]) -> bool:
@@ -90,13 +99,7 @@ def status(
         replicas=facts.fleet.simulated,
         selector=f"{Label.JOB}={job.metadata.name},{Label.SIMULATED}=true",
         robots=facts.robots,
-        learner=LearnerStatus(
-            run=facts.learner.number,
-            spec_hash=facts.spec_hash,
-            stage=facts.stage,
-            step=facts.step,
-            epoch=facts.epoch,
-        ),
+        learner=facts.run,
         stable=facts.state.stable,
         rollout=facts.state.rollout,
         rolled_back=list(facts.state.rolled_back),
