@@ -7,7 +7,6 @@ state of the world, told in the job's status.
 import asyncio
 import contextlib
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,12 +16,13 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, DeliverPolicy, StreamConfig
+from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from fleet_contract import names
 from fleet_contract.errors import Fenced, Retry
-from fleet_contract.names import Stream, StreamMeta
-from fleet_operator.desired import streams as desired
+from fleet_contract.names import Stream
+from fleet_operator import streams
+from fleet_operator.streams import Found
 
 CONNECT_TIMEOUT = 2.0  # seconds; reconciles wait for it
 TIMEOUT = 5.0  # seconds for one request; loopback answers in one millisecond
@@ -32,7 +32,6 @@ _DELETED = (
     f"$JS.EVENT.ADVISORY.CONSUMER.DELETED.*.{names.LEARNER_CONSUMER}",
 )
 _OVERLAP = 10065  # subjects overlap with an existing stream's
-_LIVE = ("subjects", "max_bytes", "max_age", "max_msgs_per_subject", "duplicate_window")
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -47,66 +46,6 @@ class Stored(NamedTuple):
 
     sequence: int
     data: bytes
-
-
-class Found(NamedTuple):
-    """One stream as it is on the server."""
-
-    name: str
-    metadata: dict[str, str]
-    first: int
-    last: int
-
-    @property
-    def generation(self) -> str:
-        return self.metadata.get(StreamMeta.GENERATION, "")
-
-
-async def ensure(
-    js: JetStreamContext, namespace: str, job: str, job_uid: str, installation: str
-) -> dict[Stream, Found]:
-    """Create what is missing of a job's streams and its learner's consumer; update what drifted.
-
-    A stream gets a random id when it is made, so that robots notice one that was lost and made
-    anew. Raises nats-py's errors as they are; ``Bus.ensure`` turns them into ``Retry``.
-    """
-    found = {}
-    wanted_streams = desired.streams(namespace, job, job_uid, installation)
-    for kind, config in zip(Stream, wanted_streams, strict=True):
-        found[kind] = await _ensure_stream(js, config)
-    experience = names.stream(job_uid, Stream.EXPERIENCE)
-    wanted = desired.learner_consumer()
-    try:
-        info = await js.consumer_info(experience, names.LEARNER_CONSUMER)
-        drifted = any(
-            getattr(info.config, key) != wanted[key] for key in ("ack_wait", "max_ack_pending")
-        )
-    except nats.js.errors.NotFoundError:
-        drifted = True
-    if drifted:
-        await js.add_consumer(experience, ConsumerConfig(**wanted))
-    return found
-
-
-async def _ensure_stream(js: JetStreamContext, config: dict[str, Any]) -> Found:
-    try:
-        info = await js.stream_info(config["name"])
-    except nats.js.errors.NotFoundError:
-        metadata = config["metadata"] | {StreamMeta.GENERATION.value: secrets.token_hex(8)}
-        info = await js.add_stream(StreamConfig(**(config | {"metadata": metadata})))
-    else:
-        # The server's own keys and our stream id stay in the metadata.
-        metadata = (info.config.metadata or {}) | config["metadata"]
-        drifted = any(getattr(info.config, key) != config[key] for key in _LIVE)
-        if drifted or metadata != (info.config.metadata or {}):
-            info = await js.update_stream(StreamConfig(**(config | {"metadata": metadata})))
-    return _found(info)
-
-
-def _found(info: Any) -> Found:
-    return Found(
-        info.config.name, info.config.metadata or {}, info.state.first_seq, info.state.last_seq
-    )
 
 
 @contextlib.contextmanager
@@ -225,10 +164,10 @@ class Bus:
     async def ensure(
         self, namespace: str, job: str, job_uid: str, installation: str
     ) -> dict[Stream, Found]:
-        """See ``ensure``. Raises ``Retry``."""
+        """See ``streams.ensure``. Raises ``Retry``."""
         return await self._do(
             f"streams of {namespace}/{job}",
-            lambda js: ensure(js, namespace, job, job_uid, installation),
+            lambda js: streams.ensure(js, namespace, job, job_uid, installation),
         )
 
     async def last(self, job_uid: str, subject: str) -> Stored | None:
@@ -308,33 +247,12 @@ class Bus:
         return end
 
     async def find(self, namespace: str, installation: str) -> list[Found]:
-        """Our streams of one namespace, known by their metadata. Raises ``Retry``.
+        """See ``streams.find``. Raises ``Retry``."""
+        return await self._do(
+            f"listing the streams of {namespace}",
+            lambda js: streams.find(js, namespace, installation),
+        )
 
-        ``installation`` tells them from those of a namesake in another cluster.
-        """
-
-        async def listing(js: JetStreamContext) -> list[Found]:
-            found: list[Found] = []
-            offset = 0
-            while page := await js.streams_info(offset=offset):
-                offset += len(page)
-                found += [_found(info) for info in page]
-            return [
-                one
-                for one in found
-                if one.name.startswith(names.STREAM_PREFIX)
-                and one.metadata.get(StreamMeta.NAMESPACE) == namespace
-                and one.metadata.get(StreamMeta.INSTALLATION) == installation
-            ]
-
-        return await self._do(f"listing the streams of {namespace}", listing)
-
-    async def remove(self, streams: Iterable[str]) -> None:
-        """Delete streams; one that is gone already is fine. Raises ``Retry``."""
-
-        async def delete(js: JetStreamContext) -> None:
-            for name in streams:
-                with contextlib.suppress(nats.js.errors.NotFoundError):
-                    await js.delete_stream(name)
-
-        await self._do("deleting streams", delete)
+    async def remove(self, gone: Iterable[str]) -> None:
+        """Delete streams by name; one that is gone already is fine. Raises ``Retry``."""
+        await self._do("deleting streams", lambda js: streams.delete(js, gone))

@@ -3,64 +3,24 @@
 import asyncio
 import contextlib
 import logging
-import time
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 from fleet_contract import names
 from fleet_contract.errors import Fenced, Retry, Untrusted
 from fleet_contract.messages import Assignment
 from fleet_contract.names import Channel, Kind, Stream
-from fleet_operator import metrics
-from fleet_operator.bus import Bus, Found
-from fleet_operator.feed import KEPT_EVENTS, Feed, Heard
+from fleet_operator.bus import Bus
+from fleet_operator.feed import KEPT_EVENTS, Feed
+from fleet_operator.stages import Stages
+from fleet_operator.subscription import Subscription
 from fleet_operator.work import Key
-
-if TYPE_CHECKING:
-    from fleet_contract.resources import PolicyVersionSpec
 
 COUNTERS_EVERY = 15.0  # seconds between two looks at a robot or learner that only counted on
 WATCH_EVERY = 5.0  # seconds between two looks for heartbeats that stopped
 
 logger = logging.getLogger(__name__)
 Wake = Callable[[Key], None]
-
-
-class Enrolled(NamedTuple):
-    """A robot that exists."""
-
-    uid: str
-    last_seen: float | None
-    """As its status says: Unix seconds."""
-
-
-class Subscription:
-    """One job at its broker."""
-
-    def __init__(self, job: str, bus: Bus, feed: Feed) -> None:
-        self.job, self.bus, self.feed = job, bus, feed
-        self.stale = True  # what happened before we listened, or while we could not, is unread
-        self.streams: dict[Stream, Found] = {}
-        self.checked_at = float("-inf")
-        self.end: Callable[[], Awaitable[None]] | None = None
-        self.lock = asyncio.Lock()
-        self.present: set[str] = set()
-        self.published: dict[int, PolicyVersionSpec] = {}
-        self.robots: dict[str, Enrolled] = {}
-        self.tasks: frozenset[str] = frozenset()
-        self.versions: dict[str, int] = {}  # role → sequence
-        self.announced_at: tuple[int, float] | None = None  # sequence, seconds of our clock
-        self._learner_present = False
-
-    @property
-    def last_event(self) -> int:
-        """The newest event there was when the streams were last looked at."""
-        return self.streams[Stream.EVENTS].last if self.streams else 0
-
-    def learner_lost(self, since: float) -> bool:
-        """True once when the learner falls silent."""
-        before, self._learner_present = self._learner_present, self.feed.learner_at >= since
-        return before and not self._learner_present
 
 
 class Inbox:
@@ -73,6 +33,7 @@ class Inbox:
         self._jobs: dict[str, Subscription] = {}
         self._woken: dict[Key, float] = {}
         self._listening: dict[str, Any] = {}
+        self.stages = Stages(namespace)
         self.started_at = asyncio.get_running_loop().time()
 
     @property
@@ -232,7 +193,7 @@ class Inbox:
         lost = not self._heard_lately(known.feed, robot)
         before = known.feed.heard.get(robot)
         changed = known.feed.heartbeat(subject, data, self.now) is not None
-        self._measure_uptake(known, robot, before)
+        self.stages.taken_up(known, robot, before)
         if changed or (lost and self._heard_lately(known.feed, robot)):
             self._wake(key)
             self._wake(Key(Kind.TRAINING_JOB, job))
@@ -258,7 +219,7 @@ class Inbox:
         job = subject.split(".")[2]
         known = self._jobs.get(job)
         if known is not None and known.feed.announced(data):
-            self._measure_announcement(known)
+            self.stages.announced(known, self.now)
             self._wake(Key(Kind.TRAINING_JOB, job))
 
     def _deleted(self, stream: str) -> None:
@@ -274,38 +235,6 @@ class Inbox:
                 self._wake(Key(Kind.TRAINING_JOB, known.job))
 
         return receive
-
-    def _measure_announcement(self, known: Subscription) -> None:
-        """Of one heard as it was made; what a stream kept for us says nothing of the way here."""
-        if (found := known.feed.announcement) is not None:
-            known.announced_at = (found.policy.sequence, self.now)
-            self._stage(known, "announced", time.time() - found.published_at)
-
-    def measure_assignment(self, known: Subscription, document: Assignment) -> None:
-        """The version announced last, when it is assigned for the first time."""
-        if known.announced_at is None:
-            return
-        refs = [document.default, *(rule.manifest for rule in document.rules)]
-        sequence, at = known.announced_at
-        if any(ref is not None and ref.sequence == sequence for ref in refs):
-            known.announced_at = None
-            self._stage(known, "assigned", self.now - at)
-
-    def _measure_uptake(self, known: Subscription, robot: str, before: Heard | None) -> None:
-        """Once for each version a robot took up while we listened."""
-        heard, enrolled = known.feed.heard.get(robot), known.robots.get(robot)
-        if heard is None or before is None or enrolled is None:
-            return
-        uptake = heard.beat.uptake
-        if uptake is None or uptake == before.beat.uptake or heard.beat.robot_uid != enrolled.uid:
-            return
-        self._stage(known, "fetched", uptake.fetch)
-        self._stage(known, "applied", uptake.wait)
-        metrics.POLICY_LATENCY.labels(self.namespace, known.job).observe(max(0.0, uptake.total))
-
-    def _stage(self, known: Subscription, stage: str, seconds: float) -> None:
-        labels = (self.namespace, known.job, stage)
-        metrics.POLICY_STAGE.labels(*labels).observe(max(0.0, seconds))  # clocks differ
 
     def _wake_at_times(self, key: Key) -> None:
         if self.now - self._woken.get(key, float("-inf")) >= COUNTERS_EVERY:
@@ -325,4 +254,4 @@ async def publish_assignment(inbox: Inbox, known: Subscription, document: Assign
         known.stale = True  # it may have landed all the same
         raise
     feed.assignment, feed.assignment_sequence = document, sequence
-    inbox.measure_assignment(known, document)
+    inbox.stages.assigned(known, document, inbox.now)

@@ -18,7 +18,7 @@ from fleet_contract.messages import (
 from fleet_contract.names import Traffic
 
 if TYPE_CHECKING:
-    from fleet_operator.inbox import Subscription
+    from fleet_operator.subscription import Subscription
 
 RECORD_FATES = ("stored", "settled", "rejected", "evicted", "lost")
 

@@ -9,8 +9,8 @@ from fleet_contract import metrics as m
 from fleet_contract.messages import Heartbeat, LearnerHeartbeat, LearnerStage, RobotState, TaskTally
 from fleet_operator.bus import Bus
 from fleet_operator.feed import Feed
-from fleet_operator.inbox import Enrolled, Subscription
 from fleet_operator.metrics import MOST, Fleet
+from fleet_operator.subscription import Enrolled, Subscription
 from fleet_operator.told import by_job
 
 NOW, LOST_AFTER, EPOCH = 100.0, 20.0, 1_000_000.0

@@ -12,8 +12,9 @@ from fleet_contract.messages import Assignment, AssignmentState
 from fleet_contract.names import Kind, Label, StreamMeta
 from fleet_operator import metrics
 from fleet_operator.decide.assignment import LIFETIME
-from fleet_operator.inbox import Subscription, publish_assignment
+from fleet_operator.inbox import publish_assignment
 from fleet_operator.office import Office
+from fleet_operator.subscription import Subscription
 from fleet_operator.work import Key
 
 DRAIN = 5.0  # seconds between `closed` and the end of the streams: robots hear it first

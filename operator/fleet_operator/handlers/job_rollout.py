@@ -12,8 +12,9 @@ from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.rollout import Decision, State
 from fleet_operator.desired import policy_versions as desired_versions
 from fleet_operator.handlers.job_world import World, robots_of
-from fleet_operator.inbox import Subscription, publish_assignment
+from fleet_operator.inbox import publish_assignment
 from fleet_operator.office import Office
+from fleet_operator.subscription import Subscription
 
 
 async def apply_rollout(

@@ -16,8 +16,8 @@ from fleet_operator.decide.rollout import Observed
 from fleet_operator.desired import policy_versions as desired_versions
 from fleet_operator.desired.transport import Transport, resolve
 from fleet_operator.handlers import endings
-from fleet_operator.inbox import Enrolled, Subscription
 from fleet_operator.office import Office
+from fleet_operator.subscription import Enrolled, Subscription
 
 
 class World(NamedTuple):

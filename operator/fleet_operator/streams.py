@@ -1,0 +1,105 @@
+"""A job's streams and consumer on the server: made, mended, found and deleted.
+
+Raises nats-py's errors as they are; ``Bus`` turns them into ``Retry``.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import nats.js.errors
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerConfig, StreamConfig
+
+from fleet_contract import names
+from fleet_contract.names import Stream, StreamMeta
+from fleet_operator.desired import streams as desired
+
+_LIVE = ("subjects", "max_bytes", "max_age", "max_msgs_per_subject", "duplicate_window")
+
+
+class Found(NamedTuple):
+    """One stream as it is on the server."""
+
+    name: str
+    metadata: dict[str, str]
+    first: int
+    last: int
+
+    @property
+    def generation(self) -> str:
+        return self.metadata.get(StreamMeta.GENERATION, "")
+
+
+async def ensure(
+    js: JetStreamContext, namespace: str, job: str, job_uid: str, installation: str
+) -> dict[Stream, Found]:
+    """Create what is missing of a job's streams and its learner's consumer; update what drifted.
+
+    A stream gets a random id when it is made, so that robots notice one that was lost and made
+    anew.
+    """
+    found = {}
+    wanted_streams = desired.streams(namespace, job, job_uid, installation)
+    for kind, config in zip(Stream, wanted_streams, strict=True):
+        found[kind] = await _ensure_stream(js, config)
+    experience = names.stream(job_uid, Stream.EXPERIENCE)
+    wanted = desired.learner_consumer()
+    try:
+        info = await js.consumer_info(experience, names.LEARNER_CONSUMER)
+        drifted = any(
+            getattr(info.config, key) != wanted[key] for key in ("ack_wait", "max_ack_pending")
+        )
+    except nats.js.errors.NotFoundError:
+        drifted = True
+    if drifted:
+        await js.add_consumer(experience, ConsumerConfig(**wanted))
+    return found
+
+
+async def _ensure_stream(js: JetStreamContext, config: dict[str, Any]) -> Found:
+    try:
+        info = await js.stream_info(config["name"])
+    except nats.js.errors.NotFoundError:
+        metadata = config["metadata"] | {StreamMeta.GENERATION.value: secrets.token_hex(8)}
+        info = await js.add_stream(StreamConfig(**(config | {"metadata": metadata})))
+    else:
+        # The server's own keys and our stream id stay in the metadata.
+        metadata = (info.config.metadata or {}) | config["metadata"]
+        drifted = any(getattr(info.config, key) != config[key] for key in _LIVE)
+        if drifted or metadata != (info.config.metadata or {}):
+            info = await js.update_stream(StreamConfig(**(config | {"metadata": metadata})))
+    return _found(info)
+
+
+def _found(info: Any) -> Found:
+    return Found(
+        info.config.name, info.config.metadata or {}, info.state.first_seq, info.state.last_seq
+    )
+
+
+async def find(js: JetStreamContext, namespace: str, installation: str) -> list[Found]:
+    """Our streams of one namespace, known by their metadata.
+
+    ``installation`` tells them from those of a namesake in another cluster.
+    """
+    found: list[Found] = []
+    offset = 0
+    while page := await js.streams_info(offset=offset):
+        offset += len(page)
+        found += [_found(info) for info in page]
+    return [
+        one
+        for one in found
+        if one.name.startswith(names.STREAM_PREFIX)
+        and one.metadata.get(StreamMeta.NAMESPACE) == namespace
+        and one.metadata.get(StreamMeta.INSTALLATION) == installation
+    ]
+
+
+async def delete(js: JetStreamContext, gone: Iterable[str]) -> None:
+    """Delete streams by name; one that is gone already is fine."""
+    for name in gone:
+        with contextlib.suppress(nats.js.errors.NotFoundError):
+            await js.delete_stream(name)

@@ -1,0 +1,51 @@
+"""What is known of one job at its broker."""
+
+import asyncio
+from typing import TYPE_CHECKING, NamedTuple
+
+from fleet_contract.names import Stream
+from fleet_operator.bus import Bus
+from fleet_operator.feed import Feed
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from fleet_contract.resources import PolicyVersionSpec
+    from fleet_operator.streams import Found
+
+
+class Enrolled(NamedTuple):
+    """A robot that exists."""
+
+    uid: str
+    last_seen: float | None
+    """As its status says: Unix seconds."""
+
+
+class Subscription:
+    """One job at its broker."""
+
+    def __init__(self, job: str, bus: Bus, feed: Feed) -> None:
+        self.job, self.bus, self.feed = job, bus, feed
+        self.stale = True  # what happened before we listened, or while we could not, is unread
+        self.streams: dict[Stream, Found] = {}
+        self.checked_at = float("-inf")
+        self.end: Callable[[], Awaitable[None]] | None = None
+        self.lock = asyncio.Lock()
+        self.present: set[str] = set()
+        self.published: dict[int, PolicyVersionSpec] = {}
+        self.robots: dict[str, Enrolled] = {}
+        self.tasks: frozenset[str] = frozenset()
+        self.versions: dict[str, int] = {}  # role → sequence
+        self.announced_at: tuple[int, float] | None = None  # sequence, seconds of our clock
+        self._learner_present = False
+
+    @property
+    def last_event(self) -> int:
+        """The newest event there was when the streams were last looked at."""
+        return self.streams[Stream.EVENTS].last if self.streams else 0
+
+    def learner_lost(self, since: float) -> bool:
+        """True once when the learner falls silent."""
+        before, self._learner_present = self._learner_present, self.feed.learner_at >= since
+        return before and not self._learner_present
