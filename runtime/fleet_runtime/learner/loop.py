@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from fleet_runtime.learner.announce import Publisher
     from fleet_runtime.learner.checkpoint import Checkpointer
     from fleet_runtime.learner.handoff import Admitted, Handoff
-    from fleet_runtime.learner.library import Library
     from fleet_runtime.learner.progress import Progress
     from fleet_runtime.metrics import LearnerMetrics
     from fleet_runtime.replay.feed import Feed
@@ -88,7 +87,6 @@ class Training:
     sampler: AdaptiveSampler
     feed: Feed
     limiter: UpdateLimiter | None  # None: no limit
-    library: Library
     handoff: Handoff
     publisher: Publisher
     checkpointer: Checkpointer

@@ -19,9 +19,8 @@ import platform
 import signal
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -35,31 +34,28 @@ from fleet_runtime.artifacts import Store
 from fleet_runtime.learner import epoch as office
 from fleet_runtime.learner.admission import Rules
 from fleet_runtime.learner.announce import Pace, Publisher
-from fleet_runtime.learner.cancellation import cancel, demand_wanted
+from fleet_runtime.learner.cancellation import cancel
 from fleet_runtime.learner.checkpoint import Checkpointer, Checkpoints
 from fleet_runtime.learner.handoff import Handoff
-from fleet_runtime.learner.ingest import Ingest
-from fleet_runtime.learner.journal import Journal
-from fleet_runtime.learner.library import Library
 from fleet_runtime.learner.loop import train
-from fleet_runtime.learner.prepare import Parts, Preparation
-from fleet_runtime.learner.progress import Progress, Reporter
+from fleet_runtime.learner.network import Network
+from fleet_runtime.learner.prepare import Parts, prepare
+from fleet_runtime.learner.progress import Progress
 from fleet_runtime.learner.publish import Versions
-from fleet_runtime.learner.receipts import Ledger
 from fleet_runtime.metrics import LearnerMetrics
 from fleet_runtime.settings import LearnerSettings, learner_settings
-from fleet_runtime.wire import Wire, backoff
+from fleet_runtime.wire import backoff
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
+
+    from fleet_runtime.learner.recall import Experience
 
 log = logging.getLogger(__name__)
 
 EXIT_FAULT = 1
 EXIT_FENCED = 3
 EXIT_STOPPED = 128 + signal.SIGTERM
-HEARTBEAT = 1.0
-"""Seconds between heartbeats."""
 FENCE_WATCH = 2.0
 """Seconds between two looks for a newer epoch: how long two learners may live without data."""
 GRACE = 20.0
@@ -67,14 +63,6 @@ GRACE = 20.0
 SWITCH_INTERVAL = 0.0005
 """Seconds until a busy thread yields. Python's own 5 ms would hold up each of an update's many
 small operations while an episode is being judged."""
-
-
-class Experience(NamedTuple):
-    """What replay rebuilt, handed from the training thread to ingest."""
-
-    journal: Journal
-    ledger: Ledger
-    library: Library
 
 
 class Learner:
@@ -110,31 +98,24 @@ class Learner:
             stop_metrics()
 
     async def _work(self, loop: asyncio.AbstractEventLoop) -> int:
-        settings, config = self._settings, self._settings.spec
         try:
-            store = Store(settings.storage_url)
+            store = Store(self._settings.storage_url)
         except ValueError as fault:
             raise Misconfigured(f"spec.transport.storage.url: {fault}") from fault
         epoch = await self._claimed(store)
         if epoch is None:
             return EXIT_STOPPED
-        self._progress.epoch = epoch
-        self._versions = Versions(store, self._uid, epoch, config.control_hz)
-        self._checkpoints = Checkpoints(store, self._uid, epoch, config.checkpoint.keep)
-        self._checkpointer = Checkpointer(self._checkpoints, seconds(config.checkpoint.interval))
-        self._publisher = Publisher(
-            versions=self._versions,
-            pace=Pace(config.publish.every_steps, seconds(config.publish.min_interval)),
-            progress=self._progress,
-            namespace=settings.namespace,
-            job=settings.job,
-            job_uid=self._uid,
-        )
+        parts = self._parts(store, epoch)
+        self._checkpointer = parts.checkpointer
         replayed: asyncio.Future[Experience] = loop.create_future()
+
+        def on_replayed(found: Experience) -> None:
+            loop.call_soon_threadsafe(_settle, replayed, found)
+
         threads = ThreadPoolExecutor(1, thread_name_prefix="train")
-        training = loop.run_in_executor(threads, self._train, store, loop, replayed)
+        training = loop.run_in_executor(threads, self._train, parts, on_replayed)
         works: list[Coroutine[None, None, None]] = [
-            self._network(store, replayed),
+            self._network(store).run(parts.publisher, replayed),
             self._checkpointer.run(),
             self._watch(store),
         ]
@@ -184,108 +165,50 @@ class Learner:
                     return await asyncio.to_thread(office.claim, store, self._uid, platform.node())
                 except Retry as fault:
                     log.warning("waiting for the store: %s", fault)
-                    complaint = complaint or asyncio.ensure_future(self._complain(store))
+                    complaint = complaint or asyncio.ensure_future(self._network(store).complain())
                     await anext(pause)
         finally:
             if complaint is not None:
                 await cancel([complaint], every=0.2, within=GRACE / 4)
         return None
 
-    async def _complain(self, store: Store) -> None:
-        """Tell of a store that is away while there is no epoch to work under."""
-        settings = self._settings
-        wire = await Wire.connect(settings.nats_url, f"learner {settings.namespace}/{settings.job}")
-        try:
-            await self._beat(wire, store)
-        finally:
-            await wire.close()
-
-    def _train(
-        self,
-        store: Store,
-        loop: asyncio.AbstractEventLoop,
-        replayed: asyncio.Future[Experience],
-    ) -> None:
+    def _train(self, parts: Parts, on_replayed: Callable[[Experience], None]) -> None:
         """The training thread, from the first look at the store to the last update."""
-        wait = 0.5
-        while not self._stop.is_set():
-            journal = Journal(store, self._uid, self._progress.epoch)
-            experience = Experience(journal, Ledger(), Library(journal))
-            preparation = Preparation(self._parts(experience))
-            try:
-                preparation.replay(
-                    lambda found=experience: _tell(loop, replayed, found)  # type: ignore[misc]
-                )
-                break
-            except Retry as fault:
-                log.warning("waiting for the store: %s", fault)
-                self._progress.fault = f"It waits for what it must read first: {fault}."
-                self._stop.wait(wait)
-                wait = min(10.0, wait * 2)
-        else:
-            return
-        self._progress.fault = ""
-        run = preparation.training()
+        run = prepare(parts, on_replayed)
         if run is not None:
             train(run, self._stop)
 
-    def _parts(self, experience: Experience) -> Parts:
+    def _parts(self, store: Store, epoch: int) -> Parts:
+        settings, config = self._settings, self._settings.spec
+        self._progress.epoch = epoch
+        checkpoints = Checkpoints(store, self._uid, epoch, config.checkpoint.keep)
+        versions = Versions(store, self._uid, epoch, config.control_hz)
         return Parts(
-            config=self._settings.spec,
-            storage_url=self._settings.storage_url,
+            config=config,
+            store=store,
             rules=self._rules,
-            epoch=self._progress.epoch,
-            journal=experience.journal,
-            ledger=experience.ledger,
-            library=experience.library,
-            checkpoints=self._checkpoints,
-            versions=self._versions,
+            epoch=epoch,
+            checkpoints=checkpoints,
+            versions=versions,
             handoff=self._handoff,
-            publisher=self._publisher,
-            checkpointer=self._checkpointer,
-            progress=self._progress,
-            metrics=self._metrics,
-            stopped=self._stop.is_set,
-        )
-
-    async def _network(self, store: Store, replayed: asyncio.Future[Experience]) -> None:
-        """Everything that needs the broker; training on what there is goes on without it."""
-        settings = self._settings
-        name = f"learner {settings.namespace}/{settings.job}"
-        wire = await Wire.connect(settings.nats_url, name, moved=self._progress.moved)
-        tasks = [asyncio.ensure_future(self._beat(wire, store))]
-        try:
-            demand_wanted()
-            experience = await replayed
-            ingest = Ingest(
-                wire=wire,
-                store=store,
-                journal=experience.journal,
-                ledger=experience.ledger,
-                library=experience.library,
-                rules=self._rules,
-                handoff=self._handoff,
+            publisher=Publisher(
+                versions=versions,
+                pace=Pace(config.publish.every_steps, seconds(config.publish.min_interval)),
                 progress=self._progress,
-                metrics=self._metrics,
                 namespace=settings.namespace,
                 job=settings.job,
-                epoch=self._progress.epoch,
-            )
-            tasks += map(asyncio.ensure_future, (self._publisher.run(wire), ingest.run()))
-            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in ended:
-                task.result()
-        finally:
-            await cancel(tasks, every=0.2, within=GRACE / 4)
-            await wire.close()
+                job_uid=self._uid,
+            ),
+            checkpointer=Checkpointer(checkpoints, seconds(config.checkpoint.interval)),
+            progress=self._progress,
+            metrics=self._metrics,
+            stop=self._stop,
+        )
 
-    async def _beat(self, wire: Wire, store: Store) -> None:
-        subject = names.learner_heartbeat_subject(self._settings.namespace, self._settings.job)
-        reporter = Reporter(self._progress, self._metrics, self._uid, lambda: store.trouble)
-        while True:
-            await asyncio.sleep(HEARTBEAT)
-            with contextlib.suppress(Retry):  # the next one tells the same
-                await wire.publish(subject, reporter.beat(time.monotonic()).encode())
+    def _network(self, store: Store) -> Network:
+        return Network(
+            self._settings, store, self._rules, self._handoff, self._progress, self._metrics
+        )
 
     async def _watch(self, store: Store) -> None:
         while True:
@@ -301,14 +224,9 @@ def _ended(fault: Exception, code: int) -> int:
     return code
 
 
-def _tell(
-    loop: asyncio.AbstractEventLoop, replayed: asyncio.Future[Experience], found: Experience
-) -> None:
-    def settle() -> None:
-        if not replayed.done():
-            replayed.set_result(found)
-
-    loop.call_soon_threadsafe(settle)
+def _settle(replayed: asyncio.Future[Experience], found: Experience) -> None:
+    if not replayed.done():
+        replayed.set_result(found)
 
 
 def main() -> int:

@@ -1,0 +1,126 @@
+"""From the job's configuration to the parts of a run: interface, algorithm, sampler. No store."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+from pydantic import ValidationError
+
+from fleet_contract.errors import Misconfigured
+from fleet_contract.parameters import faults, merged, snake
+from fleet_runtime.algorithms import find
+from fleet_runtime.experience.spaces import Spaces
+from fleet_runtime.policies.bundle import ARCHITECTURES
+from fleet_runtime.replay.sampler import AdaptiveSampler, SamplerSettings
+
+if TYPE_CHECKING:
+    from fleet_contract.agents import LearnerConfig
+    from fleet_runtime.algorithms.base import Algorithm
+    from fleet_runtime.learner.checkpoint import Saved, Tensors
+    from fleet_runtime.policies.base import Policy
+    from fleet_runtime.policies.normalization import Normalization
+
+log = logging.getLogger(__name__)
+
+
+def demand_known(config: LearnerConfig) -> None:
+    """Before anything is read: there are such plug-ins, and they take these parameters.
+
+    Raises `Misconfigured`.
+    """
+    if (architecture := config.policy.architecture) not in ARCHITECTURES:
+        raise Misconfigured(
+            f"spec.policy.architecture is {architecture!r}; there are {sorted(ARCHITECTURES)}"
+        )
+    try:
+        found = find(config.algorithm.name)
+    except ValueError as fault:
+        raise Misconfigured(f"spec.algorithm.name: {fault}") from fault
+    wrong = faults(found.parameters, config.policy.parameters, config.algorithm.parameters)
+    if said := "; ".join(map(str, wrong)):
+        raise Misconfigured(said)
+
+
+def tasks(config: LearnerConfig) -> tuple[str, ...]:
+    """The job's tasks in their order, which is that of every table."""
+    return tuple(task.name for task in config.tasks)
+
+
+def told_spaces(config: LearnerConfig, initial: Policy | None) -> Spaces | None:
+    """The interface as the spec tells it, or the initial policy; None where neither does.
+
+    Raises `Misconfigured` where they contradict the job's tasks.
+    """
+    known = tasks(config)
+    explicit = config.policy.parameters.get("spaces")
+    if explicit is not None:
+        given = {snake(key): value for key, value in explicit.items()}
+        try:
+            return Spaces(tasks=known, **given)
+        except (ValidationError, TypeError) as fault:
+            raise Misconfigured(
+                f"spec.policy.parameters.spaces is {explicit}: {fault}; it takes "
+                "observationSize, actionLow and actionHigh"
+            ) from fault
+    if initial is not None and initial.spaces.tasks != known:
+        raise Misconfigured(
+            f"spec.policy.initial knows the tasks {initial.spaces.tasks}, the job's "
+            f"are {known}; they must be the same, in the same order"
+        )
+    return initial.spaces if initial is not None else None
+
+
+def create(
+    config: LearnerConfig,
+    spaces: Spaces,
+    *,
+    initial: Policy | None = None,
+    normalization: Normalization | None = None,
+) -> Algorithm:
+    """The job's algorithm at its start. Raises `Misconfigured`."""
+    given = merged(config.policy.parameters, config.algorithm.parameters)
+    parameters = {"batch_size": config.batch_size} | given
+    try:
+        return find(config.algorithm.name).create(
+            spaces,
+            parameters,
+            normalization=normalization,
+            initial=initial,
+            device="cuda" if torch.cuda.is_available() else "cpu",
+        )
+    except ValueError as fault:
+        raise Misconfigured(
+            f"algorithm {config.algorithm.name} with parameters {parameters}: {fault}; "
+            "correct spec.algorithm or spec.policy.parameters"
+        ) from fault
+
+
+def resumed(
+    config: LearnerConfig, saved: Saved, tensors: Tensors, *, initial: Policy | None = None
+) -> Algorithm:
+    """The algorithm as saved; ValueError where the job has become another one since."""
+    name = config.algorithm.name
+    if saved.algorithm != name:
+        raise ValueError(f"it is of algorithm {saved.algorithm}, the job's is {name}")
+    if saved.spaces.tasks != tasks(config):
+        raise ValueError(f"its tasks are {saved.spaces.tasks}, the job's {tasks(config)}")
+    algorithm = create(config, saved.spaces, initial=initial)
+    algorithm.load(tensors)
+    return algorithm
+
+
+def sampler(config: LearnerConfig, saved: Saved | None) -> AdaptiveSampler:
+    """The job's sampler, as saved where something was."""
+    given = config.sampler
+    settings = SamplerSettings(
+        alpha=max(1.0, given.alpha),
+        window=given.window,
+        low=given.min_online,
+        high=given.max_online,
+    )
+    made = AdaptiveSampler(len(config.tasks), settings, weights=[t.weight for t in config.tasks])
+    if saved is not None:
+        made.load(saved.sampler)  # type: ignore[arg-type]
+    return made
