@@ -17,6 +17,25 @@ INTRODUCTION = """\
 `spec.algorithm.name` names one of these, `spec.algorithm.parameters` sets what its table lists, in
 camelCase. A package of your own adds an algorithm by an entry point in the group
 `fleetloop.algorithms`; what it must offer is in `fleet_runtime/algorithms/base.py`.
+
+## What a batch is made of
+
+Whatever the algorithm, each row of a batch is drawn in three steps (`spec.sampler`): a task by its
+weight, a side (online: what the fleet lives through; offline: the datasets) by `w_on`, and then any
+step of that pool, all alike. With `l` the mean of a side's last `window` = 200 policy losses,
+
+    w_on = exp(α l_on) / (exp(α l_on) + exp(l_off)),   clipped to [minOnline, maxOnline]
+
+as in SOP (arXiv 2601.03044), which does not disclose α; ours is 2. What it leaves open:
+
+| Case | What is drawn |
+|---|---|
+| `mode: Balanced` (LWD, arXiv 2605.00416) | `w_on` = 0.5, whatever the losses |
+| a side of the task has no loss yet | `w_on` = 0.5, clipped as ever |
+| equal losses l | `w_on` = 1 / (1 + exp((1 − α) l)): above one half, as α > 1 |
+| one side of the task is empty | all of the task's rows from the other side, past the clip |
+| the task has no data at all | nothing; the other tasks share its weight in proportion |
+| no task that has weight has data | nothing: the learner waits |
 """
 
 

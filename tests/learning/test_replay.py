@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_contract.errors import Reject, RejectCode
+from fleet_contract.resources.learning import Sampler, SamplerMode
 from fleet_runtime.experience.batch import SOURCES, SampleSpec, Side, Source, source_of
+from fleet_runtime.learner.build import sampling
 from fleet_runtime.replay.arena import Arena
 from fleet_runtime.replay.feed import Feed
 from fleet_runtime.replay.index import ReplayIndex, segments
@@ -114,14 +116,46 @@ def test_only_the_sources_asked_for_are_drawn(
 
 
 def test_every_step_of_a_pool_is_equally_likely() -> None:
-    pool = UniformRuns()
+    runs = UniformRuns(2)
     for number, (start, stop) in enumerate([(0, 1), (5, 9), (2, 7)]):
-        pool.add(number, start, stop)
-    drawn = pool.draw(20_000, np.random.default_rng(0))
+        runs.add(1, number, start, stop)
+        runs.add(0, number + 10, start, stop)
+    drawn = runs.draw(np.array([0, 20_000]), np.random.default_rng(0))
     _, seen = np.unique(drawn.episode * 100 + drawn.step, return_counts=True)
-    assert len(seen) == len(pool) == 10
+    assert len(seen) == runs.sizes[1] == 10
     assert seen.min() > 1800
     assert seen.max() < 2200
+
+
+STEPS = st.tuples(st.sampled_from("+-"), st.integers(0, 4), st.integers(0, 2), st.integers(1, 5))
+
+
+@settings(max_examples=60)
+@given(st.lists(STEPS, max_size=40))
+def test_what_is_drawn_is_what_was_added_and_not_removed(
+    changes: list[tuple[str, int, int, int]],
+) -> None:
+    runs, kept = UniformRuns(3, facts=1), set[tuple[int, int, int]]()
+    for what, number, pool, steps in changes:
+        if what == "-":
+            runs.remove(number)
+            kept = {row for row in kept if row[1] != number}
+        elif not any(row[:2] == (pool, number) for row in kept):
+            runs.add(pool, number, 0, steps, number)
+            kept |= {(pool, number, step) for step in range(steps)}
+        counts = np.array([50 * (size > 0) for size in runs.sizes])
+        found = runs.draw(counts, np.random.default_rng(0))
+        drawn = zip(found.pool.tolist(), found.episode.tolist(), found.step.tolist(), strict=True)
+        assert set(drawn) <= kept
+        assert found.facts[:, 0].tolist() == found.episode.tolist()
+        assert runs.sizes.sum() == len(kept)
+
+
+def test_an_empty_pool_is_said_to_be_empty() -> None:
+    runs = UniformRuns(2)
+    runs.add(0, 7, 0, 3)
+    with pytest.raises(ValueError, match="empty"):
+        runs.draw(np.array([1, 1]), np.random.default_rng(0))
 
 
 @settings(max_examples=40)
@@ -241,6 +275,78 @@ def test_only_the_newest_losses_count() -> None:
     for loss in [9.0, 1.0, 3.0]:
         sampler.observe(np.array([[loss, np.nan]]))
     assert sampler.means()[0, Side.OFFLINE] == pytest.approx(2.0)
+
+
+HUGE = float(np.finfo(np.float32).max)  # the largest loss a network can have
+NONE = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("online", "offline", "share"),
+    [
+        pytest.param(0.0, 0.0, 0.5, id="no loss left on either side"),
+        pytest.param(0.3, 0.3, 1 / (1 + np.exp(-0.3)), id="equal losses lean online by α − 1"),
+        pytest.param(0.2, 0.4, 0.5, id="α times as much offline is even"),
+        pytest.param(0.0, 5.0, 0.2, id="online is mastered: the lower limit"),
+        pytest.param(5.0, 0.0, 0.8, id="online is new: the upper limit"),
+        pytest.param(HUGE, 0.0, 0.8, id="an online loss beyond exp"),
+        pytest.param(0.0, HUGE, 0.2, id="an offline loss beyond exp"),
+        pytest.param(HUGE, HUGE, 0.8, id="both beyond exp"),
+        pytest.param(NONE, NONE, 0.5, id="before the first update"),
+        pytest.param(NONE, 9.0, 0.5, id="nothing was drawn online yet"),
+        pytest.param(9.0, NONE, 0.5, id="there never were demonstrations"),
+    ],
+)
+def test_the_online_share_in_closed_form(online: float, offline: float, share: float) -> None:
+    sampler = AdaptiveSampler(1, SamplerSettings(alpha=2.0))
+    for _ in range(250):
+        sampler.observe(np.array([[offline, online]]))
+    assert sampler.online_share() == pytest.approx([share])
+
+
+@given(st.floats(0, 0.5), st.floats(0.5, 1), st.lists(LOSS, min_size=2, max_size=2))
+def test_the_limits_hold_from_the_first_draw_on(
+    low: float, high: float, losses: list[float]
+) -> None:
+    sampler = AdaptiveSampler(1, SamplerSettings(low=low, high=high))
+    for _ in range(2):
+        assert low <= sampler.online_share()[0] <= high
+        sampler.observe(np.array([losses]))
+
+
+@given(st.lists(LOSS, min_size=2, max_size=2), st.floats(0, 1))
+def test_balanced_is_one_to_one_whatever_the_losses_and_limits(
+    losses: list[float], limit: float
+) -> None:
+    job = Sampler(mode=SamplerMode.BALANCED, min_online=limit, max_online=limit)
+    sampler = AdaptiveSampler(1, sampling(job))
+    sampler.observe(np.array([losses]))
+    assert sampler.mix(np.array([[7, 1]])).tolist() == [[0.5, 0.5]]
+    assert sampler.mix(np.array([[7, 0]])).tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "eligible", "expected"),
+    [
+        (0.0, 0.0, [[0, 5]], [[0.0, 1.0]]),
+        (1.0, 1.0, [[5, 0]], [[1.0, 0.0]]),
+        (0.0, 0.0, [[5, 5]], [[1.0, 0.0]]),
+    ],
+    ids=["never online, but nothing else", "always online, but nothing else", "never online"],
+)
+def test_an_empty_side_goes_past_any_limit(
+    low: float, high: float, eligible: list[list[int]], expected: list[list[float]]
+) -> None:
+    sampler = AdaptiveSampler(1, SamplerSettings(low=low, high=high))
+    assert sampler.mix(np.array(eligible)).tolist() == expected
+
+
+def test_a_task_draws_its_weights_share_and_one_without_data_leaves_it_to_the_others() -> None:
+    sampler = AdaptiveSampler(3, weights=[1, 3, 4])
+    there = np.array([[5, 5], [9, 1], [1, 1]])
+    assert sampler.mix(there).sum(axis=1).tolist() == [0.125, 0.375, 0.5]
+    there[2] = 0
+    assert sampler.mix(there).sum(axis=1).tolist() == [0.25, 0.75, 0.0]
 
 
 @pytest.mark.parametrize(

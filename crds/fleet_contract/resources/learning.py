@@ -1,5 +1,7 @@
 """What a job says of learning: tasks, algorithm, data, and the learner's pace."""
 
+from enum import StrEnum
+
 from pydantic import Field
 
 from fleet_contract.resources.base import (
@@ -92,20 +94,39 @@ class Offline(Spec):
     )
 
 
-class Sampler(Spec):
-    """SOP's adaptive mix of online and offline data (arXiv 2601.03044)."""
+class SamplerMode(StrEnum):
+    """Whose mix of online and offline data."""
 
+    ADAPTIVE = "Adaptive"
+    BALANCED = "Balanced"
+
+
+class Sampler(Spec):
+    """The mix of online and offline data of each task."""
+
+    mode: SamplerMode = Field(
+        default=SamplerMode.ADAPTIVE,
+        description="Adaptive: by their losses, as SOP does (arXiv 2601.03044). Balanced: as much "
+        "of either, as LWD does (arXiv 2605.00416); the fields below then say nothing.",
+    )
     alpha: float = Field(
         default=2.0, ge=1, le=100, description="Sharpness of the loss-driven online weight."
     )
     window: int = Field(
-        default=200, ge=1, le=100_000, description="Updates over which losses are averaged."
+        default=200, ge=1, le=100_000, description="Losses of each side that are averaged."
     )
     min_online: float = Field(default=0.2, ge=0, le=1, description="Least online share of a task.")
     max_online: float = Field(default=0.8, ge=0, le=1, description="Greatest online share.")
     rules = (
         cel("self.minOnline <= self.maxOnline", "minOnline must not be greater than maxOnline"),
     )
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Least and greatest online share of a task, as the mode has them."""
+        return (
+            (0.5, 0.5) if self.mode is SamplerMode.BALANCED else (self.min_online, self.max_online)
+        )
 
 
 class Resources(Spec):

@@ -16,7 +16,7 @@ An update, in the paper's order:
     θ:  adjoint matching towards π_β exp(Q/λ)   (see `qam`)
 
 `value: expectile` replaces V by IQL's, `tau_alpha: 0` makes τ constant: the paper's baselines.
-LWD draws the two sides alike: set spec.sampler.minOnline and maxOnline to 0.5.
+LWD draws the two sides alike: set spec.sampler.mode to Balanced.
 
 The paper leaves open τ's limits, λ's scale against our Q in [0, 1] (its 2 is inert here) and the
 critic's size; what stands below is our choice.

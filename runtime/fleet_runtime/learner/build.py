@@ -17,6 +17,7 @@ from fleet_runtime.replay.sampler import AdaptiveSampler, SamplerSettings
 
 if TYPE_CHECKING:
     from fleet_contract.agents import LearnerConfig
+    from fleet_contract.resources.learning import Sampler
     from fleet_runtime.algorithms.base import Algorithm
     from fleet_runtime.learner.checkpoint import Saved, Tensors
     from fleet_runtime.policies.base import Policy
@@ -111,16 +112,16 @@ def resumed(
     return algorithm
 
 
+def sampling(given: Sampler) -> SamplerSettings:
+    """What a job's spec.sampler asks of the sampler."""
+    low, high = given.limits
+    return SamplerSettings(alpha=given.alpha, window=given.window, low=low, high=high)
+
+
 def sampler(config: LearnerConfig, saved: Saved | None) -> AdaptiveSampler:
     """The job's sampler, as saved where something was."""
-    given = config.sampler
-    settings = SamplerSettings(
-        alpha=max(1.0, given.alpha),
-        window=given.window,
-        low=given.min_online,
-        high=given.max_online,
-    )
-    made = AdaptiveSampler(len(config.tasks), settings, weights=[t.weight for t in config.tasks])
+    weights = [task.weight for task in config.tasks]
+    made = AdaptiveSampler(len(config.tasks), sampling(config.sampler), weights=weights)
     if saved is not None:
         made.load(saved.sampler)  # type: ignore[arg-type]
     return made

@@ -63,7 +63,7 @@ class ReplayIndex:
         self._max_steps = max_steps
         self._cache_steps = cache_steps
         self._arena = Arena(cache_steps, spaces.observation_size, spaces.action_size)
-        self._pools = [[UniformRuns() for _ in Side] for _ in spaces.tasks]
+        self._runs = UniformRuns(len(spaces.tasks) * len(Side), facts=3)
         self._numbers: dict[str, int] = {}  # id → number, oldest first
         self._entries: dict[int, Entry] = {}
         self._next = 0
@@ -85,7 +85,7 @@ class ReplayIndex:
 
     def eligible(self) -> NDArray[np.int64]:
         """Drawable steps (tasks, sides)."""
-        return np.array([[len(pool) for pool in row] for row in self._pools], np.int64)
+        return self._runs.sizes.reshape(-1, len(Side)).copy()
 
     def add(self, episode: Episode, side: Side) -> tuple[str, ...]:
         """Take an episode in, once; returns the ids dropped to make room. Validates first."""
@@ -124,7 +124,7 @@ class ReplayIndex:
             return False
         entry = self._entries[number]
         if entry.outcome != outcome:
-            self._pools[entry.task][entry.side].remove(number)
+            self._runs.remove(number)
             entry.outcome = outcome
             self._index(number, entry, self._load(episode_id).relabel(outcome, "label"))
         return True
@@ -135,22 +135,17 @@ class ReplayIndex:
         if number is None:
             return False
         entry = self._entries.pop(number)
-        self._pools[entry.task][entry.side].remove(number)
+        self._runs.remove(number)
         self._arena.forget(number)
         self.steps -= entry.steps
         return True
 
     def sample(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Batch:
         """A batch with `counts[task, side]` uniform draws from each pool."""
-        draws = [
-            (task, side, self._pools[task][side].draw(int(counts[task, side]), rng))
-            for task, side in np.argwhere(counts > 0)
-        ]
-        repeats = [len(found.step) for *_, found in draws]
-        episode = np.concatenate([found.episode for *_, found in draws])
-        step = np.concatenate([found.step for *_, found in draws])
-        stop = np.concatenate([found.stop for *_, found in draws])
-        source, steps, success = np.concatenate([found.facts for *_, found in draws]).T
+        found = self._runs.draw(counts.ravel(), rng)
+        episode, step, stop = found.episode, found.step, found.stop
+        source, steps, success = found.facts.T
+        task, side = np.divmod(found.pool, len(Side))
         if self.spec.through_takeovers:
             stop = steps
         windows = np.array(self.spec.windows, np.int64)
@@ -168,8 +163,8 @@ class ReplayIndex:
             observation=observation,
             action=action,
             valid=valid,
-            task=np.repeat(np.array([task for task, *_ in draws], np.int64), repeats),
-            side=np.repeat(np.array([side for _, side, _ in draws], np.int64), repeats),
+            task=task,
+            side=side,
             source=source,
             success=success > 0,
             remaining=steps - step,
@@ -179,12 +174,13 @@ class ReplayIndex:
 
     def _index(self, number: int, entry: Entry, episode: Episode) -> None:
         entry.eligible = 0
+        pool = entry.task * len(Side) + entry.side
         wanted = self.spec.sources(entry.side)
         for start, stop, human in segments(episode.intervention):
             source = source_of(episode, human=human)
             if source in wanted:
                 facts = SOURCES.index(source), entry.steps, int(episode.success)
-                self._pools[entry.task][entry.side].add(number, start, stop, *facts)
+                self._runs.add(pool, number, start, stop, *facts)
                 entry.eligible += stop - start
 
     def _shrink(self) -> tuple[str, ...]:

@@ -1,15 +1,16 @@
 """SOP's adaptive sampler (arXiv 2601.03044): how much of a batch each task and side gets.
 
-Task m has weight w^m (1/M unless given). With l the mean policy loss over the last W = 200 updates,
+Task m has weight w^m (1/M unless given). With l the mean of a side's last W = 200 policy losses,
 
     w_on = exp(α · l_on) / (exp(α · l_on) + exp(l_off)),   clipped to [0.2, 0.8],
 
 and a row of task m comes from the online buffer with probability w_on, else from the offline one.
-α > 1 leans towards what the fleet meets now; the paper does not disclose it.
+α > 1 leans towards what the fleet meets now; the paper does not disclose it. LWD's even mix
+(arXiv 2605.00416) is the same with both limits at 0.5.
 
-What the paper leaves open is decided here: until both sides of a task have a loss they are drawn
-alike (w_on = 0.5); a task with one empty side draws everything from the other, past the clip; a
-task without any data leaves its weight to the others, in proportion.
+What the paper leaves open is decided here: until both sides of a task have a loss w_on is 0.5,
+clipped; a task with one empty side draws everything from the other, past the clip; a task without
+any data leaves its weight to the others, in proportion.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class AdaptiveSampler:
         if raw.shape != (tasks,) or not np.isfinite(raw).all() or (raw < 0).any() or not raw.sum():
             raise ValueError(f"weights must be {tasks} numbers, not negative, not all zero")
         self.weights = raw / raw.sum()
-        self._window = np.full((tasks, len(Side), self.settings.window), np.nan)
+        self._window = np.zeros((tasks, len(Side), self.settings.window))
         self._seen = np.zeros((tasks, len(Side)), np.int64)
         self.rng = np.random.default_rng(seed)
 
@@ -64,7 +65,7 @@ class AdaptiveSampler:
     def means(self) -> NDArray[np.float64]:
         """Window means (tasks, sides); NaN before the first loss."""
         filled = np.minimum(self._seen, self.settings.window)
-        total = np.nansum(self._window, axis=2)
+        total = self._window.sum(axis=2)
         means: NDArray[np.float64] = np.full(total.shape, np.nan)
         np.divide(total, filled, out=means, where=filled > 0)
         return means
@@ -72,12 +73,10 @@ class AdaptiveSampler:
     def online_share(self) -> NDArray[np.float64]:
         """w_on per task (tasks,), before empty buffers are taken into account."""
         means = self.means()
-        # exp(a) / (exp(a) + exp(b)) is the logistic function of a − b, which cannot overflow when
-        # the difference is cut to where the clip decides anyway.
         gap = self.settings.alpha * means[:, Side.ONLINE] - means[:, Side.OFFLINE]
-        share = 1.0 / (1.0 + np.exp(-np.clip(gap, -50.0, 50.0)))
-        clipped = np.clip(share, self.settings.low, self.settings.high)
-        return np.where(np.isnan(gap), 0.5, clipped)
+        # exp(a) / (exp(a) + exp(b)) by a function of a − b that no loss makes overflow.
+        share = np.where(np.isnan(gap), 0.5, 0.5 + 0.5 * np.tanh(0.5 * gap))
+        return np.minimum(np.maximum(share, self.settings.low), self.settings.high)
 
     def mix(self, eligible: NDArray[np.int64]) -> NDArray[np.float64]:
         """Probability of drawing a row from each pool, given its drawable steps (tasks, sides).
@@ -86,10 +85,9 @@ class AdaptiveSampler:
         """
         online = self.online_share()
         present = eligible > 0
-        shares = np.stack([1.0 - online, online], axis=1)
-        alone = present.sum(axis=1) == 1
-        shares[alone] = present[alone]
-        shares[~present.any(axis=1)] = 0.0
+        shares = np.array([1.0 - online, online]).T
+        # Where a side is empty, what there is of the other (all, or nothing) takes its place.
+        shares = np.where(present.all(axis=1, keepdims=True), shares, present)
         table: NDArray[np.float64] = shares * self.weights[:, None]
         total = table.sum()
         if total <= 0:
@@ -121,7 +119,7 @@ class AdaptiveSampler:
         """Go on from a checkpoint; ValueError when it has another number of tasks."""
         if len(state["losses"]) != len(self.weights):
             raise ValueError(f"state of {len(state['losses'])} tasks, not {len(self.weights)}")
-        self._window[:] = np.nan
+        self._window[:] = 0.0
         self._seen[:] = 0
         for t, sides in enumerate(state["losses"]):
             for s, losses in enumerate(sides):
