@@ -63,7 +63,7 @@ class EpisodeRun:
     ) -> None:
         """Resets the robot. `guard` maps any action to one that may be executed, or raises."""
         self._robot = robot
-        self._task = task
+        self.task = task
         self._stamp = stamp
         self._execute = execute
         self._human = human
@@ -149,7 +149,7 @@ class EpisodeRun:
         return Episode(
             id=self._stamp.id,
             robot=self._stamp.robot,
-            task=self._task,
+            task=self.task,
             outcome=self._outcome,
             outcome_source=self._source,
             mode=self._stamp.mode,

@@ -24,6 +24,7 @@ class Score:
     episodes: int
     successes: int
     steps: float
+    all_steps: int  # of all attempts together
 
     @property
     def rate(self) -> float:
@@ -97,4 +98,9 @@ def _share(lanes: int, tasks: Sequence[str], episodes: int) -> list[deque[tuple[
 
 def _score(rows: list[tuple[bool, int]]) -> Score:
     steps = [length for success, length in rows if success]
-    return Score(len(rows), len(steps), float(np.mean(steps)) if steps else 0.0)
+    return Score(
+        len(rows),
+        len(steps),
+        float(np.mean(steps)) if steps else 0.0,
+        sum(length for _, length in rows),
+    )

@@ -1,0 +1,139 @@
+"""One cell of a table: an arm lived through from one seed, then measured with nobody helping."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.papers import world
+from benchmarks.papers.fleet import FOREVER, Fleet
+from benchmarks.papers.learner import Learner
+from fleet_runtime import algorithms
+from fleet_runtime.experience.batch import Side
+from fleet_runtime.policies.normalization import Normalization
+from fleet_runtime.replay.sampler import SamplerSettings
+from fleet_runtime.robot.evaluate import evaluate
+from fleet_runtime.robot.metaworld import EVALUATION_SEED
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from benchmarks.papers.plan import Arm, Plan
+    from fleet_runtime.algorithms.base import Algorithm
+    from fleet_runtime.policies.base import Policy
+
+LANES = 8
+"""Simulators that step side by side behind one inference."""
+
+
+class Cell:
+    """An arm at its start: the data from before, the supervised policy, the fleet."""
+
+    def __init__(
+        self, arm: Arm, common: Plan, seed: int, make: Callable[..., Any] = world.metaworld
+    ) -> None:
+        self.arm, self.plan, self.seed = arm, arm.plan(common), seed
+        self._make = functools.partial(make, self.plan)
+        self._lanes: list[Any] = []
+        plan, sampling = self.plan, SamplerSettings(**self.plan.sampler)
+        self.spaces = self._make(0).spec.spaces()
+        shown = self._make(world.named(seed, "shown"), region=plan.region)
+        demonstrations = world.demonstrations(plan, shown, seed)
+        imitation = algorithms.find("bc").create(
+            self.spaces,
+            plan.size,
+            normalization=Normalization.measure(demonstrations),
+            seed=seed,
+        )
+        supervised = Learner(self.spaces, imitation, sampling, seed=seed)
+        supervised.add(demonstrations, Side.OFFLINE)
+        for _ in range(plan.first_updates):
+            supervised.update()
+        self.base = supervised.policy(seed)
+        self.learner = Learner(self.spaces, self.algorithm(), sampling, seed=seed)
+        self.learner.add(demonstrations, Side.OFFLINE)
+        before = world.history(plan, self._make(0), supervised.policy(seed), seed)
+        self.learner.add(before, Side.OFFLINE)
+        robots = [self._make(world.named(seed, "robot", n)) for n in range(plan.robots)]
+        helped = [
+            (robot, world.human(robot, plan.gate, world.named(seed, "human", n)))
+            for n, robot in enumerate(robots)
+        ]
+        self.fleet = Fleet(self.learner, helped, plan, seed=seed)
+
+    def algorithm(self) -> Algorithm:
+        """The arm's algorithm at its start from the supervised policy."""
+        parameters = self.plan.size | self.arm.parameters
+        kind = algorithms.find(self.arm.algorithm)
+        return kind.create(self.spaces, parameters, initial=self.base, seed=self.seed)
+
+    def measure(self, policy: Policy, attempts: int) -> dict[str, list[int]]:
+        """Task → successes, attempts, steps of successes, steps of all."""
+        if not self._lanes:
+            self._lanes = [self._make(0) for _ in range(LANES)]
+        tasks, seed = self.plan.tasks, EVALUATION_SEED
+        scores = evaluate(policy, self._lanes, tasks, attempts, seed=seed)
+        return {
+            task: [s.successes, s.episodes, round(s.steps * s.successes), s.all_steps]
+            for task, s in scores.items()
+        }
+
+    def live(self) -> list[list[float]]:
+        """All phases; evaluations on the way, as [simulated minutes, success]."""
+        curve: list[list[float]] = []
+        fleet, every = self.fleet, self.plan.watch_every * 60
+
+        def look() -> None:
+            found = self.measure(_apart(fleet.version.policy), self.plan.watched)
+            curve.append([round(fleet.clock.now / 60, 6), rate(found)])
+
+        for phase in self.arm.phases:
+            if phase.refit:
+                self.learner.begin(self.algorithm())
+            self.learner.algorithm.online = phase.online
+            seconds = FOREVER if phase.minutes is None else phase.minutes * 60
+            if every and seconds < FOREVER:
+                for number in range(round(seconds // every)):
+                    fleet.watch((number + 1) * every, look)
+            fleet.run(episodes=phase.episodes, updates=phase.updates, seconds=seconds)
+        return curve
+
+
+def live(
+    arm: Arm, common: Plan, seed: int, make: Callable[..., Any] = world.metaworld
+) -> dict[str, Any]:
+    """The figures of a cell, as JSON has them; the same for the same arguments."""
+    cell = Cell(arm, common, seed, make)
+    curve = cell.live()
+    lived = cell.fleet.lived
+    return {
+        "final": cell.measure(cell.learner.policy(seed), cell.plan.attempts),
+        "curve": curve,
+        "reached": reached(curve, cell.plan.target),
+        "minutes": round(cell.fleet.clock.now / 60, 3),
+        "hz": cell.plan.control_hz,
+        "episodes": len(lived),
+        "updates": cell.fleet.updates,
+        "versions": len(cell.fleet.made),
+        "frames": sum(one.frames for one in lived),
+        "human_frames": sum(one.human_frames for one in lived),
+    }
+
+
+def rate(found: dict[str, list[int]]) -> float:
+    """Mean success over tasks, each counting alike."""
+    return sum(row[0] / row[1] for row in found.values()) / len(found)
+
+
+def reached(curve: list[list[float]], target: float) -> float | None:
+    """Minutes until the first of two evaluations in a row at the target; None if it never was."""
+    for (minute, first), (_, second) in itertools.pairwise(curve):
+        if min(first, second) >= target:
+            return minute
+    return None
+
+
+def _apart(policy: Policy) -> Policy:
+    """The same weights with noise of their own: watching must not change what is watched."""
+    return type(policy).build(policy.config(), policy.tensors(), policy.statistics())

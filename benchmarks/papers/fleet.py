@@ -1,0 +1,208 @@
+"""N robots and a learner on a virtual clock.
+
+Two cores show what N robots would: all that takes time takes simulated time, and a learner that
+needs longer here than a simulated minute is simply waited for. One process, no threads: the same
+seeds give the same episodes, updates and weights.
+
+    robot:    reset_s, then one control step each 1/control_hz until the attempt is over
+    upload:   an episode is sampleable upload_delay_s after its end, whole
+    learner:  update k is made k · 60/updates_per_minute after it began
+    publish:  each publish_every updates a version; robots may take it up publish_delay_s later
+    people:   so many robots are helped at a time
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.papers.clock import Clock
+from benchmarks.papers.crew import Crew, Shared
+from benchmarks.papers.pace import Actor, Due, Lived, Pace, Version
+from fleet_runtime.experience import codec
+from fleet_runtime.experience.batch import Side
+from fleet_runtime.robot.episode import EpisodeRun, Stamp
+from fleet_runtime.robot.tasks import Schedule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from benchmarks.papers.learner import Learner
+    from fleet_runtime.robot.env import Robot
+    from fleet_runtime.robot.human import Human
+
+FOREVER = math.inf
+
+
+class Fleet:
+    """Actors, a learner and the delays between them."""
+
+    def __init__(
+        self, learner: Learner, robots: Sequence[tuple[Robot, Human]], pace: Pace, *, seed: int
+    ) -> None:
+        self.learner, self.pace = learner, pace
+        self.clock = Clock()
+        self.lived: list[Lived] = []
+        self.arrived: dict[str, float] = {}  # episode → when it became sampleable
+        self.made: list[float] = []  # when each version was made; its number is the position
+        self.updates = 0
+        self._seed = seed
+        self._started = 0
+        self._episodes_left = self._updates_left = 0.0
+        self._learning = False
+        self._began = (0, 0.0)  # updates before the learner's present run, and when it began
+        crew = Crew(pace.people)
+        self._idle = [
+            Actor(
+                name := f"robot-{number}",
+                robot,
+                Shared(human, crew, name),
+                Schedule(dict.fromkeys(robot.spec.tasks, 1.0), start=number),
+            )
+            for number, (robot, human) in enumerate(robots)
+        ]
+        self.version = self._publish()
+        self._do: dict[int, Callable[[list[Any]], None]] = {
+            Due.END: self._end,
+            Due.ARRIVE: self._arrive,
+            Due.UPDATE: self._update,
+            Due.VISIBLE: self._take_up,
+            Due.WATCH: self._watch,
+            Due.START: self._start,
+            Due.STEP: self._step,
+        }
+
+    def run(self, *, episodes: float = 0, updates: float = 0, seconds: float = FOREVER) -> None:
+        """Live through so many more episodes and updates, or as many as `seconds` allow.
+
+        Without `seconds` it ends when all of it is done and every delay has passed.
+        """
+        if seconds == FOREVER and FOREVER in {episodes, updates}:
+            raise ValueError("either time must end, or episodes and updates must")
+        until = self.clock.now + seconds
+        self._episodes_left, self._updates_left = episodes, updates
+        idle, self._idle = self._idle, []
+        for actor in idle:
+            self._rest(actor, 0.0)
+        if not self._learning:
+            self._began = self.updates, self.clock.now
+            self._schedule_update()
+        while self.clock.next < FOREVER and self.clock.next <= until:
+            rank, due = self.clock.pop()
+            self._do[rank](due)
+        if seconds < FOREVER:
+            self.clock.now = until
+
+    def watch(self, seconds: float, call: Callable[[], None]) -> None:
+        """Have `call` made so long from now; it takes no simulated time."""
+        self.clock.at(self.clock.now + seconds, Due.WATCH, call)
+
+    def _rest(self, actor: Actor, seconds: float) -> None:
+        # Starts lie on a grid of chunks, so that robots in step share an inference.
+        every, hz = self.version.policy.execute, self.pace.control_hz
+        actor.tick = math.ceil((self.clock.now + seconds) * hz / every - 1e-9) * every
+        self.clock.at(max(self.clock.now, actor.tick / hz), Due.START, actor)
+
+    def _start(self, actors: list[Actor]) -> None:
+        for actor in actors:
+            if self._episodes_left < 1:
+                self._idle.append(actor)
+                continue
+            self._episodes_left -= 1
+            self._started += 1
+            actor.started = self.clock.now
+            stamp = Stamp(
+                id=f"{self._seed}-{self._started}",
+                robot=actor.name,
+                policy_sequence=self.version.sequence,
+            )
+            run = EpisodeRun(
+                actor.robot,
+                actor.schedule.next(),
+                stamp=stamp,
+                execute=self.version.policy.execute,
+                human=actor.human,
+                clock=lambda: self.clock.now,
+            )
+            self.clock.at(self.clock.now, Due.STEP, (actor, run, self.version))
+
+    def _step(self, running: list[tuple[Actor, EpisodeRun, Version]]) -> None:
+        self._infer(running)
+        for actor, run, version in running:
+            run.tick()
+            actor.tick += 1
+            # The last action, too, takes its time.
+            rank = Due.END if run.done else Due.STEP
+            self.clock.at(actor.tick / self.pace.control_hz, rank, (actor, run, version))
+
+    @staticmethod
+    def _infer(running: list[tuple[Actor, EpisodeRun, Version]]) -> None:
+        """One inference for each version that is asked for a chunk."""
+        asking: dict[int, list[tuple[EpisodeRun, Any, Version]]] = {}
+        for _, run, version in running:
+            if (seen := run.wanted) is not None:
+                asking.setdefault(version.sequence, []).append((run, seen, version))
+        for rows in asking.values():
+            policy = rows[0][2].policy
+            tasks = np.array([policy.spaces.task_id(run.task) for run, *_ in rows])
+            chunks = policy.act(np.stack([seen for _, seen, _ in rows]), tasks)
+            for (run, *_), chunk in zip(rows, chunks, strict=True):
+                run.give(chunk)
+
+    def _end(self, ended: list[tuple[Actor, EpisodeRun, Version]]) -> None:
+        for actor, run, version in ended:
+            actor.human.leave()
+            episode = run.episode()
+            actor.schedule.spent(episode.task, len(episode))
+            self.lived.append(
+                Lived(
+                    id=episode.id,
+                    robot=actor.name,
+                    version=version.sequence,
+                    started=actor.started,
+                    ended=self.clock.now,
+                    frames=len(episode),
+                    human_frames=int(episode.intervention.sum()),
+                    success=episode.success,
+                )
+            )
+            arrival = self.clock.now + self.pace.upload_delay_s
+            self.clock.at(arrival, Due.ARRIVE, (episode.id, codec.encode(episode)))
+            self._rest(actor, self.pace.reset_s)
+
+    def _arrive(self, episodes: list[tuple[str, bytes]]) -> None:
+        for name, data in episodes:
+            self.learner.add([data], Side.ONLINE)
+            self.arrived[name] = self.clock.now
+
+    def _schedule_update(self) -> None:
+        done, began = self._began
+        due = began + (self.updates + 1 - done) * 60 / self.pace.updates_per_minute
+        self._learning = self._updates_left >= 1
+        if self._learning:
+            self.clock.at(due, Due.UPDATE)
+
+    def _update(self, _: list[None]) -> None:
+        if self._updates_left >= 1:
+            self._updates_left -= 1
+            self.updates += 1
+            self.learner.update()
+            if self.updates % self.pace.publish_every == 0:
+                delay = self.pace.publish_delay_s
+                self.clock.at(self.clock.now + delay, Due.VISIBLE, self._publish())
+        self._schedule_update()
+
+    def _publish(self) -> Version:
+        sequence = len(self.made)
+        self.made.append(self.clock.now)
+        return Version(sequence, self.learner.policy(self._seed * 1_000_003 + sequence))
+
+    def _take_up(self, versions: list[Version]) -> None:
+        self.version = versions[-1]
+
+    @staticmethod
+    def _watch(calls: list[Callable[[], None]]) -> None:
+        for call in calls:
+            call()

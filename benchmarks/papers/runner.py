@@ -1,0 +1,158 @@
+"""Runs a table: says what it will cost, goes on where it was, writes down what it found.
+
+    python -m benchmarks.papers.NAME [--smoke] [--plan JSON] [--arms NAME,NAME] [--workers N]
+
+Two processes with one torch thread each. Each finished cell is on disk at once (`results`), the
+tables are written anew after each (`report`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from benchmarks.papers import report
+from benchmarks.papers.cell import Cell, live
+from benchmarks.papers.plan import Arm, Plan, Table
+from benchmarks.papers.results import Results
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+Job = tuple[Arm, int]
+
+
+def main(table: Table, arguments: Sequence[str] | None = None) -> int:
+    """Run a table from the command line; 0 when it reached its goal."""
+    parser = argparse.ArgumentParser(prog=f"benchmarks.papers.{table.name}")
+    parser.add_argument("--smoke", action="store_true", help="one easy task, under a minute")
+    parser.add_argument("--plan", type=json.loads, default={}, help="JSON of fields to change")
+    parser.add_argument("--arms", default="", help="only these, by name, with commas")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=None)
+    chosen = parser.parse_args(arguments)
+    changed = {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.plan.items()}
+    plan = Plan(**{**vars(table.smoke if chosen.smoke else table.plan), **changed})
+    name = f"{table.name}-smoke" if chosen.smoke else table.name
+    results = Results(chosen.out or Path("out/papers") / name)
+    only = chosen.arms.split(",") if chosen.arms else [arm.name for arm in table.arms(plan)]
+    started = time.perf_counter()
+    work(table, plan, results, only=only, workers=chosen.workers, estimated=not chosen.smoke)
+    report.write(table, plan, results, picture=True)
+    rows, _ = results.rows(table, plan)
+    words, good = table.goal(rows)
+    spent = time.perf_counter() - started
+    print(f"{words}, {spent:.0f} s, {results.folder}/: " + ("ok" if good else "short"))
+    return 0 if good else 1
+
+
+def work(
+    table: Table,
+    plan: Plan,
+    results: Results,
+    *,
+    only: Sequence[str],
+    workers: int = 2,
+    estimated: bool = True,
+    run: Callable[..., dict[str, Any]] = live,
+) -> None:
+    """Live through the cells that are missing. Seeds in turn, so that all arms grow together."""
+    torch.set_num_threads(1)
+    there = results.lines()
+    arms = [arm for arm in table.arms(plan) if arm.name in only]
+    missing: list[Job] = [
+        (arm, seed) for seed in plan.seeds for arm in arms if arm.key(plan, seed) not in there
+    ]
+    total = len(arms) * len(plan.seeds)
+    print(f"{table.title}: {total} cells, {total - len(missing)} of them there", flush=True)
+    if not missing:
+        return
+    cost = estimate(missing, plan) if estimated else {arm.name: 1.0 for arm in arms}
+    whole = sum(cost[arm.name] for arm, _ in missing)
+    if estimated:
+        print(f"estimated: {whole / workers / 60:.0f} min on {workers} cores", flush=True)
+    started, done = time.perf_counter(), 0.0
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
+        jobs = {pool.submit(_timed, run, arm, plan, seed): (arm, seed) for arm, seed in missing}
+        for job in as_completed(jobs):
+            arm, seed = jobs[job]
+            found, seconds = job.result()
+            results.add(
+                {
+                    "key": arm.key(plan, seed),
+                    "arm": arm.name,
+                    "seed": seed,
+                    "found": found,
+                    "seconds": round(seconds, 1),
+                }
+            )
+            report.write(table, plan, results)
+            done += cost[arm.name]
+            left = (time.perf_counter() - started) * (whole - done) / done
+            print(
+                f"{arm.name}, seed {seed}: {report.words(found)}, {seconds:.0f} s; "
+                f"{left / 60:.0f} min left",
+                flush=True,
+            )
+
+
+def estimate(missing: Sequence[Job], plan: Plan) -> dict[str, float]:
+    """Seconds of one core per cell of each arm, measured on the first updates and attempts."""
+    cost: dict[str, float] = {}
+    per_update: dict[str, float] = {}
+    per_attempt = 0.0
+    arms = {arm.name: arm for arm, _ in missing}
+    for arm in arms.values():
+        own = arm.plan(plan)
+        kind = json.dumps([arm.algorithm, arm.parameters])
+        if kind not in per_update:
+            small = Arm(name=arm.name, algorithm=arm.algorithm, parameters=arm.parameters)
+            cell = Cell(small, _small(own), plan.seeds[0])
+            per_update[kind] = _seconds(cell.learner.update, 20)
+            # An arm that is still bad needs all its steps; later ones are cheaper.
+            per_attempt = per_attempt or _seconds(lambda c=cell: c.measure(c.base, 2), 1) / (  # type: ignore[misc]
+                2 * len(own.tasks)
+            )
+        updates, episodes = arm.total("updates", plan), arm.total("episodes", plan)
+        looks = sum(phase.minutes or 0 for phase in arm.phases) / (own.watch_every or float("inf"))
+        attempts = len(own.tasks) * (own.attempts + looks * own.watched)
+        cost[arm.name] = (
+            updates * per_update[kind] + own.first_updates * 0.005 + episodes * per_attempt
+        ) + attempts * per_attempt
+        seeds = sum(one.name == arm.name for one, _ in missing)
+        print(
+            f"  {arm.name}: {seeds} seeds x ({updates:.0f} updates x {per_update[kind] * 1e3:.1f} "
+            f"ms + {episodes + attempts:.0f} attempts x {per_attempt * 1e3:.0f} ms)",
+            flush=True,
+        )
+    return cost
+
+
+def _small(plan: Plan) -> Plan:
+    changes = {"first_updates": 5, "robots": 1, "rollouts": 0, "play": 0}
+    return Plan(**{**vars(plan), **changes})
+
+
+def _seconds(call: Callable[[], object], times: int) -> float:
+    call()
+    started = time.perf_counter()
+    for _ in range(times):
+        call()
+    return (time.perf_counter() - started) / times
+
+
+def _timed(
+    run: Callable[..., dict[str, Any]], arm: Arm, plan: Plan, seed: int
+) -> tuple[dict[str, Any], float]:
+    started = time.perf_counter()
+    return run(arm, plan, seed), time.perf_counter() - started
