@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fleet_cli import dataset
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,6 +22,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(dataset.app, name="dataset", help="Demonstrations: import, export, inspect.")
 
 Output = Annotated[Path | None, typer.Option(help="Write there instead of printing.")]
 Name = Annotated[str, typer.Option(help="Which local cluster.")]
