@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.papers import world
-from benchmarks.papers.fleet import FOREVER, Fleet
+from benchmarks.papers.fleet import Fleet
 from benchmarks.papers.learner import Learner
 from fleet_runtime import algorithms
 from fleet_runtime.experience.batch import Side
@@ -55,6 +56,9 @@ class Cell:
         self.learner.add(demonstrations, Side.OFFLINE)
         before = world.history(plan, self._make(0), supervised.policy(seed), seed)
         self.learner.add(before, Side.OFFLINE)
+        offline = demonstrations + before
+        self.offline_frames = sum(map(len, offline))
+        self.failed_frames = sum(len(one) for one in offline if not one.success)
         robots = [self._make(world.named(seed, "robot", n)) for n in range(plan.robots)]
         helped = [
             (robot, world.human(robot, plan.gate, world.named(seed, "human", n)))
@@ -92,11 +96,10 @@ class Cell:
             if phase.refit:
                 self.learner.begin(self.algorithm())
             self.learner.algorithm.online = phase.online
-            seconds = FOREVER if phase.minutes is None else phase.minutes * 60
-            if every and seconds < FOREVER:
-                for number in range(round(seconds // every)):
+            if every and phase.minutes < math.inf:
+                for number in range(round(phase.minutes * 60 / every)):
                     fleet.watch((number + 1) * every, look)
-            fleet.run(episodes=phase.episodes, updates=phase.updates, seconds=seconds)
+            fleet.run(phase)
         return curve
 
 
@@ -116,6 +119,8 @@ def live(
         "episodes": len(lived),
         "updates": cell.fleet.updates,
         "versions": len(cell.fleet.made),
+        "offline_frames": cell.offline_frames,
+        "failed_frames": cell.failed_frames,
         "frames": sum(one.frames for one in lived),
         "human_frames": sum(one.human_frames for one in lived),
     }

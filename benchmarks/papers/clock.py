@@ -22,9 +22,14 @@ class Clock:
         heapq.heappush(self._heap, (when, rank, next(self._order), what))
 
     @property
+    def waits(self) -> bool:
+        """Something is due some time."""
+        return bool(self._heap)
+
+    @property
     def next(self) -> float:
-        """When something is due next; infinity when nothing is."""
-        return self._heap[0][0] if self._heap else float("inf")
+        """When something is due next."""
+        return self._heap[0][0]
 
     def pop(self) -> tuple[int, list[Any]]:
         """Go to the next time; the lowest rank due then, and all that is due of it by then."""

@@ -14,13 +14,13 @@ seeds give the same episodes, updates and weights.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from benchmarks.papers.clock import Clock
 from benchmarks.papers.crew import Crew, Shared
-from benchmarks.papers.pace import Actor, Due, Lived, Pace, Version
+from benchmarks.papers.inference import infer
+from benchmarks.papers.pace import Actor, Budget, Due, Lived, Pace, Version
 from fleet_runtime.experience import codec
 from fleet_runtime.experience.batch import Side
 from fleet_runtime.robot.episode import EpisodeRun, Stamp
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from benchmarks.papers.learner import Learner
     from fleet_runtime.robot.env import Robot
     from fleet_runtime.robot.human import Human
-
-FOREVER = math.inf
 
 
 class Fleet:
@@ -50,7 +48,8 @@ class Fleet:
         self.updates = 0
         self._seed = seed
         self._started = 0
-        self._episodes_left = self._updates_left = 0.0
+        self._budget = Budget()
+        self._spent: Counter[str] = Counter()  # of the budget
         self._learning = False
         self._began = (0, 0.0)  # updates before the learner's present run, and when it began
         crew = Crew(pace.people)
@@ -74,30 +73,31 @@ class Fleet:
             Due.STEP: self._step,
         }
 
-    def run(self, *, episodes: float = 0, updates: float = 0, seconds: float = FOREVER) -> None:
-        """Live through so many more episodes and updates, or as many as `seconds` allow.
-
-        Without `seconds` it ends when all of it is done and every delay has passed.
-        """
-        if seconds == FOREVER and FOREVER in {episodes, updates}:
+    def run(self, budget: Budget) -> None:
+        """Live through a budget; without `minutes` until it is spent and every delay has passed."""
+        until = self.clock.now + budget.minutes * 60
+        if until == math.inf and math.inf in {budget.episodes, budget.updates}:
             raise ValueError("either time must end, or episodes and updates must")
-        until = self.clock.now + seconds
-        self._episodes_left, self._updates_left = episodes, updates
+        self._budget = budget
+        self._spent.clear()
         idle, self._idle = self._idle, []
         for actor in idle:
             self._rest(actor, 0.0)
         if not self._learning:
             self._began = self.updates, self.clock.now
             self._schedule_update()
-        while self.clock.next < FOREVER and self.clock.next <= until:
+        while self.clock.waits and self.clock.next <= until:
             rank, due = self.clock.pop()
             self._do[rank](due)
-        if seconds < FOREVER:
+        if until < math.inf:
             self.clock.now = until
 
     def watch(self, seconds: float, call: Callable[[], None]) -> None:
         """Have `call` made so long from now; it takes no simulated time."""
         self.clock.at(self.clock.now + seconds, Due.WATCH, call)
+
+    def _has(self, *what: str) -> bool:
+        return all(self._spent[one] < getattr(self._budget, one) for one in what)
 
     def _rest(self, actor: Actor, seconds: float) -> None:
         # Starts lie on a grid of chunks, so that robots in step share an inference.
@@ -107,10 +107,10 @@ class Fleet:
 
     def _start(self, actors: list[Actor]) -> None:
         for actor in actors:
-            if self._episodes_left < 1:
+            if not self._has("episodes", "frames", "human_frames"):
                 self._idle.append(actor)
                 continue
-            self._episodes_left -= 1
+            self._spent["episodes"] += 1
             self._started += 1
             actor.started = self.clock.now
             stamp = Stamp(
@@ -129,7 +129,7 @@ class Fleet:
             self.clock.at(self.clock.now, Due.STEP, (actor, run, self.version))
 
     def _step(self, running: list[tuple[Actor, EpisodeRun, Version]]) -> None:
-        self._infer(running)
+        infer([(run, version) for _, run, version in running])
         for actor, run, version in running:
             run.tick()
             actor.tick += 1
@@ -137,24 +137,12 @@ class Fleet:
             rank = Due.END if run.done else Due.STEP
             self.clock.at(actor.tick / self.pace.control_hz, rank, (actor, run, version))
 
-    @staticmethod
-    def _infer(running: list[tuple[Actor, EpisodeRun, Version]]) -> None:
-        """One inference for each version that is asked for a chunk."""
-        asking: dict[int, list[tuple[EpisodeRun, Any, Version]]] = {}
-        for _, run, version in running:
-            if (seen := run.wanted) is not None:
-                asking.setdefault(version.sequence, []).append((run, seen, version))
-        for rows in asking.values():
-            policy = rows[0][2].policy
-            tasks = np.array([policy.spaces.task_id(run.task) for run, *_ in rows])
-            chunks = policy.act(np.stack([seen for _, seen, _ in rows]), tasks)
-            for (run, *_), chunk in zip(rows, chunks, strict=True):
-                run.give(chunk)
-
     def _end(self, ended: list[tuple[Actor, EpisodeRun, Version]]) -> None:
         for actor, run, version in ended:
             actor.human.leave()
             episode = run.episode()
+            human_frames = int(episode.intervention.sum())
+            self._spent.update(frames=len(episode), human_frames=human_frames)
             actor.schedule.spent(episode.task, len(episode))
             self.lived.append(
                 Lived(
@@ -164,7 +152,7 @@ class Fleet:
                     started=actor.started,
                     ended=self.clock.now,
                     frames=len(episode),
-                    human_frames=int(episode.intervention.sum()),
+                    human_frames=human_frames,
                     success=episode.success,
                 )
             )
@@ -180,13 +168,13 @@ class Fleet:
     def _schedule_update(self) -> None:
         done, began = self._began
         due = began + (self.updates + 1 - done) * 60 / self.pace.updates_per_minute
-        self._learning = self._updates_left >= 1
+        self._learning = self._has("updates")
         if self._learning:
             self.clock.at(due, Due.UPDATE)
 
     def _update(self, _: list[None]) -> None:
-        if self._updates_left >= 1:
-            self._updates_left -= 1
+        if self._has("updates"):
+            self._spent["updates"] += 1
             self.updates += 1
             self.learner.update()
             if self.updates % self.pace.publish_every == 0:

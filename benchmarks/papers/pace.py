@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,6 +26,17 @@ class Pace:
     publish_every: int = 25  # updates (SOP; LWD: 50)
     publish_delay_s: float = 8.0  # version made → robots may take it up, as measured with a canary
     upload_delay_s: float = 0.1  # episode's end → sampleable, as measured
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Budget:
+    """What a fleet may live through before it rests."""
+
+    episodes: float = 0
+    updates: float = 0
+    frames: float = math.inf  # of robots; no attempt begins once so many are behind them
+    human_frames: float = math.inf  # … of these, those a human led
+    minutes: float = math.inf  # simulated
 
 
 class Due(enum.IntEnum):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from benchmarks.papers.pace import Pace
+from benchmarks.papers.pace import Budget, Pace
 from fleet_runtime.robot.metaworld import HORIZON
 
 if TYPE_CHECKING:
@@ -43,12 +43,9 @@ class Plan(Pace):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Phase:
+class Phase(Budget):
     """A stretch of an arm's life: robots and learner side by side, or one of them alone."""
 
-    episodes: float = 0
-    updates: float = 0
-    minutes: float | None = None  # simulated; else until episodes and updates are done
     online: bool = True  # what the algorithm is told of the stage
     refit: bool = False  # begin anew from the supervised policy, on all that is known
 
@@ -67,16 +64,20 @@ class Arm:
         """The table's plan as this arm has it."""
         return dataclasses.replace(common, **self.changes)
 
-    def total(self, what: str, common: Plan) -> float:
-        """Its episodes or updates over all phases; those of a timed one as the pace allows."""
+    def total(self, what: Literal["episodes", "updates"], common: Plan) -> float:
+        """About how many it will have over all phases, for an estimate of the time."""
         plan = self.plan(common)
-        per_minute = {
-            "updates": plan.updates_per_minute,
-            "episodes": plan.robots * 60 / (plan.reset_s + 0.6 * plan.horizon / plan.control_hz),
-        }[what]
+        frames = 0.6 * plan.horizon  # of an attempt
         return float(
             sum(
-                min(getattr(phase, what), per_minute * (phase.minutes or float("inf")))
+                min(phase.updates, phase.minutes * plan.updates_per_minute)
+                if what == "updates"
+                else min(
+                    phase.episodes,
+                    phase.frames / frames,
+                    phase.human_frames / (0.25 * frames),
+                    phase.minutes * 60 * plan.robots / (plan.reset_s + frames / plan.control_hz),
+                )
                 for phase in self.phases
             )
         )

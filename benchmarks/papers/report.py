@@ -56,6 +56,8 @@ FIGURES: dict[str, Callable[[Found], Any]] = {
     "episodes": lambda found: found["episodes"],
     "frames": lambda found: found["frames"],
     "human_frames": lambda found: found["human_frames"],
+    "offline_frames": lambda found: found["offline_frames"],
+    "failed_frames": lambda found: found["failed_frames"],
     "updates": lambda found: found["updates"],
     "versions": lambda found: found["versions"],
     "minutes": lambda found: found["minutes"],

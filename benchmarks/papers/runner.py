@@ -9,6 +9,7 @@ tables are written anew after each (`report`).
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import multiprocessing
 import time
@@ -20,11 +21,13 @@ import torch
 
 from benchmarks.papers import report
 from benchmarks.papers.cell import Cell, live
-from benchmarks.papers.plan import Arm, Plan, Table
+from benchmarks.papers.plan import Arm
 from benchmarks.papers.results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from benchmarks.papers.plan import Plan, Table
 
 Job = tuple[Arm, int]
 
@@ -38,8 +41,10 @@ def main(table: Table, arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=None)
     chosen = parser.parse_args(arguments)
-    changed = {k: tuple(v) if isinstance(v, list) else v for k, v in chosen.plan.items()}
-    plan = Plan(**{**vars(table.smoke if chosen.smoke else table.plan), **changed})
+    changed: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in chosen.plan.items()
+    }
+    plan = dataclasses.replace(table.smoke if chosen.smoke else table.plan, **changed)
     name = f"{table.name}-smoke" if chosen.smoke else table.name
     results = Results(chosen.out or Path("out/papers") / name)
     only = chosen.arms.split(",") if chosen.arms else [arm.name for arm in table.arms(plan)]
@@ -124,7 +129,7 @@ def estimate(missing: Sequence[Job], plan: Plan) -> dict[str, float]:
                 2 * len(own.tasks)
             )
         updates, episodes = arm.total("updates", plan), arm.total("episodes", plan)
-        looks = sum(phase.minutes or 0 for phase in arm.phases) / (own.watch_every or float("inf"))
+        looks = sum(p.minutes / own.watch_every for p in arm.phases if own.watch_every)
         attempts = len(own.tasks) * (own.attempts + looks * own.watched)
         cost[arm.name] = (
             updates * per_update[kind] + own.first_updates * 0.005 + episodes * per_attempt
@@ -139,8 +144,7 @@ def estimate(missing: Sequence[Job], plan: Plan) -> dict[str, float]:
 
 
 def _small(plan: Plan) -> Plan:
-    changes = {"first_updates": 5, "robots": 1, "rollouts": 0, "play": 0}
-    return Plan(**{**vars(plan), **changes})
+    return dataclasses.replace(plan, first_updates=5, robots=1, rollouts=0, play=0)
 
 
 def _seconds(call: Callable[[], object], times: int) -> float:

@@ -11,6 +11,7 @@ import pytest
 from benchmarks.papers.cell import Cell, live, reached
 from benchmarks.papers.clock import Clock
 from benchmarks.papers.crew import Crew
+from benchmarks.papers.pace import Budget
 from benchmarks.papers.plan import Arm, Phase, Plan, Table
 from benchmarks.papers.report import as_csv, as_markdown
 from benchmarks.papers.results import Results
@@ -174,7 +175,7 @@ def test_robots_that_start_together_share_an_inference(monkeypatch: pytest.Monke
         return act(seen, task)
 
     monkeypatch.setattr(policy, "act", counted)
-    cell.fleet.run(episodes=4)
+    cell.fleet.run(Budget(episodes=4))
     assert rows[0] == 4
 
 
