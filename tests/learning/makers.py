@@ -16,7 +16,7 @@ from fleet_runtime.robot.human import Control
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fleet_runtime.experience.types import Float
+    from fleet_runtime.experience.types import Float, Pixel
 
 TASKS = ("left", "right")
 SPACES = Spaces(tasks=TASKS, observation_size=2, action_low=(-1.0,), action_high=(1.0,))
@@ -49,6 +49,16 @@ def episode(name: str = "e", *, steps: int = 6, **changes: Any) -> Episode:
         chunk_index=np.zeros(steps, np.int32),
     )
     return dataclasses.replace(made, **changes)
+
+
+def smooth(shape: tuple[int, int, int], seed: int = 0) -> Pixel:
+    """A picture (Y, X, C) of slow waves, as JPEG likes them; another one for each seed."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[: shape[0], : shape[1]][..., None] / 40.0
+    turn, phase = rng.uniform(0, 6, (2, shape[2]))
+    waves = np.sin(x * np.cos(turn) + y * np.sin(turn) + phase)
+    picture: Pixel = (127.5 + 100 * waves).astype(np.uint8)
+    return picture
 
 
 def batch(

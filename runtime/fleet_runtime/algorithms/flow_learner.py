@@ -93,6 +93,8 @@ class FlowLearner(Generic[C]):
         """As in `Algorithm.create`; an initial policy brings its own size and statistics."""
         settings = cls.parameters.model_validate(dict(config))
         assert isinstance(settings, FlowLearnerConfig)  # noqa: S101 (for the reader and mypy)
+        if spaces.images:
+            raise ValueError(f"it reads no images yet, and there are {sorted(spaces.images)}")
         fields = settings.model_dump(include=set(FlowConfig.model_fields))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)

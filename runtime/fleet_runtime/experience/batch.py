@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fleet_runtime.experience.types import Bool, Episode, Float
+    from fleet_runtime.experience.types import Bool, Episode, Float, Images
 
 
 class Side(enum.IntEnum):
@@ -91,6 +91,8 @@ class Batch:
     remaining: NDArray[np.int64]  # (B,) steps to the end of the episode, this one included
     ahead: NDArray[np.int64]  # (B, W) steps to each later observation; windows may end early
     later: Float  # (B, W, O); where the episode has ended by then, its last observation but one
+    images: Images = dataclasses.field(default_factory=dict)  # camera → (B, Y, X, 3)
+    later_images: Images = dataclasses.field(default_factory=dict)  # camera → (B, W, Y, X, 3)
 
     def __len__(self) -> int:
         return len(self.observation)

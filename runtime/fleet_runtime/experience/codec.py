@@ -2,11 +2,13 @@
 
 Layout: `FLEP`, one version byte, then one zstd frame (with checksum and content size) holding a
 32-bit big-endian header length, the header as JSON, and the arrays as safetensors. No pickle.
+Camera frames lie among the arrays, packed one by one (see `images`).
 Whatever is wrong with bytes from elsewhere becomes a `Reject` that says what.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import struct
 from typing import Annotated, Any
 
@@ -17,12 +19,13 @@ import zstandard
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fleet_contract.errors import Reject, RejectCode
+from fleet_runtime.experience.images import QUALITY, Cameras, described, pack, unpack
 from fleet_runtime.experience.types import ARRAYS, Episode, Mode, Outcome
 
 MAGIC = b"FLEP"
 VERSION = 1
 MAX_BYTES = 256 * 2**20
-"""Largest decoded episode taken in; a robot with cameras keeps frames as JPEG beside it."""
+"""Largest episode taken in, frames still packed; `images.MAX_BYTES` bounds them unpacked."""
 MAX_HEADER = 64 * 2**10
 LEVEL = 3
 """zstd level: a higher one saves a few per cent of floats and costs the robot's core."""
@@ -47,14 +50,24 @@ class Header(BaseModel):
     terminated: bool
     truncated: bool
     duration_s: float
+    images: Annotated[Cameras, Field(exclude_if=lambda cameras: not cameras)] = {}
 
 
-def encode(episode: Episode) -> bytes:
-    """The bytes of a sound episode; an unsound one is refused here already, at its maker."""
+FACTS = tuple(name for name in Header.model_fields if name != "images")
+"""Fields of an episode that the header holds as they are."""
+
+
+def encode(episode: Episode, *, quality: int | None = QUALITY) -> bytes:
+    """The bytes of a sound episode; an unsound one is refused here already, at its maker.
+
+    `quality` is that of its frames as JPEG, 1 to 100; None keeps them lossless.
+    """
     episode.validate()
-    fields = {name: getattr(episode, name) for name in Header.model_fields}
-    header = Header.model_validate(fields).model_dump_json().encode()
+    fields = {name: getattr(episode, name) for name in FACTS}
+    cameras = described(episode.images, quality)
+    header = Header.model_validate({**fields, "images": cameras}).model_dump_json().encode()
     arrays = {name: np.ascontiguousarray(getattr(episode, name)) for name in ARRAYS}
+    arrays |= pack(episode.images, cameras)
     body = _LENGTH.pack(len(header)) + header + safetensors.numpy.save(arrays)
     if len(body) > MAX_BYTES:
         raise Reject(RejectCode.TOO_LARGE, f"{len(body)} bytes, at most {MAX_BYTES} are taken")
@@ -63,7 +76,10 @@ def encode(episode: Episode) -> bytes:
 
 
 def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> Episode:
-    """The episode in `data`, validated; never allocates more than about twice `max_bytes`."""
+    """The episode in `data`, validated.
+
+    Never allocates more than about twice `max_bytes`, and `images.MAX_BYTES` for frames.
+    """
     body = _decompress(data, max_bytes)
     if len(body) < _LENGTH.size:
         raise Reject(RejectCode.MALFORMED, "episode ends before its header")
@@ -77,8 +93,13 @@ def decode(data: bytes, *, max_bytes: int = MAX_BYTES) -> Episode:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "JSON"
         raise Reject(RejectCode.MALFORMED, f"header: {where}: {first['msg']}") from None
-    arrays = _arrays(body[start:])
-    return Episode(**header.model_dump(), **arrays).validate()
+    found = _arrays(body[start:])
+    facts = {name: getattr(header, name) for name in FACTS}
+    episode = Episode(**facts, **{name: found[name] for name in ARRAYS}).validate()
+    if not header.images:
+        return episode
+    frames = unpack(found, header.images, len(episode) + 1)
+    return dataclasses.replace(episode, images=frames)
 
 
 def _decompress(data: bytes, max_bytes: int) -> bytes:
@@ -115,4 +136,4 @@ def _arrays(body: bytes) -> dict[str, Any]:
     missing = ARRAYS.keys() - found.keys()
     if missing:
         raise Reject(RejectCode.MALFORMED, f"arrays missing: {sorted(missing)}")
-    return {name: found[name] for name in ARRAYS}
+    return found

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+CameraName: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}$")]
+Pixels: TypeAlias = Annotated[int, Field(ge=1, le=4096)]
+Shape: TypeAlias = tuple[Pixels, Pixels, Literal[3]]
+"""Of a frame: rows, columns, red green blue."""
 
 
 class Spaces(BaseModel):
     """The interface of one embodiment: what goes in, what comes out, for which tasks.
 
-    A policy's task id is the position of the task's name in `tasks`.
+    A policy's task id is the position of the task's name in `tasks`. `images` are the cameras it
+    reads, by name, as frames of uint8; a robot may have more.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -19,6 +25,10 @@ class Spaces(BaseModel):
     observation_size: Annotated[int, Field(ge=1, le=1_000_000)]
     action_low: Annotated[tuple[float, ...], Field(min_length=1, max_length=10_000)]
     action_high: tuple[float, ...]
+    # Left out where there are none, so that programs from before cameras read what they always did.
+    images: Annotated[
+        dict[CameraName, Shape], Field(max_length=16, exclude_if=lambda cameras: not cameras)
+    ] = {}
 
     @property
     def action_size(self) -> int:

@@ -6,6 +6,7 @@ Legend (a trailing letter names an axis, everywhere):
   O  numbers in one observation
   A  numbers in one action
   H  actions in one chunk (the policy's horizon)
+  Y  rows of pixels of one camera's frame, X its columns; 3 stands for red, green, blue
 
 Times are seconds of one robot's monotonic clock: only differences mean anything.
 """
@@ -13,6 +14,7 @@ Times are seconds of one robot's monotonic clock: only differences mean anything
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -27,6 +29,9 @@ Float: TypeAlias = NDArray[np.float32]
 Seconds: TypeAlias = NDArray[np.float64]
 Bool: TypeAlias = NDArray[np.bool_]
 Int: TypeAlias = NDArray[np.int32]
+Pixel: TypeAlias = NDArray[np.uint8]
+Images: TypeAlias = Mapping[str, Pixel]
+"""Frames by camera; which axes stand before (Y, X, 3) is said where it is used."""
 
 Outcome: TypeAlias = Literal["success", "failure", "timeout", "aborted", "discarded"]
 Mode: TypeAlias = Literal["live", "shadow", "eval"]
@@ -78,6 +83,7 @@ class Episode:
     time: Seconds  # (T,) monotonic seconds at which the action was sent
     observation_age: Float  # (T,) seconds between observing and acting on it
     chunk_index: Int  # (T,) position in the policy's chunk; -1 under human control
+    images: Images = dataclasses.field(default_factory=dict)  # camera → (T+1, Y, X, 3)
 
     def __len__(self) -> int:
         return len(self.action)
@@ -85,7 +91,7 @@ class Episode:
     @property
     def nbytes(self) -> int:
         """Bytes its arrays hold in memory."""
-        return sum(getattr(self, name).nbytes for name in ARRAYS)
+        return sum(a.nbytes for a in (*self.images.values(), *(getattr(self, n) for n in ARRAYS)))
 
     @property
     def success(self) -> bool:
@@ -122,10 +128,12 @@ class Episode:
         observation_size: int | None = None,
         action_size: int | None = None,
         tasks: Collection[str] | None = None,
+        images: Mapping[str, tuple[int, int, int]] | None = None,
     ) -> Episode:
         """Itself when sound, else raises `Reject`, whose message names the field.
 
-        Sizes and task names are the job's; what is not given is not checked.
+        Sizes, task names and cameras with their (Y, X, 3) are the job's; what is not given is not
+        checked, nor is a camera that the job does not name.
         """
         if not self.id or not self.robot or not self.task:
             raise Reject(RejectCode.MALFORMED, "id, robot and task must not be empty")
@@ -138,6 +146,7 @@ class Episode:
         if tasks is not None and self.task not in tasks:
             raise Reject(RejectCode.UNKNOWN_TASK, f"task {self.task!r} is not one of this job's")
         self._validate_arrays(observation_size, action_size)
+        self._validate_images(images or {})
         if bool((self.scheduled & ~self.intervention).any()):
             raise Reject(RejectCode.MALFORMED, "a scheduled frame is not an intervention frame")
         if bool((np.diff(self.time) < 0).any()):
@@ -171,3 +180,15 @@ class Episode:
                 raise Reject(RejectCode.SHAPE, message)
             if not np.isfinite(array).all():
                 raise Reject(RejectCode.NON_FINITE, f"{name} holds a number that is not finite")
+
+    def _validate_images(self, wanted: Mapping[str, tuple[int, int, int]]) -> None:
+        for name, frames in self.images.items():
+            if not isinstance(frames, np.ndarray) or frames.dtype != np.uint8:
+                raise Reject(RejectCode.SHAPE, f"camera {name!r}: frames are not of uint8")
+            found = frames.shape[1:]
+            shape = wanted.get(name, (*found[:2], 3))
+            if len(frames) != len(self) + 1 or found != shape or 0 in found:
+                message = f"camera {name!r}: {frames.shape}, wanted {(len(self) + 1, *shape)}"
+                raise Reject(RejectCode.SHAPE, message)
+        if missing := sorted(wanted.keys() - self.images.keys()):
+            raise Reject(RejectCode.SHAPE, f"no frames of the cameras {missing}")

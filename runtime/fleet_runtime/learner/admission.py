@@ -18,6 +18,8 @@ from fleet_runtime.artifacts import Missing
 from fleet_runtime.experience import codec
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fleet_contract.messages import Record
     from fleet_runtime.artifacts import Store
     from fleet_runtime.experience.types import Episode
@@ -40,6 +42,7 @@ class Rules:
     tasks: frozenset[str]
     observation_size: int | None = None
     action_size: int | None = None
+    images: Mapping[str, tuple[int, int, int]] | None = None
 
     def check_record(self, record: Record, robot: str) -> None:
         """Raises `Reject` for a record no payload could redeem; `robot` is the subject's."""
@@ -75,6 +78,7 @@ class Rules:
             observation_size=self.observation_size,
             action_size=self.action_size,
             tasks=self.tasks,
+            images=self.images,
         )
         for name, told, found in (
             ("episodeId", record.episode_id, episode.id),

@@ -63,7 +63,7 @@ def told_spaces(config: LearnerConfig, initial: Policy | None) -> Spaces | None:
         except (ValidationError, TypeError) as fault:
             raise Misconfigured(
                 f"spec.policy.parameters.spaces is {explicit}: {fault}; it takes "
-                "observationSize, actionLow and actionHigh"
+                "observationSize, actionLow and actionHigh, and images as {camera: [Y, X, 3]}"
             ) from fault
     if initial is not None and initial.spaces.tasks != known:
         raise Misconfigured(

@@ -35,6 +35,7 @@ def spaces_of(episode: Episode, tasks: tuple[str, ...]) -> Spaces:
         observation_size=episode.observation.shape[1],
         action_low=(-1.0,) * size,
         action_high=(1.0,) * size,
+        images={name: frames.shape[1:] for name, frames in episode.images.items()},
     )
 
 

@@ -184,6 +184,7 @@ class Preparation:
         parts, config = self._parts, self._parts.config
         parts.rules.observation_size = spaces.observation_size
         parts.rules.action_size = spaces.action_size
+        parts.rules.images = spaces.images
         if algorithm is None:
             measured = [d.episode for d in self._demonstrations if d.episode]
             statistics = Normalization.measure(measured) if measured else None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fleet_runtime.experience.spaces import Spaces
-    from fleet_runtime.experience.types import Float
+    from fleet_runtime.experience.types import Float, Images
 
 
 @runtime_checkable
@@ -27,8 +27,13 @@ class Policy(Protocol):
     horizon: int  # H: actions in a chunk
     execute: int  # how many of them a robot executes before it asks again
 
-    def act(self, observation: Float, task: NDArray[np.integer]) -> Float:
-        """(B, O) and task ids (B,) → chunks (B, H, A) within the action bounds."""
+    def act(
+        self, observation: Float, task: NDArray[np.integer], images: Images | None = None
+    ) -> Float:
+        """(B, O) and task ids (B,) → chunks (B, H, A) within the action bounds.
+
+        `images` holds a (B, Y, X, 3) for each camera of `spaces.images`; None where there is none.
+        """
         ...
 
     def seed(self, seed: int) -> None:

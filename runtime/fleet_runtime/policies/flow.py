@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from fleet_runtime.experience.types import Float
+    from fleet_runtime.experience.types import Float, Images
 
     Velocity = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # of (x, w), as the net's
 
@@ -57,7 +57,12 @@ class FlowPolicy:
         self._noise.manual_seed(0)
 
     @torch.no_grad()
-    def act(self, observation: Float, task: NDArray[np.integer]) -> Float:
+    def act(
+        self,
+        observation: Float,
+        task: NDArray[np.integer],
+        images: Images | None = None,  # noqa: ARG002
+    ) -> Float:
         """(B, O) and task ids (B,) → chunks (B, H, A), clipped to the action bounds."""
         seen = torch.from_numpy(np.ascontiguousarray(observation, np.float32)).to(self.device)
         ids = torch.from_numpy(np.asarray(task, np.int64)).to(self.device)

@@ -16,7 +16,7 @@ import numpy as np
 
 from fleet_contract.errors import Reject, RejectCode
 from fleet_runtime.experience.batch import SOURCES, Batch, SampleSpec, Side, source_of
-from fleet_runtime.replay.arena import Arena
+from fleet_runtime.replay.arena import Arena, row_bytes
 from fleet_runtime.replay.selectors import UniformRuns
 
 if TYPE_CHECKING:
@@ -50,19 +50,23 @@ class ReplayIndex:
         load: Callable[[str], Episode],
         *,
         cache_steps: int = 200_000,
+        cache_bytes: int = 2 * 2**30,
         max_steps: int = 10_000_000,
     ) -> None:
         """`load` fetches an episode by id, as first added; what it raises reaches the caller.
 
-        `cache_steps` bounds the decoded steps in memory (34 MB per 200,000 at Meta-World's size).
+        `cache_steps` and `cache_bytes` both bound the decoded steps in memory: 200,000 of
+        Meta-World's size are 34 MB, 2 GiB hold 77,000 steps with one camera of 96 × 96. What is
+        beyond is decoded again when drawn, a whole episode for a step: far slower than training.
         Beyond `max_steps` in all, the oldest online episodes are dropped.
         """
         self.spaces = spaces
         self.spec = spec
         self._load = load
         self._max_steps = max_steps
-        self._cache_steps = cache_steps
-        self._arena = Arena(cache_steps, spaces.observation_size, spaces.action_size)
+        sizes = spaces.observation_size, spaces.action_size, spaces.images
+        self._cache_steps = min(cache_steps, cache_bytes // row_bytes(*sizes))
+        self._arena = Arena(self._cache_steps, *sizes)
         self._runs = UniformRuns(len(spaces.tasks) * len(Side), facts=3)
         self._numbers: dict[str, int] = {}  # id → number, oldest first
         self._entries: dict[int, Entry] = {}
@@ -95,6 +99,7 @@ class ReplayIndex:
             observation_size=self.spaces.observation_size,
             action_size=self.spaces.action_size,
             tasks=self.spaces.tasks,
+            images=self.spaces.images,
         )
         if len(episode) > self._cache_steps:
             message = f"{len(episode)} steps, the cache holds {self._cache_steps}"
@@ -150,7 +155,7 @@ class ReplayIndex:
             stop = steps
         windows = np.array(self.spec.windows, np.int64)
         ahead = np.minimum(windows, (stop - step)[:, None])
-        observation, action, later = self._arena.gather(
+        found = self._arena.gather(
             episode,
             step,
             stop,
@@ -160,8 +165,8 @@ class ReplayIndex:
         )
         valid: Bool = step[:, None] + np.arange(self.spec.chunk) < stop[:, None]
         return Batch(
-            observation=observation,
-            action=action,
+            observation=found.observation,
+            action=found.action,
             valid=valid,
             task=task,
             side=side,
@@ -169,7 +174,9 @@ class ReplayIndex:
             success=success > 0,
             remaining=steps - step,
             ahead=ahead,
-            later=later,
+            later=found.later,
+            images=found.images,
+            later_images=found.later_images,
         )
 
     def _index(self, number: int, entry: Entry, episode: Episode) -> None:

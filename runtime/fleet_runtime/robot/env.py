@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from fleet_runtime.experience.images import QUALITY
 from fleet_runtime.experience.spaces import Spaces
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
-    from fleet_runtime.experience.types import Float, Outcome
+    from fleet_runtime.experience.types import Float, Images, Outcome
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +38,10 @@ class RobotSpec:
     action_high: tuple[float, ...]
     horizon: int  # control steps after which an attempt is a timeout
     control_hz: float  # control steps per second
+    images: Mapping[str, tuple[int, int, int]] = dataclasses.field(
+        default_factory=dict
+    )  # camera → (Y, X, 3)
+    image_quality: int | None = QUALITY  # of recorded frames as JPEG; None keeps them lossless
 
     @property
     def observation_size(self) -> int:
@@ -55,6 +60,7 @@ class RobotSpec:
             observation_size=self.observation_size,
             action_low=self.action_low,
             action_high=self.action_high,
+            images=dict(self.images),
         )
 
     def mismatch(self, spaces: Spaces) -> str | None:
@@ -67,6 +73,9 @@ class RobotSpec:
         ):
             if ours != theirs:
                 return f"{what}: the robot has {ours}, the policy {theirs}"
+        for camera, shape in spaces.images.items():
+            if (here := self.images.get(camera)) != shape:
+                return f"camera {camera!r}: the robot has {here}, the policy reads {shape}"
         return None
 
 
@@ -76,6 +85,9 @@ class Observation:
 
     value: Float  # (O,)
     time: float  # monotonic seconds
+    images: Images = dataclasses.field(
+        default_factory=dict
+    )  # camera → (Y, X, 3), every camera of the spec
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,8 +5,8 @@ evaluation can run many in lockstep with one batched inference, and a test can r
 
     run = EpisodeRun(robot, task, stamp=stamp, execute=policy.execute)
     while not run.done:
-        if (observation := run.wanted) is not None:
-            run.give(policy.act(observation[None], ids)[0])
+        if run.wanted is not None:
+            run.give(infer(policy, [run], ids)[0])
         run.tick()
     episode = run.episode()
 
@@ -18,19 +18,22 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fleet_runtime.experience.types import ARRAYS, Episode
+from fleet_runtime.robot.guard import unfit
 from fleet_runtime.robot.human import Control
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Sequence
 
-    from fleet_runtime.experience.types import Float, Mode, Outcome
+    from numpy.typing import NDArray
+
+    from fleet_runtime.experience.types import Float, Images, Mode, Outcome
     from fleet_runtime.policies.base import Policy
-    from fleet_runtime.robot.env import Robot
+    from fleet_runtime.robot.env import Observation, Robot
     from fleet_runtime.robot.human import Human
 
 
@@ -71,6 +74,7 @@ class EpisodeRun:
         self._horizon = horizon or robot.spec.horizon
         self._clock = clock
         self._rows: dict[str, list[object]] = {name: [] for name in ARRAYS}
+        self._frames: list[Images] = []
         self._queue: deque[tuple[int, Float]] = deque()
         self._outcome: Outcome | None = None
         self._source = ""
@@ -98,6 +102,11 @@ class EpisodeRun:
         if self.done or self._queue or self._control is not Control.POLICY:
             return None
         return self._seen.value
+
+    @property
+    def seen(self) -> Observation:
+        """The newest observation, frames and all."""
+        return self._seen
 
     def give(self, chunk: Float) -> None:
         """Queue the first `execute` actions of a chunk (H, A); earlier queued ones are dropped."""
@@ -144,7 +153,9 @@ class EpisodeRun:
         """The attempt as data; ValueError while it runs or when it ended before its first step."""
         if self._outcome is None or self.steps == 0:
             raise ValueError("the attempt is not over, or has no step")
-        arrays = {name: np.array(self._rows[name], ARRAYS[name][0]) for name in ARRAYS}
+        arrays: dict[str, Any] = {
+            name: np.array(self._rows[name], ARRAYS[name][0]) for name in ARRAYS
+        }
         arrays["observation"] = arrays["observation"][: self.steps + 1]
         return Episode(
             id=self._stamp.id,
@@ -158,18 +169,33 @@ class EpisodeRun:
             terminated=self._outcome in {"success", "failure"},
             truncated=self._outcome not in {"success", "failure"},
             duration_s=max(0.0, self._clock() - self._started),
+            images={
+                camera: np.stack([seen[camera] for seen in self._frames[: self.steps + 1]])
+                for camera in self._robot.spec.images
+            },
             **arrays,
         )
 
     def _look(self) -> None:
         self._seen = self._robot.observe()
         self._rows["observation"].append(self._seen.value)
+        if fault := unfit(self._seen.images, self._robot.spec.images):
+            self._blinded(fault)
+        self._frames.append(self._seen.images)
         if self._human is None or self.done:
             self._control = Control.POLICY
             return
         self._control = self._human.control(self.steps, self._reward)
         if self._control is not Control.POLICY:
             self._queue.clear()  # what the policy planned before the takeover is void
+
+    def _blinded(self, fault: str) -> None:
+        """A camera has failed: nothing may act on that, and the last frames stand for the rest."""
+        if not self._frames:
+            raise ValueError(fault)
+        self._seen = dataclasses.replace(self._seen, images=self._frames[-1])
+        if not self.done:
+            self._end("aborted", fault)
 
     def _decide(self) -> tuple[Float, int]:
         if self._control is not Control.POLICY and self._human is not None:
@@ -213,11 +239,22 @@ def run_episode(
     )
     ids = np.array([policy.spaces.task_id(task)])
     while not run.done:
-        if (observation := run.wanted) is not None:
-            run.give(policy.act(observation[None], ids)[0])
+        if run.wanted is not None:
+            run.give(infer(policy, [run], ids)[0])
         run.tick()
         yield run
     return run.episode()
+
+
+def infer(policy: Policy, runs: Sequence[EpisodeRun], ids: NDArray[np.integer]) -> Float:
+    """Chunks (B, H, A) for B attempts at the tasks `ids` (B,), in one inference."""
+    seen = [run.seen for run in runs]
+    values = np.stack([one.value for one in seen])
+    cameras = policy.spaces.images
+    if not cameras:
+        return policy.act(values, ids)
+    images = {name: np.stack([one.images[name] for one in seen]) for name in cameras}
+    return policy.act(values, ids, images)
 
 
 def finish(running: Generator[EpisodeRun, None, Episode]) -> Episode:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fleet_runtime.robot.episode import EpisodeRun, Stamp
+from fleet_runtime.robot.episode import EpisodeRun, Stamp, infer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,15 +68,11 @@ def evaluate(
                 )
         if not running:
             break
-        waiting = [
-            (run, seen, ids[task])
-            for task, run in running.values()
-            if (seen := run.wanted) is not None
-        ]
+        waiting = [(run, ids[task]) for task, run in running.values() if run.wanted is not None]
         if waiting:
-            seen = np.stack([row for _, row, _ in waiting])
-            chunks = policy.act(seen, np.array([task_id for *_, task_id in waiting]))
-            for (run, *_), chunk in zip(waiting, chunks, strict=True):
+            runs, tasks_wanted = zip(*waiting, strict=True)
+            chunks = infer(policy, runs, np.array(tasks_wanted))
+            for run, chunk in zip(runs, chunks, strict=True):
                 run.give(chunk)
         for lane, (task, run) in list(running.items()):
             run.tick()

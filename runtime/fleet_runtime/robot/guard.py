@@ -12,12 +12,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from fleet_runtime.experience.types import Float
+    from fleet_runtime.experience.types import Float, Images
 
 TOLERANCE = 1e-4
 """Share of an action's range by which rounding may overstep it."""
+
+
+def unfit(images: Images, wanted: Mapping[str, tuple[int, int, int]]) -> str | None:
+    """Why these frames (Y, X, 3) are not those the robot's description promises; None: they are."""
+    for camera, shape in wanted.items():
+        frame = images.get(camera)
+        if not isinstance(frame, np.ndarray):
+            return f"camera {camera!r} gives no frame"
+        if frame.shape != shape or frame.dtype != np.uint8:
+            return f"camera {camera!r} gives {frame.dtype} {frame.shape}, wanted uint8 {shape}"
+    return None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from fleet_contract.errors import Reject, Retry
 from fleet_contract.messages import Outcome as Ended
 from fleet_contract.messages import Record, RobotState, TaskTally, Uptake, digest_of
 from fleet_runtime.experience import codec
-from fleet_runtime.robot.episode import EpisodeRun, Stamp
+from fleet_runtime.robot.episode import EpisodeRun, Stamp, infer
 from fleet_runtime.robot.human import Control
 from fleet_runtime.robot.reports import tallied
 from fleet_runtime.robot.swap import Slot
@@ -143,8 +143,8 @@ class ControlLoop:
             if self._desk.overdue:
                 run.abort("shutdown")
                 break
-            if (observation := run.wanted) is not None:
-                run.give(self._chunk(loaded, observation, ids))
+            if run.wanted is not None:
+                run.give(self._chunk(loaded, run, ids))
             human = run.control is not Control.POLICY
             tally.state = RobotState.HUMAN_CONTROL if human else RobotState.RUNNING
             run.tick()
@@ -159,10 +159,10 @@ class ControlLoop:
             time.sleep(max(0.0, due - time.monotonic()))
         tally.control_hz = run.steps / max(time.monotonic() - began, 1e-6)
 
-    def _chunk(self, loaded: Loaded, observation: Float, ids: np.ndarray) -> Float:
+    def _chunk(self, loaded: Loaded, run: EpisodeRun, ids: np.ndarray) -> Float:
         """The policy's next chunk (H, A), finite whatever the policy does."""
         try:
-            return self._guard.chunk(loaded.policy.act(observation[None], ids)[0])
+            return self._guard.chunk(infer(loaded.policy, [run], ids)[0])
         except Exception as fault:  # noqa: BLE001 - a policy's fault is never the robot's
             self._guard.trip(f"the policy failed: {fault!r}"[:200])
             return self._guard.hold()
@@ -193,7 +193,7 @@ class ControlLoop:
     def _keep(self, episode: Episode, loaded: Loaded, started: float) -> None:
         tally = self._desk.tally
         try:
-            payload = codec.encode(episode)
+            payload = codec.encode(episode, quality=self._robot.spec.image_quality)
             draft = self._draft(episode, payload, loaded, started)
             self._spool.append(draft, payload)
             tally.spool_fault = ""
