@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import logging
 from typing import TYPE_CHECKING, NamedTuple
@@ -32,6 +33,19 @@ class Demonstration(NamedTuple):
     def shelved(self) -> Demonstration:
         """The same without the decoded steps."""
         return self._replace(episode=None)
+
+    def unfilmed(self) -> Demonstration:
+        """The same without its frames; of each camera only the shape is left."""
+        if self.episode is None or not self.episode.images:
+            return self
+        none = {name: frames[:0].copy() for name, frames in self.episode.images.items()}
+        return self._replace(episode=dataclasses.replace(self.episode, images=none))
+
+    def whole(self) -> Episode:
+        """The episode with everything, decoded again where something was left behind."""
+        if self.episode is None or self.episode.images:
+            return codec.decode(self.read())
+        return self.episode
 
 
 def open_folder(url: str) -> tuple[Store, str]:

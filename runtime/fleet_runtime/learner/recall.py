@@ -13,7 +13,7 @@ from fleet_runtime.learner.intake import absorb
 from fleet_runtime.learner.journal import Journal
 from fleet_runtime.learner.library import Library
 from fleet_runtime.learner.loop import Unreadable
-from fleet_runtime.learner.offline import demonstrations, located, open_folder
+from fleet_runtime.learner.offline import Demonstration, demonstrations, located, open_folder
 from fleet_runtime.learner.receipts import Ledger
 
 if TYPE_CHECKING:
@@ -23,13 +23,12 @@ if TYPE_CHECKING:
     from fleet_runtime.artifacts import Store
     from fleet_runtime.experience.types import Episode
     from fleet_runtime.learner.journal import Segment
-    from fleet_runtime.learner.offline import Demonstration
     from fleet_runtime.replay.index import ReplayIndex
 
 log = logging.getLogger(__name__)
 
 MEASURED_BYTES = 2**30
-"""Decoded demonstrations that are held to measure the statistics; of more, the first."""
+"""Decoded demonstrations, frames aside, held to measure the statistics; of more, the first."""
 
 
 class Experience(NamedTuple):
@@ -84,7 +83,7 @@ def read_demonstrations(
             open_folder(url)
         except ValueError as fault:
             raise Misconfigured(f"spec.offline.datasets.{index}.uri: {fault}") from fault
-    for one in demonstrations(urls, build.tasks(config), stopped):
+    for one in map(Demonstration.unfilmed, demonstrations(urls, build.tasks(config), stopped)):
         held += one.episode.nbytes if one.episode else 0
         found.append(one if held <= MEASURED_BYTES else one.shelved())
         library.add(one.id, one.read)
@@ -95,7 +94,7 @@ def index_demonstrations(index: ReplayIndex, found: Iterable[Demonstration]) -> 
     """Make them sampleable; one that does not fit is named and left out. Raises `Retry`."""
     for one in found:
         try:
-            index.add(one.episode or codec.decode(one.read()), Side.OFFLINE)
+            index.add(one.whole(), Side.OFFLINE)
         except Retry:
             raise
         except (FleetError, ValueError) as fault:

@@ -147,10 +147,10 @@ class ReplayIndex:
 
     def sample(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Batch:
         """A batch with `counts[task, side]` uniform draws from each pool."""
-        found = self._runs.draw(counts.ravel(), rng)
-        episode, step, stop = found.episode, found.step, found.stop
-        source, steps, success = found.facts.T
-        task, side = np.divmod(found.pool, len(Side))
+        drawn = self._runs.draw(counts.ravel(), rng)
+        episode, step, stop = drawn.episode, drawn.step, drawn.stop
+        source, steps, success = drawn.facts.T
+        task, side = np.divmod(drawn.pool, len(Side))
         if self.spec.through_takeovers:
             stop = steps
         windows = np.array(self.spec.windows, np.int64)
