@@ -20,6 +20,9 @@ Path = tuple[str | int, ...]
 HOLDS: dict[str, Callable[[Any], bool]] = {
     "self.tasks.exists(t, t.weight > 0.0)": lambda job: any(t.weight > 0 for t in job.tasks),
     "self.minOnline <= self.maxOnline": lambda sampler: sampler.min_online <= sampler.max_online,
+    "self.batchSize % self.replicas == 0": lambda learner: (
+        learner.batch_size % learner.replicas == 0
+    ),
     "has(self.robots) != has(self.percent)": lambda step: (
         (step.robots is None) != (step.percent is None)
     ),

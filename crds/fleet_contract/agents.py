@@ -44,6 +44,7 @@ class LearnerConfig(Model):
     sampler: Sampler = Sampler()
     publish: Publish = Publish()
     checkpoint: Checkpoint = Checkpoint()
+    replicas: int = 1
     batch_size: int = 256
     updates_per_episode: float = 0
     control_hz: float = 20.0

@@ -156,6 +156,7 @@ class Env(StrEnum):
     METRICS_PORT = "FLEET_METRICS_PORT"
     RESYNC_SECONDS = "FLEET_RESYNC_SECONDS"
     LAST_WORDS = "FLEET_LAST_WORDS"
+    COMPLETION_INDEX = "JOB_COMPLETION_INDEX"  # Kubernetes sets it in the pods of an Indexed Job
 
 
 def learner_job(job: str, run: int) -> str:

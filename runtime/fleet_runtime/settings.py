@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleet_contract.agents import LearnerConfig, RobotConfig
-from fleet_contract.names import NAME_MAX, NAME_PATTERN
+from fleet_contract.names import NAME_MAX, NAME_PATTERN, Env
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_MAX)]
 # A job's UID stands in stream names and object keys: nothing that NATS or a store would read.
@@ -49,6 +49,8 @@ class LearnerSettings(Settings):
     """Where metrics are served."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """0: serve none."""
+    rank: Annotated[int, Field(ge=0, validation_alias=Env.COMPLETION_INDEX.value)] = 0
+    """Which of the learner's processes this is; an Indexed Job numbers its pods."""
     spec: LearnerConfig
 
 

@@ -35,6 +35,7 @@ class Case(NamedTuple):
     refuse: bool = False
     doubted: bool = False
     heard: bool = True
+    ranks: int = 1
     says: str = ""
 
 
@@ -116,6 +117,20 @@ CASES = {
     "another spec makes another run of it": Case(
         (run(hash_="old", refusal="no", failed="x"),), (), R.LEARNER_PENDING, delete=(1,)
     ),
+    "of several ranks one alone is not yet a learner": Case(
+        (run(),), (RUNNING,), R.LEARNER_PENDING, ranks=2, says="1 of 2 ranks do not run yet."
+    ),
+    "a rank that waits to be scheduled says why": Case(
+        (run(),),
+        (RUNNING, Pod("p-1", "v", message="0/3 nodes have room", owner_uid="uid-1")),
+        R.LEARNER_PENDING,
+        ranks=2,
+        says="1 of 2 ranks do not run yet. 0/3 nodes have room",
+    ),
+    "all ranks together are": Case((run(),), (RUNNING, RUNNING), R.LEARNER_RUNNING, ranks=2),
+    "a rank without an image is told though others run": Case(
+        (run(),), (RUNNING, WAITING), R.IMAGE_PULL_FAILED, ranks=2
+    ),
     "a run that ended well reached its goal": Case((run(complete=True),), (), R.GOAL_REACHED),
 }
 
@@ -128,6 +143,7 @@ def test_learner_runs(case: Case) -> None:
         last_number=case.last,
         runs=case.runs,
         pods=case.pods,
+        ranks=case.ranks,
         doubted=case.doubted,
         heard=case.heard,
         now=1010.0,

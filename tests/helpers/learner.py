@@ -150,7 +150,14 @@ class LearnerProcess:
     """A learner in a process of its own, with a log to look at."""
 
     def __init__(
-        self, folder: Path, nats_url: str, spec: dict[str, Any], *, store: str = "store"
+        self,
+        folder: Path,
+        nats_url: str,
+        spec: dict[str, Any],
+        *,
+        store: str = "store",
+        rank: int = 0,
+        script: Sequence[str] = (),
     ) -> None:
         self.store_url = f"file://{folder / store}"
         self.log_path = folder / f"learner-{next(_numbers)}.log"
@@ -161,7 +168,9 @@ class LearnerProcess:
             Env.NATS_URL: nats_url,
             Env.STORAGE_URL: self.store_url,
             Env.SPEC: json.dumps(spec),
+            Env.COMPLETION_INDEX: str(rank),
         }
+        self._script = list(script)
         self._pidfd = self.pid = -1
 
     def start(self) -> None:
@@ -171,7 +180,11 @@ class LearnerProcess:
         forge = _forge()
         assert forge.stdin is not None
         assert forge.stdout is not None
-        order = {"environment": self.environment, "log": str(self.log_path)}
+        order = {
+            "environment": self.environment,
+            "log": str(self.log_path),
+            "script": self._script,
+        }
         forge.stdin.write(json.dumps(order) + "\n")
         forge.stdin.flush()
         self.pid = int(forge.stdout.readline())
@@ -202,6 +215,12 @@ class LearnerProcess:
     @property
     def _exit_path(self) -> Path:
         return self.log_path.with_name(self.log_path.name + ".exit")
+
+    async def says(self, words: str, within: float = 60.0) -> None:
+        """Returns once they stand in its log."""
+        async with asyncio.timeout(within):
+            while not self.log_path.exists() or words not in self.log:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)  # a file announces its growth to nobody
 
     @property
     def log(self) -> str:

@@ -153,8 +153,16 @@ class Learner(Spec):
     image: str = Field(
         default="fleetloop-learner:latest", max_length=512, description="Container image."
     )
-    replicas: int = Field(default=1, ge=1, le=1, description="Ranks of the learner; one, for now.")
-    batch_size: int = Field(default=256, ge=1, le=65_536, description="Chunks in one update.")
+    replicas: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="Ranks of the learner, a pod each; they share each batch and average their "
+        "gradients, directly from pod to pod.",
+    )
+    batch_size: int = Field(
+        default=256, ge=1, le=65_536, description="Chunks in one update, over all ranks."
+    )
     updates_per_episode: float = Field(
         default=0,
         ge=0,
@@ -166,6 +174,12 @@ class Learner(Spec):
         default={}, description="Merged into the pod's spec: node selectors, tolerations, volumes."
     )
     checkpoint: Checkpoint = Field(default=Checkpoint(), description="How often it saves itself.")
+    rules = (
+        cel(
+            "self.batchSize % self.replicas == 0",
+            "batchSize must be a multiple of replicas: each rank takes an equal share",
+        ),
+    )
 
 
 class Publish(Spec):

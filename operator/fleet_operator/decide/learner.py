@@ -62,12 +62,14 @@ def plan(
     last_number: int,
     runs: Sequence[Run],
     pods: Sequence[Pod],
+    ranks: int = 1,
     doubted: bool = False,
     heard: bool = True,
     now: float = 0.0,
 ) -> LearnerPlan:
     """One run at a time: a new one only when the last one's Job and pods are all gone.
 
+    ``ranks``: pods that a run has; it works when all of them do.
     ``doubted``: it crashed again and again until now; that it runs at this moment says little.
     ``heard``: its heartbeats arrive.
     """
@@ -82,7 +84,7 @@ def plan(
         return LearnerPlan(number, False, delete, orphans, complete, finding=finding)
 
     if current is not None and not current.deleting and wanted and current.hash == hash_:
-        found = _ready(current, alive, doubted=doubted, heard=heard, now=now)
+        found = _ready(current, alive, ranks, doubted=doubted, heard=heard, now=now)
         refused = next((pod.last.words for pod in alive if pod.last and pod.last.refused), "")
         refuse = (current, refused) if refused and not current.refusal else None
         return planned(found, *old, complete=current.complete)._replace(refuse=refuse)
@@ -107,7 +109,7 @@ def _pending(message: str) -> Finding:
 
 
 def _ready(  # noqa: PLR0911 - a list of rules, the first wins
-    run: Run, pods: Sequence[Pod], *, doubted: bool, heard: bool, now: float
+    run: Run, pods: Sequence[Pod], ranks: int, *, doubted: bool, heard: bool, now: float
 ) -> Finding:
     def told(holds: bool, reason: Reason, message: str) -> Finding:
         return Finding(ConditionType.LEARNER_READY, holds, reason, message)
@@ -135,11 +137,13 @@ def _ready(  # noqa: PLR0911 - a list of rules, the first wins
                 Reason.LEARNER_CRASHING,
                 f"The learner ends again and again: {pod.why} It is started again all the while.",
             )
-        if pod.running:
-            silent = " It is not heard of: if that lasts, see whether its pod reaches NATS."
-            message = f"Run {run.number} is at work.{'' if heard else silent}"
-            return told(True, Reason.LEARNER_RUNNING, message)
         if pod.image_fault:
             return told(False, Reason.IMAGE_PULL_FAILED, pod.without_image("spec.learner.image"))
+    running = sum(pod.running for pod in pods)
+    if running >= ranks:
+        silent = " It is not heard of: if that lasts, see whether its pod reaches NATS."
+        message = f"Run {run.number} is at work.{'' if heard else silent}"
+        return told(True, Reason.LEARNER_RUNNING, message)
     why = next((pod.trouble for pod in pods if pod.trouble), "")
-    return _pending(f"The learner's pod does not run yet. {why}".strip())
+    what = "The learner's pod does" if ranks == 1 else f"{ranks - running} of {ranks} ranks do"
+    return _pending(f"{what} not run yet. {why}".strip())

@@ -39,6 +39,7 @@ def config(job: FleetTrainingJob) -> LearnerConfig:
         sampler=spec.sampler,
         publish=spec.publish,
         checkpoint=spec.learner.checkpoint,
+        replicas=spec.learner.replicas,
         batch_size=spec.learner.batch_size,
         updates_per_episode=spec.learner.updates_per_episode,
         control_hz=spec.robots.simulated.control_hz,

@@ -69,6 +69,7 @@ async def reconcile(office: Office, name: str) -> float | None:
         last_number=before.learner.run,
         runs=world.runs,
         pods=world.pods,
+        ranks=world.job.spec.learner.replicas,
         doubted=conditions.stalled_by(before.conditions, Reason.LEARNER_CRASHING),
         heard=world.line is None or world.line.feed.learner_at >= office.inbox.heard_since,
         now=world.now,

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pydantic import BaseModel
 
+    from fleet_runtime.algorithms.ranks import Ranks
     from fleet_runtime.experience.spaces import Spaces
     from fleet_runtime.policies.base import Policy
     from fleet_runtime.policies.normalization import Normalization
@@ -51,6 +52,13 @@ class Algorithm(Protocol):
 
         With `initial` it starts from that policy, statistics included; else from random weights
         with `normalization` (identity where none is given, which `load` then replaces).
+        """
+        ...
+
+    def join(self, ranks: Ranks, seed: int | None = None) -> None:
+        """Work as one of several ranks from now on: gradients are averaged over them.
+
+        `seed` gives this rank noise of its own; without it the noise goes on.
         """
         ...
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Self, TypeVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from fleet_runtime.algorithms.ranks import ALONE, Ranks
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
 from fleet_runtime.policies.networks import fill
 from fleet_runtime.policies.normalization import Normalization
@@ -65,6 +66,7 @@ class FlowLearner(Generic[C]):
         self.config = config
         self.updates = 0
         self.online = False
+        self.ranks: Ranks = ALONE
         self.trained = policy
         self.average = policy.copy()
         self.device = policy.device
@@ -109,6 +111,12 @@ class FlowLearner(Generic[C]):
                 )
             return cls(settings, policy, seed=seed)  # type: ignore[arg-type]
 
+    def join(self, ranks: Ranks, seed: int | None = None) -> None:
+        """As in `Algorithm.join`."""
+        self.ranks = ranks
+        if seed is not None:
+            self.noise.manual_seed(seed)
+
     @staticmethod
     def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
         """The optimiser of this house."""
@@ -152,12 +160,16 @@ class FlowLearner(Generic[C]):
         )
 
     def step(self, name: str, loss: torch.Tensor, *, clip: float | None = None) -> None:
-        """One step of a named optimiser; `clip` bounds the norm of its gradient."""
+        """One step of a named optimiser; `clip` bounds the norm of its gradient.
+
+        `loss` is a mean over this rank's rows, the gradient the mean over all ranks'.
+        """
         optimiser = self.optimisers[name]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        weights = [w for group in optimiser.param_groups for w in group["params"]]
+        self.ranks.average([w.grad for w in weights if w.grad is not None])
         if clip is not None:
-            weights = [w for group in optimiser.param_groups for w in group["params"]]
             torch.nn.utils.clip_grad_norm_(weights, clip)
         optimiser.step()
 

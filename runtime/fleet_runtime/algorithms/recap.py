@@ -141,7 +141,8 @@ class RECAP(FlowLearner[RECAPConfig]):
         if self.updates < self.config.value_steps:
             return torch.ones_like(task)
         advantage = self._advantage(batch)
-        self.thresholds.observe(advantage, task)
+        # All ranks', so that one ε_l holds for all.
+        self.thresholds.observe(self.ranks.gather(advantage), self.ranks.gather(task))
         better = advantage > self.thresholds.epsilon(self.config.positive)[task]
         better |= self.tensor(batch.of([Source.HUMAN]))
         return torch.where(better, 1, -1)

@@ -83,6 +83,8 @@ def create(
     """The job's algorithm at its start. Raises `Misconfigured`."""
     given = merged(config.policy.parameters, config.algorithm.parameters)
     parameters = {"batch_size": config.batch_size} | given
+    if config.replicas > 1:
+        parameters["batch_size"] = _share(parameters["batch_size"], config.replicas)
     try:
         return find(config.algorithm.name).create(
             spaces,
@@ -96,6 +98,16 @@ def create(
             f"algorithm {config.algorithm.name} with parameters {parameters}: {fault}; "
             "correct spec.algorithm or spec.policy.parameters"
         ) from fault
+
+
+def _share(rows: object, ranks: int) -> int:
+    """One rank's rows of a batch: a mean of means is the mean where all are of one size."""
+    if not isinstance(rows, int) or rows % ranks:
+        raise Misconfigured(
+            f"{ranks} ranks cannot share a batch of {rows} rows: make spec.learner.batchSize (or "
+            "batchSize in spec.algorithm.parameters) a multiple of spec.learner.replicas"
+        )
+    return rows // ranks
 
 
 def resumed(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fleet_contract import names
 from fleet_contract.errors import Fenced
@@ -21,23 +21,36 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def claim(store: Store, job_uid: str, holder: str) -> int:
+class Office(NamedTuple):
+    """A claimed epoch."""
+
+    epoch: int
+    address: str  # where the first rank awaits the others; empty where there are none
+
+
+def claim(store: Store, job_uid: str, holder: str, address: str = "") -> int:
     """Take the next epoch of the job, from 1 on; `holder` (a host or pod) is noted for people.
 
-    Raises `Retry` when the store is unreachable.
+    `address` is noted for the learner's other ranks. Raises `Retry` when the store is unreachable.
     """
-    prefix = names.epoch_key(job_uid, 0).rsplit("/", 1)[0] + "/"
     while True:
-        taken = [int(key.rsplit("/", 1)[1]) for key in store.list(prefix)]
-        epoch = max(taken, default=0) + 1
+        epoch = _last(store, job_uid) + 1
         # The time makes the body unlike any other claimant's: equal content would count as ours.
-        body = {"epoch": epoch, "holder": holder, "atNs": time.time_ns()}
+        body = {"epoch": epoch, "holder": holder, "address": address, "atNs": time.time_ns()}
         try:
             store.create(names.epoch_key(job_uid, epoch), json.dumps(body).encode())
         except Exists:
             continue
         log.info("learner epoch %d of job %s is ours", epoch, job_uid)
         return epoch
+
+
+def newest(store: Store, job_uid: str) -> Office | None:
+    """The newest claim, None before the first. Raises `Retry`."""
+    if (epoch := _last(store, job_uid)) == 0:
+        return None
+    body = json.loads(store.get(names.epoch_key(job_uid, epoch)))
+    return Office(epoch, str(body.get("address", "")))
 
 
 def guard(store: Store, job_uid: str, epoch: int) -> None:
@@ -47,3 +60,8 @@ def guard(store: Store, job_uid: str, epoch: int) -> None:
     except Missing:
         return
     raise Fenced(f"learner epoch {epoch + 1} is claimed, this one holds {epoch}: leaving the job")
+
+
+def _last(store: Store, job_uid: str) -> int:
+    prefix = names.epoch_key(job_uid, 0).rsplit("/", 1)[0] + "/"
+    return max((int(key.rsplit("/", 1)[1]) for key in store.list(prefix)), default=0)

@@ -27,6 +27,7 @@ class Admitted(NamedTuple):
 
     record: Record
     episode: Episode
+    position: int  # of its segment
 
 
 class Handoff:

@@ -197,7 +197,7 @@ class Ingest:
             episode = episodes.get((entry.record.robot, *entry.record.key))
             if segment.epoch != self._epoch or episode is None:
                 episode = self._library.load(entry.record.episode_id)
-            admitted.append(Admitted(entry.record, episode))
+            admitted.append(Admitted(entry.record, episode, place.position))
             log.debug("episode %s at %s", entry.record.episode_id, place)
         for entry in segment.entries:
             if entry.refusal:

@@ -151,13 +151,18 @@ class Journal:
                 prefix,
                 missing[:5],
             )
-        with ThreadPoolExecutor(_READERS, thread_name_prefix="journal") as readers:
-            for start in range(0, len(found), 4 * _READERS):
-                for segment in readers.map(self._read, found[start : start + 4 * _READERS]):
-                    if segment is not None:
-                        self._fence(segment)
-                        yield segment
+        yield from self._segments(found)
         self.position = max(found, default=-1) + 1
+
+    def read(self, through: int) -> Iterator[Segment]:
+        """The segments from `position` up to `through`, which others wrote; raises as `replay`.
+
+        `position` follows each one.
+        """
+        for segment in self._segments(range(self.position, through)):
+            yield segment
+            self.position = segment.position + 1
+        self.position = max(self.position, through)
 
     def append(self, entries: Sequence[Entry]) -> list[Segment]:
         """Commit the entries as the next segment, unless an older learner wrote there first.
@@ -200,6 +205,14 @@ class Journal:
             key = names.journal_key(self._job_uid, place.position)
             raise FleetError(f"{key}: a payload no longer matches its digest; restore the object")
         return payload
+
+    def _segments(self, positions: Sequence[int]) -> Iterator[Segment]:
+        with ThreadPoolExecutor(_READERS, thread_name_prefix="journal") as readers:
+            for start in range(0, len(positions), 4 * _READERS):
+                for segment in readers.map(self._read, positions[start : start + 4 * _READERS]):
+                    if segment is not None:
+                        self._fence(segment)
+                        yield segment
 
     def _next(self) -> Segment | None:
         """The segment somebody else wrote at our next position; None where there is none."""

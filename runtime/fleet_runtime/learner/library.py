@@ -48,3 +48,11 @@ class Library:
             raise FleetError(f"episode {episode_id!r} is in neither journal nor datasets")
         data = self._journal.payload(source) if isinstance(source, Place) else source()
         return codec.decode(data)
+
+
+class Unreadable(FleetError):
+    """An indexed episode's bytes are gone or rotten."""
+
+    def __init__(self, episode_id: str, why: Exception) -> None:
+        super().__init__(f"episode {episode_id} cannot be read again: {why}")
+        self.episode_id = episode_id

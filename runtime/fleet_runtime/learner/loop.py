@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -17,21 +18,27 @@ import numpy as np
 
 from fleet_contract.errors import FleetError, Reject, Retry
 from fleet_contract.messages import LearnerStage, Lineage, TaskTraining
+from fleet_runtime.algorithms.ranks import ALONE, Order
 from fleet_runtime.experience.batch import Side
-from fleet_runtime.learner.checkpoint import Saved
+from fleet_runtime.learner.checkpoint import Saved, pack
+from fleet_runtime.learner.library import Unreadable
 from fleet_runtime.learner.publish import Snapshot
+from fleet_runtime.learner.steady import SteadyFeed
 
 if TYPE_CHECKING:
     import threading
     from collections import Counter
+    from collections.abc import Iterator
 
     from fleet_runtime.algorithms.base import Algorithm, Update
+    from fleet_runtime.algorithms.ranks import Ranks
+    from fleet_runtime.experience.batch import Batch
     from fleet_runtime.learner.announce import Publisher
     from fleet_runtime.learner.checkpoint import Checkpointer
+    from fleet_runtime.learner.crew import Crew
     from fleet_runtime.learner.handoff import Admitted, Handoff
     from fleet_runtime.learner.progress import Progress
     from fleet_runtime.metrics import LearnerMetrics
-    from fleet_runtime.replay.feed import Feed
     from fleet_runtime.replay.index import ReplayIndex
     from fleet_runtime.replay.limiter import UpdateLimiter
     from fleet_runtime.replay.sampler import AdaptiveSampler
@@ -47,13 +54,17 @@ MEASURED = 8
 
 def train(run: Training, stop: threading.Event) -> None:
     """Until `stop`. Raises FleetError when training has diverged."""
-    while not stop.is_set():
+    while True:
         run.take_in()
-        if run.may_update():
+        order = run.agree(stop)
+        if order.stop:
+            break
+        for _ in range(order.updates):
             run.update()
-        else:
+            run.hand_out()
+        if not order.updates:
             run.wait()
-        run.hand_out()
+            run.hand_out()
     if run.presentable:
         run.save(time.monotonic())
 
@@ -85,7 +96,7 @@ class Training:
     algorithm: Algorithm
     index: ReplayIndex
     sampler: AdaptiveSampler
-    feed: Feed
+    feed: Iterator[Batch]
     limiter: UpdateLimiter | None  # None: no limit
     handoff: Handoff
     publisher: Publisher
@@ -96,6 +107,8 @@ class Training:
     offline_steps: int
     from_scratch: bool  # the weights before the first update are random
     by_task: Counter[str]  # online episodes taken in, journal replay included
+    through: int = 0  # the journal position up to which episodes were taken in
+    ranks: Ranks = ALONE
     _metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     _offline: bool = False
     _data: bool = False
@@ -105,6 +118,13 @@ class Training:
         self.progress.goal_step = self.offline_steps
         self.progress.tasks = self.tasks
         self.look()
+
+    def lead(self, crew: Crew, stop: threading.Event) -> None:
+        """Train with other ranks from now on; they start from what this one holds."""
+        crew.share(pack(self.saved(), self.algorithm.state()))
+        self.ranks = crew
+        self.algorithm.join(crew)
+        self.feed = SteadyFeed(self.feed, self.index, stop)
 
     @property
     def episodes(self) -> int:
@@ -118,8 +138,10 @@ class Training:
 
     def take_in(self) -> None:
         """Make what was journaled sampleable."""
-        taken = self.handoff.take()
+        # With other ranks whole segments: all of them index the same.
+        taken = self.handoff.take() if self.ranks.count == 1 else self.handoff.take(sys.maxsize)
         for admitted in taken:
+            self.through = max(self.through, admitted.position + 1)
             try:
                 self.index.add(admitted.episode, Side.ONLINE)
             except (Reject, ValueError) as fault:
@@ -138,24 +160,41 @@ class Training:
         self.progress.latencies.append(latency)
         self.progress.ages.append(latency + time_[-1] - time_[::MEASURED])
 
-    def may_update(self) -> bool:
-        """Whether there is something to train on that was not worn out yet."""
-        step = self.algorithm.updates
-        allowed = self.limiter.allowed(step, self.episodes) if self.limiter else 1
+    def agree(self, stop: threading.Event) -> Order:
+        """What all ranks do next; one that was asked to leave has all of them stop after that."""
+        updates = self._allowed()
+        order = Order(
+            updates=0 if stop.is_set() else updates,
+            online=self.progress.stage is LearnerStage.ONLINE,
+            through=self.through,
+            stop=stop.is_set(),
+        )
+        order, leaving = self.ranks.agree(order)
+        if leaving:
+            stop.set()
+        self.algorithm.online = order.online
+        return order
+
+    def _allowed(self) -> int:
+        """Updates of the next order: what there is to train on is not worn out by them."""
+        step, most = self.algorithm.updates, self.ranks.stride
+        if self.limiter:
+            most = min(most, self.limiter.allowed(step, self.episodes))
         self.progress.stage = stage(
             step=step,
             offline_steps=self.offline_steps,
             offline=self._offline,
             data=self._data,
-            allowed=allowed,
+            allowed=most,
         )
-        return self.progress.stage is not LearnerStage.WAITING_FOR_DATA
+        if self.progress.stage is LearnerStage.OFFLINE:  # its last update ends an order
+            return min(max(most, 1), self.offline_steps - step)
+        return most if self.progress.stage is LearnerStage.ONLINE else 0
 
     def update(self) -> None:
         """One update. A payload that cannot be read costs its episode, not the run."""
-        self.algorithm.online = self.progress.stage is LearnerStage.ONLINE
         try:
-            update = self.algorithm.update(self.feed)
+            update = advance(self.algorithm, self.feed, self.sampler, self.ranks)
         except Unreadable as fault:
             log.error("%s; the episode is left out", fault)  # noqa: TRY400
             self.index.drop(fault.episode_id)
@@ -165,8 +204,6 @@ class Training:
             log.warning("training waits for the store: %s", fault)
             self.wait()
             return
-        _demand_finite(update, self.algorithm.updates)
-        self.sampler.observe(update.losses)
         self._metrics = update.metrics
         self.progress.step = self.algorithm.updates
         self.progress.loads = self.index.loads
@@ -195,7 +232,11 @@ class Training:
 
     def save(self, now: float) -> None:
         """Hand a copy of everything that is not experience to the checkpointer."""
-        saved = Saved(
+        self.checkpointer.offer(self.saved(), self.algorithm.state(), now)
+
+    def saved(self) -> Saved:
+        """What a checkpoint says besides its tensors."""
+        return Saved(
             learner_epoch=self.epoch,
             algorithm=self.algorithm_name,
             step=self.algorithm.updates,
@@ -204,7 +245,6 @@ class Training:
             spaces=self.index.spaces,
             sampler=dict(self.sampler.state()),
         )
-        self.checkpointer.offer(saved, self.algorithm.state(), now)
 
     def tasks(self) -> dict[str, TaskTraining]:
         """The sampler's view, for the heartbeat."""
@@ -232,12 +272,18 @@ class Training:
         }
 
 
-class Unreadable(FleetError):
-    """An indexed episode's bytes are gone or rotten."""
+def advance(
+    algorithm: Algorithm, batches: Iterator[Batch], sampler: AdaptiveSampler, ranks: Ranks
+) -> Update:
+    """One update, and its losses, those of all ranks, to the sampler.
 
-    def __init__(self, episode_id: str, why: Exception) -> None:
-        super().__init__(f"episode {episode_id} cannot be read again: {why}")
-        self.episode_id = episode_id
+    Raises FleetError when training has diverged, and what drawing a batch raises.
+    """
+    update = algorithm.update(batches)
+    update = update._replace(losses=ranks.mean(update.losses))
+    _demand_finite(update, algorithm.updates)
+    sampler.observe(update.losses)
+    return update
 
 
 def _demand_finite(update: Update, step: int) -> None:

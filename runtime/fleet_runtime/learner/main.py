@@ -2,8 +2,11 @@
 
 Exit codes: 0 the goal is reached (nobody sets one yet, so never), 1 a fault that a restart may
 heal, 3 a newer learner took over, 78 a fault that only another spec heals, 143 asked to stop
-(SIGTERM, SIGINT) and a checkpoint is saved. Of 1, 3 and 78 the log's last line and the container's
-termination log say why. A store that is away is waited for, and the heartbeat says so.
+(SIGTERM, SIGINT) and a checkpoint is saved, or left alone by another rank. Of all but 0 and a stop
+the log's last line and the container's termination log say why. A store that is away is waited
+for, and the heartbeat says so.
+
+Of several ranks the first is all this; the others only compute (see `follower`).
 
 Threads: the event loop (network) in the main one, training in one of its own, and short-lived ones
 for whatever blocks on the store.
@@ -25,17 +28,18 @@ from typing import TYPE_CHECKING
 import torch
 
 from fleet_contract import names
-from fleet_contract.agents import EXIT_REFUSED
-from fleet_contract.errors import Fenced, FleetError, Misconfigured, Retry
+from fleet_contract.errors import FleetError, Misconfigured, Retry
 from fleet_contract.messages import LearnerStage
 from fleet_contract.resources.base import seconds
-from fleet_runtime import last_words
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner import epoch as office
 from fleet_runtime.learner.admission import Rules
 from fleet_runtime.learner.announce import Pace, Publisher
 from fleet_runtime.learner.cancellation import cancel
 from fleet_runtime.learner.checkpoint import Checkpointer, Checkpoints
+from fleet_runtime.learner.crew import Meeting
+from fleet_runtime.learner.endings import EXIT_STOPPED, ended
+from fleet_runtime.learner.follower import follow
 from fleet_runtime.learner.handoff import Handoff
 from fleet_runtime.learner.loop import train
 from fleet_runtime.learner.network import Network
@@ -53,9 +57,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-EXIT_FAULT = 1
-EXIT_FENCED = 3
-EXIT_STOPPED = 128 + signal.SIGTERM
 FENCE_WATCH = 2.0
 """Seconds between two looks for a newer epoch: how long two learners may live without data."""
 GRACE = 20.0
@@ -76,6 +77,7 @@ class Learner:
         self._handoff = Handoff()
         self._progress = Progress()
         self._metrics = LearnerMetrics(settings.namespace, settings.job)
+        self._meeting: Meeting | None = None
         self._rules = Rules(self._uid, frozenset(task.name for task in settings.spec.tasks))
 
     async def run(self) -> int:
@@ -86,12 +88,8 @@ class Learner:
         stop_metrics = self._metrics.serve(self._settings.bind_address, self._settings.metrics_port)
         try:
             return await self._work(loop)
-        except Fenced as fault:
-            return _ended(fault, EXIT_FENCED)
-        except Misconfigured as fault:
-            return _ended(fault, EXIT_REFUSED)
         except (FleetError, ValueError) as fault:
-            return _ended(fault, EXIT_FAULT)
+            return ended(fault)
         finally:
             self._stop.set()
             self._handoff.wake()
@@ -102,6 +100,8 @@ class Learner:
             store = Store(self._settings.storage_url)
         except ValueError as fault:
             raise Misconfigured(f"spec.transport.storage.url: {fault}") from fault
+        if (ranks := self._settings.spec.replicas) > 1:  # before the claim, which tells where
+            self._meeting = Meeting(self._settings.bind_address, ranks)
         epoch = await self._claimed(store)
         if epoch is None:
             return EXIT_STOPPED
@@ -162,7 +162,10 @@ class Learner:
             while not self._asked.is_set():
                 try:
                     await asyncio.to_thread(store.probe, names.probe_key(self._uid))
-                    return await asyncio.to_thread(office.claim, store, self._uid, platform.node())
+                    address = self._meeting.address if self._meeting else ""
+                    return await asyncio.to_thread(
+                        office.claim, store, self._uid, platform.node(), address
+                    )
                 except Retry as fault:
                     log.warning("waiting for the store: %s", fault)
                     complaint = complaint or asyncio.ensure_future(self._network(store).complain())
@@ -175,8 +178,14 @@ class Learner:
     def _train(self, parts: Parts, on_replayed: Callable[[Experience], None]) -> None:
         """The training thread, from the first look at the store to the last update."""
         run = prepare(parts, on_replayed)
-        if run is not None:
-            train(run, self._stop)
+        if run is None:
+            return
+        if self._meeting is not None:
+            crew = self._meeting.crew(self._stop)
+            if crew is None:
+                return
+            run.lead(crew, self._stop)
+        train(run, self._stop)
 
     def _parts(self, store: Store, epoch: int) -> Parts:
         settings, config = self._settings, self._settings.spec
@@ -217,13 +226,6 @@ class Learner:
                 await asyncio.to_thread(office.guard, store, self._uid, self._progress.epoch)
 
 
-def _ended(fault: Exception, code: int) -> int:
-    """Say why, in the log and in the pod's status; the exit code."""
-    log.error("%s%s", "fenced: " if code == EXIT_FENCED else "", fault)
-    last_words.say(str(fault))
-    return code
-
-
 def _settle(replayed: asyncio.Future[Experience], found: Experience) -> None:
     if not replayed.done():
         replayed.set_result(found)
@@ -241,8 +243,24 @@ def main() -> int:
     sys.setswitchinterval(SWITCH_INTERVAL)
     settings = learner_settings()
     log.info("learner of %s/%s (%s)", settings.namespace, settings.job, settings.job_uid)
-    return asyncio.run(_run(settings))
+    return _follow(settings) if settings.rank else asyncio.run(_run(settings))
 
 
 async def _run(settings: LearnerSettings) -> int:
     return await Learner(settings).run()
+
+
+def _follow(settings: LearnerSettings) -> int:
+    """Until the first rank ends, or this one is asked to."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    metrics = LearnerMetrics(settings.namespace, settings.job)
+    stop_metrics = metrics.serve(settings.bind_address, settings.metrics_port)
+    try:
+        follow(settings, stop)
+    except (FleetError, ValueError) as fault:
+        return ended(fault)
+    finally:
+        stop_metrics()
+    return EXIT_STOPPED

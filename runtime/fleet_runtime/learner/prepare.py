@@ -103,6 +103,7 @@ class Preparation:
         self._saved: Saved | None = None
         self._demonstrations: list[Demonstration] = []
         self._training: Training | None = None
+        self._through = 0
         self.experience = Experience.empty(parts.store, parts.rules.job_uid, parts.epoch)
 
     def replay(self) -> None:
@@ -128,7 +129,7 @@ class Preparation:
                 log.error("episode %s cannot train: %s", episode.id, fault)  # noqa: TRY400
         if parts.stop.is_set():
             return
-        parts.progress.journal_position = journal.position
+        parts.progress.journal_position = self._through = journal.position
         last = parts.versions.recover()
         if self._saved is not None:
             parts.versions.floor = max(parts.versions.floor, self._saved.sequence)
@@ -153,7 +154,9 @@ class Preparation:
             parts.handoff.wait(1.0)
             for admitted in parts.handoff.take():
                 self._add_online(admitted.episode)
+                self._through = max(self._through, admitted.position + 1)
         if self._training is not None:
+            self._training.through = self._through
             self._training.look()
         return self._training
 

@@ -11,8 +11,7 @@ from fleet_runtime.experience.batch import Side
 from fleet_runtime.learner import build
 from fleet_runtime.learner.intake import absorb
 from fleet_runtime.learner.journal import Journal
-from fleet_runtime.learner.library import Library
-from fleet_runtime.learner.loop import Unreadable
+from fleet_runtime.learner.library import Library, Unreadable
 from fleet_runtime.learner.offline import Demonstration, demonstrations, located, open_folder
 from fleet_runtime.learner.receipts import Ledger
 
