@@ -11,6 +11,7 @@ from fleet_contract.resources.fleet import Interventions
 from fleet_contract.resources.learning import (
     AlgorithmSpec,
     Checkpoint,
+    Compute,
     Offline,
     PolicySpec,
     Publish,
@@ -45,6 +46,7 @@ class LearnerConfig(Model):
     publish: Publish = Publish()
     checkpoint: Checkpoint = Checkpoint()
     replicas: int = 1
+    compute: Compute = Compute()
     batch_size: int = 256
     updates_per_episode: float = 0
     control_hz: float = 20.0

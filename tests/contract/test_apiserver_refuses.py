@@ -41,6 +41,10 @@ REFUSED = {
         but(job(), "spec.robots.simulated.replicas", -1),
         "should be greater than or equal to 0",
     ),
+    "a batch that ranks cannot share alike": (
+        but(job(), "spec.learner", {"replicas": 3, "batchSize": 256}),
+        "batchSize must be a multiple of replicas",
+    ),
     "a fleet above the bound": (
         but(job(), "spec.robots.simulated.replicas", 10_001),
         "should be less than or equal to 10000",

@@ -147,6 +147,48 @@ class Checkpoint(Spec):
     keep: int = Field(default=2, ge=1, le=100, description="Checkpoints kept.")
 
 
+class Device(StrEnum):
+    """Where networks compute."""
+
+    AUTO = "Auto"
+    CPU = "CPU"
+    CUDA = "CUDA"
+
+
+class Precision(StrEnum):
+    """What networks compute in; weights, losses and optimisers stay float32."""
+
+    AUTO = "Auto"
+    FLOAT32 = "Float32"
+    BFLOAT16 = "BFloat16"
+
+
+class Compile(StrEnum):
+    """Whether networks are compiled before they compute."""
+
+    AUTO = "Auto"
+    ALWAYS = "Always"
+    NEVER = "Never"
+
+
+class Compute(Spec):
+    """How the machine computes; what is learned is the same."""
+
+    device: Device = Field(
+        default=Device.AUTO, description="Auto: CUDA where there is a GPU, else CPU."
+    )
+    precision: Precision = Field(
+        default=Precision.AUTO,
+        description="Of the networks' arithmetic; weights and losses stay float32. Auto: bfloat16 "
+        "on a GPU that has it, else float32.",
+    )
+    compile: Compile = Field(
+        default=Compile.AUTO,
+        description="torch.compile, which takes a minute at the start. Auto: on a GPU where there "
+        "is a C compiler.",
+    )
+
+
 class Learner(Spec):
     """The learner's pod and pace."""
 
@@ -169,6 +211,7 @@ class Learner(Spec):
         description="Most updates per online episode, so that a fast learner does not overfit "
         "what slow robots bring; 0: no limit.",
     )
+    compute: Compute = Field(default=Compute(), description="Device, precision, compilation.")
     resources: Resources = Field(default=Resources(), description="Requests and limits.")
     pod_overrides: FreeForm = Field(
         default={}, description="Merged into the pod's spec: node selectors, tolerations, volumes."

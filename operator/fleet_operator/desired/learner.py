@@ -40,6 +40,7 @@ def config(job: FleetTrainingJob) -> LearnerConfig:
         publish=spec.publish,
         checkpoint=spec.learner.checkpoint,
         replicas=spec.learner.replicas,
+        compute=spec.learner.compute,
         batch_size=spec.learner.batch_size,
         updates_per_episode=spec.learner.updates_per_episode,
         control_hz=spec.robots.simulated.control_hz,

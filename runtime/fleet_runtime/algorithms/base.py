@@ -55,6 +55,10 @@ class Algorithm(Protocol):
         """
         ...
 
+    def tune(self, *, bfloat16: bool, compiled: bool) -> None:
+        """Have its networks compute in bfloat16, or compiled; call it once, before `update`."""
+        ...
+
     def join(self, ranks: Ranks, seed: int | None = None) -> None:
         """Work as one of several ranks from now on: gradients are averaged over them.
 

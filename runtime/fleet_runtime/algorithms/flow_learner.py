@@ -111,6 +111,14 @@ class FlowLearner(Generic[C]):
                 )
             return cls(settings, policy, seed=seed)  # type: ignore[arg-type]
 
+    def tune(self, *, bfloat16: bool, compiled: bool) -> None:
+        """As in `Algorithm.tune`: only the networks change, losses are computed as before."""
+        for module in self.modules.values():
+            if bfloat16:
+                in_bfloat16(module, self.device.type)
+            if compiled:
+                module.compile()
+
     def join(self, ranks: Ranks, seed: int | None = None) -> None:
         """As in `Algorithm.join`."""
         self.ranks = ranks
@@ -220,7 +228,8 @@ class FlowLearner(Generic[C]):
                 moments.setdefault(int(number), {})[moment] = tensor
             groups = optimiser.state_dict()["param_groups"]
             optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        self.noise.set_state(state["noise"])
+        if state["noise"].shape == self.noise.get_state().shape:  # else of another kind of device
+            self.noise.set_state(state["noise"])
         self.updates = int(state["updates"])
 
 
@@ -228,3 +237,15 @@ class FlowLearner(Generic[C]):
 def follow(slow: nn.Module, fast: nn.Module, share: float) -> None:
     """Move the slow weights by a share of the way to the fast ones."""
     torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), share)
+
+
+def in_bfloat16(module: nn.Module, device: str) -> None:
+    """Have a network's matrix products computed in bfloat16; what it returns is float32 again."""
+    plain = module.forward
+
+    def forward(*inputs: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16):
+            out: torch.Tensor = plain(*inputs)
+        return out.float()
+
+    module.forward = forward

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-import torch
 from pydantic import ValidationError
 
 from fleet_contract.errors import Misconfigured
 from fleet_contract.parameters import faults, merged, snake
 from fleet_runtime.algorithms import find
 from fleet_runtime.experience.spaces import Spaces
+from fleet_runtime.learner.machine import Machine
 from fleet_runtime.policies.bundle import ARCHITECTURES
 from fleet_runtime.replay.sampler import AdaptiveSampler, SamplerSettings
 
@@ -85,19 +85,22 @@ def create(
     parameters = {"batch_size": config.batch_size} | given
     if config.replicas > 1:
         parameters["batch_size"] = _share(parameters["batch_size"], config.replicas)
+    machine = Machine.here(config.compute)
     try:
-        return find(config.algorithm.name).create(
+        algorithm = find(config.algorithm.name).create(
             spaces,
             parameters,
             normalization=normalization,
             initial=initial,
-            device="cuda" if torch.cuda.is_available() else "cpu",
+            device=machine.device,
         )
     except ValueError as fault:
         raise Misconfigured(
             f"algorithm {config.algorithm.name} with parameters {parameters}: {fault}; "
             "correct spec.algorithm or spec.policy.parameters"
         ) from fault
+    algorithm.tune(bfloat16=machine.bfloat16, compiled=machine.compiled)
+    return algorithm
 
 
 def _share(rows: object, ranks: int) -> int:
