@@ -10,7 +10,7 @@ READY  := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 CHAOS  ?=
 
-.PHONY: help setup binaries demo test e2e check format bench generate lock clean
+.PHONY: help setup binaries demo test e2e lerobot check format bench generate lock clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
@@ -39,6 +39,19 @@ test: check  ## Every check and every test.
 
 e2e: $(READY)  ## Install it all on a real node: as root, on Debian 12, with 40 GB of disk.
 	@PYTHONPATH=tests $(BIN)/python -m e2e
+
+# Of its own: lerobot wants an older torch than ours, and Python 3.12 where it is at hand.
+LEROBOT := $(or $(FLEET_CACHE),$(HOME)/.cache/fleetloop)/lerobot
+LEROBOT_PYTHON ?= $(shell for p in python3.12 python3.11; do $$p -c '' 2>/dev/null && { echo $$p; break; }; done)
+
+$(LEROBOT)/.ready: $(READY)
+	@echo "lerobot 0.4.4 into $(LEROBOT) (7 GB; some minutes)"
+	@$(BIN)/uv venv --quiet --system-certs --allow-existing --python "$$($(LEROBOT_PYTHON) -c 'import sys; print(sys.executable)')" $(LEROBOT)
+	@$(BIN)/uv pip install --quiet --system-certs --python $(LEROBOT)/bin/python lerobot==0.4.4
+	@touch $@
+
+lerobot: $(READY) $(LEROBOT)/.ready  ## Let lerobot itself load what we export.
+	FLEET_LEROBOT=$(LEROBOT)/bin/python $(BIN)/python -m pytest tests/foreign
 
 check: $(READY)  ## Format, lint, types, walls between rooms, generated files.
 	$(BIN)/ruff format --check .

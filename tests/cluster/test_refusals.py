@@ -3,7 +3,9 @@
 What one object can know is refused when it is applied: tests/contract/test_apiserver_refuses.py.
 """
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -27,6 +29,7 @@ from helpers.control import (
 from helpers.kube import Kube, condition
 
 BATCH = "batch/v1/jobs"
+LEROBOT = Path(__file__).parents[1] / "foreign" / "dataset"
 SLOW = 90.0  # seconds: a real learner imports torch
 
 
@@ -170,6 +173,19 @@ async def test_a_real_learner_names_what_it_does_not_know(operator: Operator, ku
     assert (
         "spec.algorithm.name: there is no 'hg-daggr'; did you mean hg-dagger?" in found["message"]
     )
+
+
+async def test_a_real_learner_names_the_file_of_a_dataset_that_is_wrong(
+    operator: Operator, kube: Kube, tmp_path: Path
+) -> None:
+    truncated = shutil.copytree(LEROBOT, tmp_path / "cubes")
+    data = truncated / "data" / "chunk-000" / "file-000.parquet"
+    data.write_bytes(data.read_bytes()[:-9])
+    job = training_job("bad", offline={"datasets": [{"uri": f"file://{truncated}"}]})
+    del job["spec"]["learner"]
+    await kube.create(JOBS, job)
+    found = await stalled(kube, JOB, "LearnerRefused", SLOW)
+    assert f"spec.offline.datasets.0.uri: file://{data} is no whole Parquet" in found["message"]
 
 
 async def test_a_robot_waits_for_a_job_that_is_not_there_and_goes_on_when_it_is(

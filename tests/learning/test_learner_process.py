@@ -25,7 +25,6 @@ from fleet_contract.messages import (
 )
 from fleet_contract.names import Channel
 from fleet_runtime.artifacts import Store
-from fleet_runtime.experience import codec
 from fleet_runtime.learner.intake import absorb
 from fleet_runtime.learner.journal import Journal
 from fleet_runtime.learner.library import Library
@@ -39,7 +38,6 @@ from helpers.learner import (
     NAMESPACE,
     LearnerProcess,
     entry,
-    episode,
     experience_subject,
     learner_process,
     listening,
@@ -220,39 +218,6 @@ async def test_updates_are_limited_by_what_the_robots_sent(broker: Broker, tmp_p
             await beats.until(lambda heard: stands_at(5, heard))
             await Robot(client).send(1, 2)
             await beats.until(lambda heard: stands_at(5 + 3 * 2, heard))
-
-
-async def test_a_corrupt_demonstration_is_named_and_its_neighbours_train(
-    broker: Broker, tmp_path: Path
-) -> None:
-    await make_streams(broker.url)
-    small = spec([write_dataset(tmp_path / "demos")], steps=5)
-    (tmp_path / "demos" / "broken.episode").write_bytes(b"FLEP\x01 not at all")
-    odd = codec.encode(episode("odd", task="juggle"))
-    (tmp_path / "demos" / "odd.episode").write_bytes(odd)
-    async with listening(broker.url, ANNOUNCE) as (_, (versions,)):
-        with learner_process(tmp_path, broker.url, small) as learner:
-            await versions.more(0)
-    assert "demos/broken.episode is left out: Malformed" in learner.log
-    assert "demos/odd.episode is left out: UnknownTask" in learner.log
-
-
-@pytest.mark.parametrize(
-    ("content", "why"),
-    [(None, "no file ends in .episode"), (b"junk", "not an episode")],
-    ids=["an empty folder", "only junk"],
-)
-async def test_datasets_without_one_usable_episode_end_it_with_what_to_do(
-    broker: Broker, tmp_path: Path, content: bytes | None, why: str
-) -> None:
-    folder = tmp_path / "demos"
-    folder.mkdir()
-    if content:
-        (folder / "a.episode").write_bytes(content)
-    with learner_process(tmp_path, broker.url, spec([f"file://{folder}"])) as learner:
-        assert await learner.exit() == EXIT_FAULT
-    assert why in learner.log
-    assert "point spec.offline.datasets at folders" in learner.log
 
 
 async def test_without_a_broker_it_can_still_be_stopped(broker: Broker, tmp_path: Path) -> None:

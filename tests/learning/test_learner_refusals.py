@@ -104,8 +104,10 @@ async def test_a_dataset_that_is_missing_ends_it_and_it_goes_on_when_the_data_ar
     learner.environment[Env.LAST_WORDS] = str(words)
     learner.start()
     assert await learner.exit() == EXIT_FAULT
-    assert "no episode of file://" in words.read_text()
-    assert "point spec.offline.datasets at folders of .episode files" in words.read_text()
+    assert (
+        f"spec.offline.datasets.0.uri: file://{tmp_path}/demos holds neither" in words.read_text()
+    )
+    assert "put one of them there, or name another folder" in words.read_text()
     write_dataset(tmp_path / "demos")
     async with listening(broker.url, ANNOUNCE) as (_, (versions,)):
         learner.start()  # as the node does, all the while

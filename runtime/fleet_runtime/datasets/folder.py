@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fleet_contract.errors import Reject
@@ -11,7 +13,7 @@ from fleet_runtime.datasets.items import Absent, Dataset, Faulty, Item
 from fleet_runtime.experience import codec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from fleet_runtime.experience.types import Episode
 
@@ -19,13 +21,17 @@ KIND = "episodes"
 SUFFIX = ".episode"
 
 
-def dataset(store: Store, folder: str, keys: Iterable[str]) -> Dataset:
+def dataset(
+    store: Store, folder: str, keys: Iterable[str], tasks: Mapping[str, str] = MappingProxyType({})
+) -> Dataset:
     """The dataset of these keys, in their order; what does not end in `.episode` is not looked at.
+
+    `tasks` renames what an episode calls its task.
 
     Raises:
         Absent: none does.
     """
-    items = [item(store, key) for key in keys if key.endswith(SUFFIX)]
+    items = [item(store, key, tasks) for key in keys if key.endswith(SUFFIX)]
     url = f"{store.url}/{folder}"
     if not items:
         raise Absent(
@@ -35,11 +41,11 @@ def dataset(store: Store, folder: str, keys: Iterable[str]) -> Dataset:
     return Dataset(url, KIND, items)
 
 
-def item(store: Store, key: str) -> Item:
+def item(store: Store, key: str, tasks: Mapping[str, str]) -> Item:
     """One file."""
     where = f"{store.url}/{key}"
     read = functools.partial(_read, store, key, where)
-    return Item(where, lambda: _decode(read(), where), read)
+    return Item(where, lambda: _decode(read(), where, tasks), read)
 
 
 def _read(store: Store, key: str, where: str) -> bytes:
@@ -49,9 +55,10 @@ def _read(store: Store, key: str, where: str) -> bytes:
         raise Absent(f"{where} is gone while it was read") from fault
 
 
-def _decode(data: bytes, where: str) -> Episode:
+def _decode(data: bytes, where: str, tasks: Mapping[str, str]) -> Episode:
     try:
-        return codec.decode(data)
+        episode = codec.decode(data)
+        return dataclasses.replace(episode, task=tasks.get(episode.task, episode.task))
     except Reject as fault:
         raise Faulty(f"{where}: {fault}; record it anew, or take the file away") from fault
 

@@ -8,9 +8,10 @@ from fleet_runtime.datasets.items import Dataset, Faulty, open_folder
 from fleet_runtime.datasets.layout import INFO
 
 EXTRA = "fleetloop[datasets]"
+AS_IT_SAYS = Defaults()
 
 
-def dataset(url: str, defaults: Defaults | None = None) -> Dataset:
+def dataset(url: str, defaults: Defaults = AS_IT_SAYS) -> Dataset:
     """The dataset below a URL: LeRobot's where there is a `meta/info.json`, else ours.
 
     Raises:
@@ -22,7 +23,7 @@ def dataset(url: str, defaults: Defaults | None = None) -> Dataset:
     store, folder = open_folder(url)
     keys = store.list(folder)
     if f"{folder}/{INFO}" not in keys:
-        return ours.dataset(store, folder, keys)
+        return ours.dataset(store, folder, keys, defaults.tasks)
     try:
         from fleet_runtime.datasets.lerobot import LeRobot
     except ModuleNotFoundError as missing:
@@ -30,4 +31,4 @@ def dataset(url: str, defaults: Defaults | None = None) -> Dataset:
             f"{url} is a LeRobotDataset, and {missing.name} is not installed here: install "
             f"{EXTRA}, or make it a folder of episodes with `fleet dataset import` elsewhere"
         ) from missing
-    return LeRobot(store, folder, defaults or Defaults()).dataset(keys)
+    return LeRobot(store, folder, defaults).dataset(keys)

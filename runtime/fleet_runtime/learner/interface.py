@@ -8,8 +8,8 @@ import numpy as np
 
 from fleet_contract.errors import FleetError, Misconfigured, Untrusted
 from fleet_runtime.artifacts import Missing
+from fleet_runtime.datasets.items import open_folder
 from fleet_runtime.experience.spaces import Spaces
-from fleet_runtime.learner.offline import open_folder
 from fleet_runtime.policies.bundle import FILES, from_files
 
 if TYPE_CHECKING:

@@ -114,10 +114,13 @@ class Preparation:
         self._initial = initial_policy(config.policy.initial.uri)
         algorithm = parts.checkpoints.newest(self._resumed)
         parts.progress.stage = LearnerStage.OFFLINE
+        told = build.told_spaces(config, self._initial)
+        if told is None and self._saved is not None:
+            told = self._saved.spaces
         self._demonstrations = read_demonstrations(
-            config, parts.store.url, library, parts.stop.is_set
+            config, parts.store.url, library, told, parts.stop.is_set
         )
-        spaces = self._known_spaces()
+        spaces = told or self._shown_spaces()
         if spaces is not None:
             self._build(spaces, algorithm)
         for episode in self.experience.episodes(self._segments()):
@@ -174,14 +177,10 @@ class Preparation:
             lambda _: not self._parts.stop.is_set(), self.experience.journal.replay()
         )
 
-    def _known_spaces(self) -> Spaces | None:
-        told = build.told_spaces(self._parts.config, self._initial)
-        if told is not None:
-            return told
-        if self._saved is not None:
-            return self._saved.spaces
-        episode = next((d.episode for d in self._demonstrations if d.episode), None)
-        return spaces_of(episode, self._tasks) if episode else None
+    def _shown_spaces(self) -> Spaces | None:
+        """As the demonstrations show it; raises as `spaces_of` for any of them."""
+        shown = [spaces_of(d.episode, self._tasks) for d in self._demonstrations if d.episode]
+        return shown[0] if shown else None
 
     def _build(self, spaces: Spaces, algorithm: Algorithm | None = None) -> None:
         parts, config = self._parts, self._parts.config

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from fleet_contract.errors import FleetError, Misconfigured, Reject, Retry
 from fleet_runtime.experience import codec
-from fleet_runtime.experience.batch import Side
-from fleet_runtime.learner import build
+from fleet_runtime.experience.batch import Side, by_name
 from fleet_runtime.learner.intake import absorb
 from fleet_runtime.learner.journal import Journal
 from fleet_runtime.learner.library import Library, Unreadable
-from fleet_runtime.learner.offline import Demonstration, demonstrations, located, open_folder
+from fleet_runtime.learner.offline import Demonstration, demonstrations, located
 from fleet_runtime.learner.receipts import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from fleet_contract.agents import LearnerConfig
     from fleet_runtime.artifacts import Store
+    from fleet_runtime.experience.spaces import Spaces
     from fleet_runtime.experience.types import Episode
     from fleet_runtime.learner.journal import Segment
     from fleet_runtime.replay.index import ReplayIndex
@@ -68,33 +69,41 @@ class Experience(NamedTuple):
 
 
 def read_demonstrations(
-    config: LearnerConfig, storage_url: str, library: Library, stopped: Callable[[], bool]
+    config: LearnerConfig,
+    storage_url: str,
+    library: Library,
+    spaces: Spaces | None,
+    stopped: Callable[[], bool],
 ) -> list[Demonstration]:
-    """The job's datasets; beyond `MEASURED_BYTES` without their steps.
+    """The job's datasets; beyond `MEASURED_BYTES` without their steps. Raises as `demonstrations`.
 
-    Raises `Misconfigured`, and as `demonstrations`.
+    `spaces` is the interface, where something told it already.
     """
     found: list[Demonstration] = []
     held = 0
     urls = [located(dataset.uri, storage_url) for dataset in config.offline.datasets]
-    for index, url in enumerate(urls):
-        try:
-            open_folder(url)
-        except ValueError as fault:
-            raise Misconfigured(f"spec.offline.datasets.{index}.uri: {fault}") from fault
-    for one in map(Demonstration.unfilmed, demonstrations(urls, build.tasks(config), stopped)):
+    read = demonstrations(urls, config.tasks, spaces, stopped)
+    for one in map(Demonstration.unfilmed, read):
         held += one.episode.nbytes if one.episode else 0
         found.append(one if held <= MEASURED_BYTES else one.shelved())
-        library.add(one.id, one.read)
+        library.add(one.id, one.item.read)
     return found
 
 
-def index_demonstrations(index: ReplayIndex, found: Iterable[Demonstration]) -> None:
-    """Make them sampleable; one that does not fit is named and left out. Raises `Retry`."""
+def index_demonstrations(index: ReplayIndex, found: Sequence[Demonstration]) -> None:
+    """Make them sampleable. Raises `Misconfigured` where none of their steps is, and `Retry`."""
+    outcomes: Counter[str] = Counter()
     for one in found:
+        episode = one.whole()
+        outcomes[episode.outcome] += 1
         try:
-            index.add(one.whole(), Side.OFFLINE)
-        except Retry:
-            raise
-        except (FleetError, ValueError) as fault:
-            log.warning("demonstration %s is left out: %s", one.id, fault)
+            index.add(episode, Side.OFFLINE)
+        except Reject as fault:
+            raise Misconfigured(f"spec.offline.datasets: {one.item.where}: {fault}") from fault
+    if found and not index.eligible()[:, Side.OFFLINE].any():
+        wanted = ", ".join(source.value for source in by_name(index.spec.offline))
+        raise Misconfigured(
+            f"spec.offline.datasets: nothing can be learned from {len(found)} demonstrations "
+            f"(outcomes {dict(outcomes)}): the algorithm takes {wanted}; name other datasets or "
+            "another spec.algorithm"
+        )
