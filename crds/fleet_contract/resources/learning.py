@@ -79,8 +79,8 @@ class Dataset(Spec):
     uri: str = Field(
         min_length=1,
         max_length=1024,
-        description="Folder of episode files, or a LeRobotDataset v3: an fsspec URL, or a folder of "
-        "the job's own store.",
+        description="Folder of episode files, or a LeRobotDataset v3: an fsspec URL, or a folder "
+        "of the job's own store.",
     )
 
 
