@@ -15,6 +15,7 @@ from fleet_runtime.algorithms.ranks import ALONE, Ranks
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
 from fleet_runtime.policies.networks import fill
 from fleet_runtime.policies.normalization import Normalization
+from fleet_runtime.policies.vision import shifted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +50,12 @@ class FlowLearnerConfig(BaseModel):
     """Hidden layers."""
     noise: Annotated[float, Field(ge=0, le=1)] = 1.0
     """Scale of the initial noise when acting: 1 samples the learned law, 0 its central path."""
+    camera_width: Annotated[int, Field(ge=2, le=128)] = 16
+    """Channels of the first layer behind each camera; later ones have up to four times as many."""
+    camera_features: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Numbers each camera's frame becomes."""
+    shift: Annotated[int, Field(ge=0, le=64)] = 0
+    """Pixels by which each frame is moved at random in training (DrQ takes 4 of 84)."""
 
 
 C = TypeVar("C", bound=FlowLearnerConfig)
@@ -61,6 +68,7 @@ class FlowLearner(Generic[C]):
     """
 
     parameters: ClassVar[type[BaseModel]]
+    sees: ClassVar[bool] = False  # it trains on camera frames
 
     def __init__(self, config: C, policy: FlowPolicy, *, seed: int = 0) -> None:
         self.config = config
@@ -95,8 +103,11 @@ class FlowLearner(Generic[C]):
         """As in `Algorithm.create`; an initial policy brings its own size and statistics."""
         settings = cls.parameters.model_validate(dict(config))
         assert isinstance(settings, FlowLearnerConfig)  # noqa: S101 (for the reader and mypy)
-        if spaces.images:
-            raise ValueError(f"it reads no images yet, and there are {sorted(spaces.images)}")
+        if spaces.images and not cls.sees:
+            raise ValueError(
+                f"it reads no images yet, and there are {sorted(spaces.images)}; leave them out of "
+                "spec.policy.parameters.spaces to learn from the rest of the observation"
+            )
         fields = settings.model_dump(include=set(FlowConfig.model_fields))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -165,6 +176,10 @@ class FlowLearner(Generic[C]):
             self.tensor(batch.valid),
             self.noise,
             advantage,
+            {
+                name: shifted(self.tensor(frames), self.config.shift, self.noise)
+                for name, frames in batch.images.items()
+            },
         )
 
     def step(self, name: str, loss: torch.Tensor, *, clip: float | None = None) -> None:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from fleet_runtime.experience.spaces import Spaces  # noqa: TC001 (pydantic reads it)
 from fleet_runtime.policies.networks import VelocityNet, fill
 from fleet_runtime.policies.normalization import Normalization
+from fleet_runtime.policies.vision import Eyes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,6 +51,7 @@ class FlowPolicy:
             hidden=config.hidden,
             layers=config.layers,
             conditioned=config.guidance is not None,
+            eyes=_eyes(config),
         ).to(self.device)
         self._low = torch.tensor(config.spaces.action_low, device=self.device)
         self._high = torch.tensor(config.spaces.action_high, device=self.device)
@@ -61,12 +63,20 @@ class FlowPolicy:
         self,
         observation: Float,
         task: NDArray[np.integer],
-        images: Images | None = None,  # noqa: ARG002
+        images: Images | None = None,
     ) -> Float:
-        """(B, O) and task ids (B,) → chunks (B, H, A), clipped to the action bounds."""
+        """(B, O) and task ids (B,) → chunks (B, H, A), clipped to the action bounds.
+
+        `images` as in `policies.base.Policy`; ValueError where the policy has eyes and none are
+        given.
+        """
         seen = torch.from_numpy(np.ascontiguousarray(observation, np.float32)).to(self.device)
         ids = torch.from_numpy(np.asarray(task, np.int64)).to(self.device)
-        field = self._field(self.normalization.observation(seen), ids)
+        frames = images and {
+            name: torch.from_numpy(np.ascontiguousarray(images[name])).to(self.device)
+            for name in self.spaces.images
+        }
+        field = self._field(self.net.see(self.normalization.observation(seen), frames), ids)
         shape = (len(seen), self.horizon * self.spaces.action_size)
         x = torch.randn(shape, generator=self._noise, device=self.device)
         x = self._integrate(field, x * self.settings.noise)
@@ -85,13 +95,13 @@ class FlowPolicy:
             x = x + step * field(x, torch.full((len(x), 1), i * step, device=self.device))
         return x
 
-    def _field(self, observation: torch.Tensor, task: torch.Tensor) -> Velocity:
+    def _field(self, seen: torch.Tensor, task: torch.Tensor) -> Velocity:
         """The velocity to act by: with guidance β, v_u + β (v_c − v_u) towards the better."""
-        context = self.net.context(observation, task)
+        context = self.net.context(seen, task)
         beta = self.settings.guidance
         if beta is None:
             return lambda x, w: self.net(x, w, context)
-        better = self.net.context(observation, task, torch.ones_like(task))
+        better = self.net.context(seen, task, torch.ones_like(task))
         if beta == 1.0:  # v_c alone
             return lambda x, w: self.net(x, w, better)
         both = torch.cat([context, better])
@@ -110,17 +120,19 @@ class FlowPolicy:
         valid: torch.Tensor,
         generator: torch.Generator | None = None,
         advantage: torch.Tensor | None = None,
+        images: Mapping[str, torch.Tensor] | None = None,
     ) -> torch.Tensor:
         """Flow-matching loss per row (B,): mean over valid actions of |v − (x¹ − x⁰)|² / A.
 
         Observation (B, O), task ids (B,), action (B, H, A) in their own units, valid (B, H),
-        advantage (B,) as in `VelocityNet.context`.
+        advantage (B,) as in `VelocityNet.context`, images by camera (B, Y, X, 3).
         """
         rows = len(observation)
         x1 = self.normalization.action(action).reshape(rows, -1)
         x0 = torch.randn(x1.shape, generator=generator, device=self.device)
         w = torch.rand((rows, 1), generator=generator, device=self.device)
-        context = self.net.context(self.normalization.observation(observation), task, advantage)
+        seen = self.net.see(self.normalization.observation(observation), images)
+        context = self.net.context(seen, task, advantage)
         target = x1 - x0
         error = self.net(x0 + w * target, w, context) - target
         per_action = error.square().view(rows, self.horizon, -1).mean(dim=2)
@@ -164,7 +176,9 @@ class FlowPolicy:
 
     def config(self) -> dict[str, object]:
         """The settings as JSON."""
-        return {"architecture": self.architecture, **self.settings.model_dump(mode="json")}
+        blind = frozenset() if self.spaces.images else CAMERA_FIELDS  # as robots of before read it
+        settings = self.settings.model_dump(mode="json", exclude=set(blind))
+        return {"architecture": self.architecture, **settings}
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Weights by name, on the CPU."""
@@ -194,6 +208,18 @@ class FlowPolicy:
         return policy
 
 
+def _eyes(config: FlowConfig) -> Eyes | None:
+    if not config.spaces.images:
+        return None
+    return Eyes(
+        config.spaces.images,
+        width=config.camera_width,
+        features=config.camera_features,
+        mean=config.camera_mean,
+        std=config.camera_std,
+    )
+
+
 class FlowConfig(BaseModel):
     """Settings of a flow policy; limits keep a hostile bundle from allocating without end."""
 
@@ -218,9 +244,21 @@ class FlowConfig(BaseModel):
     guidance: Annotated[float | None, Field(ge=0, le=10)] = None
     """β of classifier-free guidance towards better actions; without it the network has no input
     for the advantage."""
+    camera_width: Annotated[int, Field(ge=2, le=128)] = 16
+    """Channels of the first layer behind each camera; later ones have up to four times as many."""
+    camera_features: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Numbers each camera's frame becomes."""
+    camera_mean: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """What is taken off each pixel of 0 to 1, a constant."""
+    camera_std: Annotated[float, Field(ge=0.01, le=1)] = 0.25
+    """What the rest is divided by."""
 
     @model_validator(mode="after")
     def _executes_what_it_has(self) -> Self:
         if self.execute > self.horizon:
             raise ValueError(f"execute {self.execute} exceeds the horizon {self.horizon}")
         return self
+
+
+CAMERA_FIELDS = frozenset(name for name in FlowConfig.model_fields if name.startswith("camera_"))
+"""Settings that mean nothing to a policy without cameras."""

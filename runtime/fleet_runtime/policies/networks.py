@@ -11,6 +11,8 @@ from torch import nn
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fleet_runtime.policies.vision import Eyes
+
 
 def mlp(sizes: Sequence[int]) -> nn.Sequential:
     """A perceptron: sizes are input, hidden layers, output; SiLU between, the output linear."""
@@ -41,6 +43,7 @@ class VelocityNet(nn.Module):
     The task enters as a one-hot vector, the flow's time w ∈ [0, 1] as itself and a few
     harmonics, so that a small network can tell early from late. With `conditioned`, two more
     inputs say whether the action is to be better or worse than usual; both zero say nothing.
+    With `eyes`, an observation is what the robot feels and what they make of its frames.
     """
 
     FREQUENCIES = 4
@@ -54,12 +57,15 @@ class VelocityNet(nn.Module):
         hidden: int,
         layers: int,
         conditioned: bool = False,
+        eyes: Eyes | None = None,
     ) -> None:
         super().__init__()
         self.tasks = tasks
         self.conditions = 2 if conditioned else 0
-        inputs = chunk + 1 + 2 * self.FREQUENCIES + observation + tasks + self.conditions
+        seen = observation + (eyes.size if eyes else 0)
+        inputs = chunk + 1 + 2 * self.FREQUENCIES + seen + tasks + self.conditions
         self.body = mlp([inputs, *[hidden] * layers, chunk])
+        self.eyes = eyes
         self.frequencies: torch.Tensor
         harmonics = torch.pi * 2.0 ** torch.arange(self.FREQUENCIES)
         self.register_buffer("frequencies", harmonics, persistent=False)
@@ -72,13 +78,23 @@ class VelocityNet(nn.Module):
         )
         return out
 
+    def see(
+        self, observation: torch.Tensor, images: Mapping[str, torch.Tensor] | None
+    ) -> torch.Tensor:
+        """Normalised observation (B, O) and frames by camera (B, Y, X, 3) → (B, S = O + F)."""
+        if self.eyes is None:
+            return observation
+        if images is None:
+            raise ValueError(f"there are no frames; it sees by {self.eyes.cameras}")
+        return torch.cat([observation, self.eyes(images)], dim=1)
+
     def context(
         self,
         observation: torch.Tensor,
         task: torch.Tensor,
         advantage: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Normalised observation (B, O), task ids (B,), advantage (B,) → (B, C = O + M [+ 2]).
+        """What was seen (B, S), task ids (B,), advantage (B,) → (B, C = S + M [+ 2]).
 
         The advantage is 1 for better, −1 for worse, 0 for unknown, and where it is left out.
         """

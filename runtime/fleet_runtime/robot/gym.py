@@ -1,18 +1,55 @@
-"""Any gymnasium environment with flat observations and actions as a robot."""
+"""Any gymnasium environment with flat actions as a robot.
+
+An observation is a flat box, or a dictionary of one under `state` and of frames under the names of
+their cameras: uint8 boxes (Y, X, 3).
+"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fleet_runtime.robot.env import Events, Observation, RobotSpec
+from fleet_runtime.robot.env import Channel, Events, Observation, RobotSpec
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from fleet_runtime.experience.types import Float
+
+
+STATE = "state"
+"""The flat box of an environment that observes a dictionary."""
+
+
+def described(
+    environment: Any, *, tasks: Sequence[str], horizon: int, control_hz: float
+) -> RobotSpec:
+    """The robot an environment's spaces describe.
+
+    Raises ValueError, naming the key, for an observation that is neither state nor a frame.
+    """
+    boxes = dict(getattr(environment.observation_space, "spaces", None) or {})
+    state = boxes.pop(STATE, None) if boxes else environment.observation_space
+    if state is None:
+        raise ValueError(f"the environment observes {sorted(boxes)}, but no {STATE!r}")
+    for name, box in boxes.items():
+        if box.dtype != np.uint8 or len(box.shape) != len("YXC") or box.shape[-1] != len("RGB"):
+            message = f"{name!r} is {box.dtype} {box.shape}, a frame is uint8 (rows, columns, 3)"
+            raise ValueError(message)
+    action = environment.action_space
+    return RobotSpec(
+        tasks=tuple(tasks),
+        observation=(Channel(STATE, int(np.prod(state.shape))),),
+        action=(Channel("action", int(np.prod(action.shape))),),
+        action_low=tuple(map(float, action.low.ravel())),
+        action_high=tuple(map(float, action.high.ravel())),
+        horizon=horizon,
+        control_hz=control_hz,
+        images={name: tuple(box.shape) for name, box in boxes.items()},
+    )
 
 
 class GymnasiumRobot:
@@ -96,5 +133,8 @@ class GymnasiumRobot:
         return bool(info.get("success", False))
 
     def _see(self, observation: Any) -> None:
-        value = np.array(observation, np.float32).reshape(-1)
-        self._seen = Observation(value, time.monotonic())
+        keyed = isinstance(observation, Mapping)
+        value = np.array(observation[STATE] if keyed else observation, np.float32).reshape(-1)
+        # Copied, since an environment may paint its next frame over the last one.
+        images = {name: np.array(observation[name]) for name in self._spec.images}
+        self._seen = Observation(value, time.monotonic(), images)
