@@ -52,7 +52,7 @@ def test_a_policy_learns_from_pixels_what_its_state_does_not_tell() -> None:
     """Demonstrations through the codec, batches, a bundle: the way round the ring, in one room."""
     robot = DotRobot(seed=1)
     human = ScriptedHuman(robot.expert, GateSettings(noise=0.2), seed=1)
-    kept = {one.id: codec.encode(one) for one in record(robot, human, ("meet",), 60, seed=1)}
+    kept = {one.id: codec.encode(one) for one in record(robot, human, ("meet",), 40, seed=1)}
     shown = [codec.decode(data) for data in kept.values()]
     rates = {}
     for sighted in (True, False):
@@ -80,11 +80,11 @@ def test_a_policy_learns_from_pixels_what_its_state_does_not_tell() -> None:
         for one in shown:
             index.add(one, Side.OFFLINE)
         feed = Feed(index, AdaptiveSampler(1))
-        for _ in range(300):
+        for _ in range(100):
             algorithm.update(feed)
         policy = bundle.from_files(bundle.to_files(algorithm.policy()))
         rates[sighted] = mean_rate(
-            evaluate(policy, [DotRobot() for _ in range(8)], ("meet",), 40, seed=2**31)
+            evaluate(policy, [DotRobot() for _ in range(8)], ("meet",), 32, seed=2**31)
         )
     assert rates[True] >= 0.7
     assert rates[False] <= 0.4

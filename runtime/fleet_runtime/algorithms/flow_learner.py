@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fleet_runtime.algorithms.ranks import ALONE, Ranks
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
-from fleet_runtime.policies.networks import fill
+from fleet_runtime.policies.networks import VelocityNet, fill
 from fleet_runtime.policies.normalization import Normalization
 from fleet_runtime.policies.vision import shifted
 
@@ -124,7 +124,9 @@ class FlowLearner(Generic[C]):
 
     def tune(self, *, bfloat16: bool, compiled: bool) -> None:
         """As in `Algorithm.tune`: only the networks change, losses are computed as before."""
-        for module in self.modules.values():
+        nets = self.modules.values()
+        eyes = [net.eyes for net in nets if isinstance(net, VelocityNet) and net.eyes is not None]
+        for module in (*nets, *eyes):  # eyes are looked through before the net itself is called
             if bfloat16:
                 in_bfloat16(module, self.device.type)
             if compiled:
