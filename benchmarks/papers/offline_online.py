@@ -94,7 +94,8 @@ TABLE = Table(
         updates=80,
         updates_per_minute=300,
         publish_every=10,
-        attempts=6,
+        horizon=120,
+        attempts=4,
         size={"batch_size": 64},
     ),
 )

@@ -12,7 +12,10 @@ import argparse
 import dataclasses
 import json
 import multiprocessing
+import os
+import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,15 +24,17 @@ import torch
 
 from benchmarks.papers import report
 from benchmarks.papers.cell import Cell, live
-from benchmarks.papers.plan import Arm
+from benchmarks.papers.plan import Arm, Plan
 from benchmarks.papers.results import Results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
-    from benchmarks.papers.plan import Plan, Table
+    from benchmarks.papers.plan import Table
 
 Job = tuple[Arm, int]
+Done = tuple[Job, dict[str, Any], float]
+Run = Callable[[Arm, Plan, int], dict[str, Any]]
 
 
 def main(table: Table, arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +74,7 @@ def work(
     only: Sequence[str],
     workers: int = 2,
     estimated: bool = True,
-    run: Callable[..., dict[str, Any]] = live,
+    run: Run = live,
 ) -> None:
     """Live through the cells that are missing. Seeds in turn, so that all arms grow together."""
     torch.set_num_threads(1)
@@ -87,31 +92,43 @@ def work(
     if estimated:
         print(f"estimated: {whole / workers / 60:.0f} min on {workers} cores", flush=True)
     started, done = time.perf_counter(), 0.0
+    for (arm, seed), found, seconds in _lived(missing, plan, workers, run):
+        cell = {"key": arm.key(plan, seed), "arm": arm.name, "seed": seed, "found": found}
+        results.add(cell | {"seconds": round(seconds, 1)})
+        report.write(table, plan, results)
+        done += cost[arm.name]
+        left = (time.perf_counter() - started) * (whole - done) / done
+        print(
+            f"{arm.name}, seed {seed}: {report.words(found)}, {seconds:.0f} s; "
+            f"{left / 60:.0f} min left",
+            flush=True,
+        )
+
+
+def _lived(jobs: Sequence[Job], plan: Plan, workers: int, run: Run) -> Iterator[Done]:
+    """Cells as they are finished; without workers here and in order."""
+    if not workers:
+        for arm, seed in jobs:
+            yield (arm, seed), *_timed(run, arm, plan, seed)
+        return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        workers, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        jobs = {pool.submit(_timed, run, arm, plan, seed): (arm, seed) for arm, seed in missing}
-        for job in as_completed(jobs):
-            arm, seed = jobs[job]
-            found, seconds = job.result()
-            results.add(
-                {
-                    "key": arm.key(plan, seed),
-                    "arm": arm.name,
-                    "seed": seed,
-                    "found": found,
-                    "seconds": round(seconds, 1),
-                }
-            )
-            report.write(table, plan, results)
-            done += cost[arm.name]
-            left = (time.perf_counter() - started) * (whole - done) / done
-            print(
-                f"{arm.name}, seed {seed}: {report.words(found)}, {seconds:.0f} s; "
-                f"{left / 60:.0f} min left",
-                flush=True,
-            )
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_alone) as pool:
+        running = {pool.submit(_timed, run, arm, plan, seed): (arm, seed) for arm, seed in jobs}
+        for job in as_completed(running):
+            yield running[job], *job.result()
+
+
+def _alone() -> None:
+    """A worker: one thread of torch, and no life of its own when the runner was killed."""
+    torch.set_num_threads(1)
+    runner = multiprocessing.parent_process()
+    assert runner is not None
+
+    def watch() -> None:
+        runner.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def estimate(missing: Sequence[Job], plan: Plan) -> dict[str, float]:
@@ -158,8 +175,6 @@ def _seconds(call: Callable[[], object], times: int) -> float:
     return (time.perf_counter() - started) / times
 
 
-def _timed(
-    run: Callable[..., dict[str, Any]], arm: Arm, plan: Plan, seed: int
-) -> tuple[dict[str, Any], float]:
+def _timed(run: Run, arm: Arm, plan: Plan, seed: int) -> tuple[dict[str, Any], float]:
     started = time.perf_counter()
     return run(arm, plan, seed), time.perf_counter() - started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,8 @@ from benchmarks.papers.clock import Clock
 from benchmarks.papers.crew import Crew
 from benchmarks.papers.pace import Budget
 from benchmarks.papers.plan import Arm, Phase, Plan, Table
-from benchmarks.papers.report import as_csv, as_markdown
 from benchmarks.papers.results import Results
+from benchmarks.papers.runner import work
 from benchmarks.papers.stats import mean_and_half, wilson
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -231,32 +232,34 @@ def table() -> Table:
     )
 
 
-def fill(results: Results, *, most: int = 100) -> int:
-    """Live through missing cells, as the runner does; how many there were."""
+def play(folder: Path, *, most: int = 100) -> int:
+    """What the runner does, killed after `most` cells; how many it lived through."""
     done = 0
-    for seed in TINY.seeds:
-        for arm in table().arms(TINY):
-            key = arm.key(TINY, seed)
-            if key not in results.lines() and done < most:
-                found = live(arm, TINY, seed, line)
-                results.add({"key": key, "arm": arm.name, "found": found, "seconds": 1.0})
-                done += 1
+
+    def run(arm: Arm, plan: Plan, seed: int) -> dict[str, Any]:
+        nonlocal done
+        if done == most:
+            raise KeyboardInterrupt
+        done += 1
+        return live(arm, plan, seed, line)
+
+    names = [arm.name for arm in table().arms(TINY)]
+    with contextlib.suppress(KeyboardInterrupt):
+        work(table(), TINY, Results(folder), only=names, workers=0, estimated=False, run=run)
     return done
 
 
 def test_a_killed_table_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    whole, killed = Results(tmp_path / "whole"), Results(tmp_path / "killed")
-    assert fill(whole) == 4
-    assert fill(killed, most=2) == 2
-    path = tmp_path / "killed" / "cells.jsonl"
-    with path.open("a") as file:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert play(whole) == 4
+    assert play(killed, most=2) == 2
+    assert "2 of 4 cells (unfinished)" in (killed / "table.md").read_text()
+    with (killed / "cells.jsonl").open("a") as file:
         file.write('{"key": "cut sho')  # the kill fell into a line
-    assert fill(Results(tmp_path / "killed")) == 2
-    rows, _ = whole.rows(table(), TINY)
-    again, _ = Results(tmp_path / "killed").rows(table(), TINY)
-    assert as_csv(again) == as_csv(rows)
-    assert as_markdown(table(), TINY, again, 60) == as_markdown(table(), TINY, rows, 60)
-    assert "unfinished" not in as_markdown(table(), TINY, again, 60)
+    assert play(killed) == 2
+    assert play(killed) == 0
+    assert (killed / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
+    assert "unfinished" not in (whole / "table.md").read_text()
 
 
 def test_another_plan_does_not_take_over_a_cell() -> None:
