@@ -19,7 +19,7 @@ import numpy as np
 from nats.aio.client import Client
 
 from fleet_contract import names
-from fleet_contract.messages import Record, digest_of, encode_batch
+from fleet_contract.messages import Receipt, Record, digest_of, encode_batch
 from fleet_contract.names import Channel, Env
 from fleet_runtime.experience import codec
 from fleet_runtime.experience.types import Episode
@@ -124,6 +124,29 @@ def spec(datasets: Sequence[str] = (), *, steps: int = 20, **over: Any) -> dict[
     } | over
 
 
+class Robot:
+    """Sends numbered episodes and again what no receipt settled, as a spool does."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.sent: dict[int, tuple[Record, bytes]] = {}
+        self.receipted: set[int] = set()
+
+    async def send(self, *numbers: int) -> None:
+        for n in numbers:
+            self.sent.setdefault(n, entry(n))
+            await self._client.jetstream().publish(experience_subject(), message(self.sent[n]))
+
+    def hear(self, heard: list[bytes]) -> None:
+        for receipt in map(Receipt.open, heard):
+            self.receipted |= {n for n in self.sent if receipt.settles(n)}
+
+    def settled(self, heard: list[bytes]) -> bool:
+        """Whether nothing is missing after these receipts."""
+        self.hear(heard)
+        return self.receipted == set(self.sent)
+
+
 @functools.cache
 def _forge() -> subprocess.Popen[str]:
     """The program that forks learners; it ends when this one does and its stdin closes."""
@@ -216,15 +239,15 @@ class LearnerProcess:
     def _exit_path(self) -> Path:
         return self.log_path.with_name(self.log_path.name + ".exit")
 
-    async def says(self, words: str, within: float = 60.0) -> None:
-        """Returns once they stand in its log."""
+    async def says(self, words: str, more_than: int = 0, within: float = 60.0) -> None:
+        """Returns once they stand in its log, and more often than that."""
         async with asyncio.timeout(within):
-            while not self.log_path.exists() or words not in self.log:  # noqa: ASYNC110
+            while self.log.count(words) <= more_than:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)  # a file announces its growth to nobody
 
     @property
     def log(self) -> str:
-        return self.log_path.read_text()
+        return self.log_path.read_text() if self.log_path.exists() else ""
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from nats.aio.client import Client
 
 from fleet_contract import names
 from fleet_contract.agents import LearnerConfig
@@ -20,8 +19,6 @@ from fleet_contract.messages import (
     LearnerHeartbeat,
     LearnerStage,
     Manifest,
-    Receipt,
-    Record,
 )
 from fleet_contract.names import Channel
 from fleet_runtime.artifacts import Store
@@ -37,11 +34,9 @@ from helpers.learner import (
     JOB_UID,
     NAMESPACE,
     LearnerProcess,
-    entry,
-    experience_subject,
+    Robot,
     learner_process,
     listening,
-    message,
     spec,
     write_dataset,
 )
@@ -83,24 +78,6 @@ def _wait_for_file(path: Path, text: str) -> None:
             return
         time.sleep(0.01)  # a file announces its growth to nobody
     raise AssertionError(f"{text!r} never came:\n{path.read_text()}")
-
-
-class Robot:
-    """Sends numbered episodes and again what no receipt settled, as a spool does."""
-
-    def __init__(self, client: Client) -> None:
-        self._client = client
-        self.sent: dict[int, tuple[Record, bytes]] = {}
-        self.receipted: set[int] = set()
-
-    async def send(self, *numbers: int) -> None:
-        for n in numbers:
-            self.sent.setdefault(n, entry(n))
-            await self._client.jetstream().publish(experience_subject(), message(self.sent[n]))
-
-    def hear(self, heard: list[bytes]) -> None:
-        for receipt in map(Receipt.open, heard):
-            self.receipted |= {n for n in self.sent if receipt.settles(n)}
 
 
 async def test_killed_at_any_moment_it_loses_nothing_receipted_and_publishes_only_forward(

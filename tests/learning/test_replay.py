@@ -382,7 +382,7 @@ def test_a_sampler_goes_on_from_its_state_as_if_it_never_stopped(updates: int) -
         losses = rng.random((2, 2))
         first.observe(losses)
         second.observe(losses)
-        assert first.means() == pytest.approx(second.means(), nan_ok=True)
+        np.testing.assert_array_equal(first.means(), second.means())
         many = np.full((2, 2), 9)
         assert first.draw(64, many).tolist() == second.draw(64, many).tolist()
 

@@ -15,7 +15,7 @@ any data leaves its weight to the others, in proportion.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, TypedDict
+from typing import TYPE_CHECKING, Annotated, NotRequired, TypedDict
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -32,6 +32,7 @@ class SamplerState(TypedDict):
     """What a checkpoint keeps of the sampler."""
 
     losses: list[list[list[float]]]  # task → side → newest last
+    seen: NotRequired[list[list[int]]]  # task → side → losses ever taken in
     rng: dict[str, object]
 
 
@@ -113,19 +114,29 @@ class AdaptiveSampler:
             ]
             for t, row in enumerate(self._seen)
         ]
-        return {"losses": ordered, "rng": dict(self.rng.bit_generator.state)}
+        return {
+            "losses": ordered,
+            "seen": self._seen.tolist(),
+            "rng": dict(self.rng.bit_generator.state),
+        }
 
     def load(self, state: SamplerState) -> None:
-        """Go on from a checkpoint; ValueError when it has another number of tasks."""
+        """Go on from a checkpoint; ValueError when it has another number of tasks.
+
+        Each loss returns to its place in the ring: a mean is the same to the last bit.
+        """
+        window = self.settings.window
         if len(state["losses"]) != len(self.weights):
             raise ValueError(f"state of {len(state['losses'])} tasks, not {len(self.weights)}")
         self._window[:] = 0.0
         self._seen[:] = 0
         for t, sides in enumerate(state["losses"]):
             for s, losses in enumerate(sides):
-                kept = losses[-self.settings.window :]
-                self._window[t, s, : len(kept)] = kept
-                self._seen[t, s] = len(kept)
+                kept = losses[-window:]
+                full = "seen" in state and len(kept) == window
+                seen = state["seen"][t][s] if full else len(kept)
+                self._window[t, s, np.arange(seen - len(kept), seen) % window] = kept
+                self._seen[t, s] = seen
         self.rng.bit_generator.state = state["rng"]
 
 
