@@ -166,10 +166,13 @@ def demo(context: typer.Context) -> None:
 
 @app.command()
 def record(
-    tasks: Annotated[list[str], typer.Argument(help="Meta-World tasks, such as push or reach.")],
+    tasks: Annotated[list[str], typer.Argument(help="Its tasks, such as push or reach.")],
     folder: Annotated[str, typer.Option(help="Where in the store.")] = "datasets/demo",
     count: Annotated[int, typer.Option(help="Demonstrations of each task.")] = 3,
     seed: Annotated[int, typer.Option(help="Which starts.")] = 0,
+    environment: Annotated[
+        str, typer.Option(help="The world, as in spec.tasks[].environment.name.")
+    ] = "metaworld",
     storage: Annotated[
         str, typer.Option(help="Another store; s3:// takes AWS_… variables.", metavar="URL")
     ] = "",
@@ -187,7 +190,11 @@ def record(
             if found is None:
                 raise RuntimeError(f"no cluster {name} is running: start one with `fleet up`")
             storage = found.storage_url
-        made = asyncio.run(agents.record(agents.Store(storage), folder, tasks, count, seed))
+        made = asyncio.run(
+            agents.record(
+                agents.Store(storage), folder, tasks, count, seed, environment=environment
+            )
+        )
     typer.echo(f"{made} demonstrations in {folder}; name it in spec.offline.datasets[].uri")
 
 

@@ -6,7 +6,7 @@ One that is not installed here cannot be asked, and its job is let through.
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -16,7 +16,7 @@ from fleet_contract import parameters
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fleet_contract.resources import FleetTrainingJobSpec
+    from fleet_contract.resources import FleetTrainingJobSpec, Task
 
 Path = tuple[str | int, ...]
 ALGORITHMS, ENVIRONMENTS = "fleetloop.algorithms", "fleetloop.environments"
@@ -65,16 +65,26 @@ def _environments(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
     if len(names) > 1:
         what = f"tasks name the environments {', '.join(names)}: one robot lives in one"
         yield ("tasks",), what
+    good = True
     for index, task in enumerate(job.tasks):
         name = task.environment.name
         if name not in known:
+            good = False
             yield ("tasks", index, "environment", "name"), parameters.unknown(name, known)
-            continue
-        try:
-            made: Any = known[name].load()
-            made((task.environment.task or task.name,), seed=0)
-        except ImportError:
-            continue
-        except (LookupError, ValueError) as fault:
+        elif fault := _refusal(known[name], task):
+            good = False
             last = ("environment", "task") if task.environment.task else ("name",)
-            yield ("tasks", index, *last), str(fault)
+            yield ("tasks", index, *last), fault
+    if good and len(names) == 1 and (fault := _refusal(known[names[0]], *job.tasks)):
+        yield ("tasks",), fault
+
+
+def _refusal(point: EntryPoint, *tasks: Task) -> str:
+    """Why no robot of an environment does all these tasks; empty where one does."""
+    try:
+        point.load()(tuple(task.environment.task or task.name for task in tasks), seed=0)
+    except ImportError:
+        return ""
+    except (LookupError, ValueError) as fault:
+        return str(fault)
+    return ""

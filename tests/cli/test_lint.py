@@ -23,6 +23,11 @@ SIMULATED = (
     f"{HEAD}metadata: {{name: job}}\nspec:\n  robots:\n    simulated: {{replicas: 1}}\n"
     "  tasks:\n  - name: reach\n"
 )  # eight lines
+TWO_FAMILIES = """\
+    environment: {name: ogbench, task: scene-task1}
+  - name: cube
+    environment: {name: ogbench, task: cube-single-task1}
+"""
 ROBOT = (
     "apiVersion: fleetloop.dev/v1alpha1\nkind: RobotActor\n"
     "metadata: {name: arm}\nspec: {job: job}\n"
@@ -142,6 +147,14 @@ FAULTS: dict[str, tuple[str, list[str]]] = {
             "7: spec.tasks: tasks name the environments laundry, metaworld: one robot lives in one",
             "10: spec.tasks.1.environment.name: there is no 'laundry'; there are metaworld",
         ],
+    ),
+    "an arm's task that OGBench does not have": (
+        f"{SIMULATED}    environment: {{name: ogbench, task: cube-singl-task1}}\n",
+        ["9: spec.tasks.0.environment.task: among OGBench's tasks there is no 'cube-singl-task1'"],
+    ),
+    "tasks that no one robot does": (
+        f"{SIMULATED}{TWO_FAMILIES}",
+        ["7: spec.tasks: the families ['cube-single', 'scene'] show a robot different things"],
     ),
     "what is no YAML": ("a: [1\nb: 2", ["2: document: this is no YAML: "]),
     "a spec that is a list": (f"{HEAD}metadata: {{name: job}}\nspec: []\n", ["4: spec: Input"]),

@@ -51,11 +51,20 @@ async def call(module: str, *arguments: str, store: Store) -> Any:
     return json.loads(output.decode().strip().splitlines()[-1])
 
 
-async def record(store: Store, folder: str, tasks: Sequence[str], count: int, seed: int) -> int:
+async def record(
+    store: Store,
+    folder: str,
+    tasks: Sequence[str],
+    count: int,
+    seed: int,
+    *,
+    environment: str = "metaworld",
+) -> int:
     """Store ``count`` noisy demonstrations of each task; returns how many there are."""
     answer = await call(
         "fleet_runtime.robot.record",
-        *("--folder", folder, "--count", str(count), "--seed", str(seed), *tasks),
+        *("--folder", folder, "--count", str(count), "--seed", str(seed)),
+        *("--environment", environment, *tasks),
         store=store,
     )
     return int(answer["episodes"])

@@ -12,13 +12,12 @@ import os
 import signal
 import sys
 import zlib
-from importlib.metadata import entry_points
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fleet_contract.agents import EXIT_REFUSED
 from fleet_contract.errors import Fenced
-from fleet_contract.parameters import unknown
 from fleet_runtime import last_words
+from fleet_runtime.robot import environments
 
 if TYPE_CHECKING:
     from fleet_contract.agents import RobotConfig
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from fleet_runtime.robot.human import Human
     from fleet_runtime.settings import RobotSettings
 
-ENVIRONMENTS = "fleetloop.environments"
-"""Entry point group: a callable (tasks, *, seed) → Robot for each name."""
 NEVER_STALLED = 1_000_000_000
 
 log = logging.getLogger(__name__)
@@ -79,15 +76,11 @@ def make_robot(settings: RobotSettings) -> Robot:
     if len(named) != 1:
         raise ValueError(f"tasks name the environments {sorted(named)}: one robot lives in one")
     (name,) = named
-    found = [point for point in entry_points(group=ENVIRONMENTS) if point.name == name]
-    if not found:
-        known = sorted(point.name for point in entry_points(group=ENVIRONMENTS))
-        raise LookupError(f"no environment {name!r} is installed, {unknown(name, known)}")
-    factory: Any = found[0].load()
+    factory = environments.find(name)
     tasks = environment_tasks(config)
     # Another series of starts after each restart, and never another robot's.
     seed = (config.seed * 7919 + _own(settings) + int.from_bytes(os.urandom(2))) % 2**31
-    robot: Robot = factory(tuple(tasks.values()), seed=seed)
+    robot = factory(tuple(tasks.values()), seed=seed)
     if all(ours == theirs for ours, theirs in tasks.items()):
         return robot
     from fleet_runtime.robot.renamed import renamed

@@ -11,24 +11,28 @@ import sys
 
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience import codec
+from fleet_runtime.robot import environments
 from fleet_runtime.robot.demonstrations import record
+from fleet_runtime.robot.env import Scripted
 from fleet_runtime.robot.human import GateSettings, ScriptedHuman
-from fleet_runtime.robot.metaworld import MetaWorld
 
 NOISE = 0.2
 """Standard deviation of a demonstrator's hand, in the action's unit (bounds are ±1)."""
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Record and store; a failing expert or store ends with a traceback and exit code 1."""
+    """Record and store; what fails ends with a traceback and exit code 1."""
     parser = argparse.ArgumentParser(prog="fleet_runtime.robot.record", description=__doc__)
     parser.add_argument("tasks", nargs="+")
     parser.add_argument("--storage", required=True, help="URL of the object store")
     parser.add_argument("--folder", required=True, help="key prefix of the dataset")
+    parser.add_argument("--environment", default="metaworld", help="their world")
     parser.add_argument("--count", type=int, default=2, help="demonstrations a task")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args(arguments)
-    robot = MetaWorld(chosen.tasks, seed=chosen.seed)
+    robot = environments.find(chosen.environment)(tuple(chosen.tasks), seed=chosen.seed)
+    if not isinstance(robot, Scripted):
+        raise TypeError(f"environment {chosen.environment} brings no scripted experts")
     human = ScriptedHuman(robot.expert, GateSettings(noise=NOISE), seed=chosen.seed)
     store = Store(chosen.storage)
     robot.connect()
