@@ -9,6 +9,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 CHAOS  ?=
+ALGORITHM ?=
 
 .PHONY: help setup binaries demo test e2e lerobot check format bench generate lock clean
 
@@ -29,8 +30,8 @@ $(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
 binaries: $(READY)  ## Build or find etcd, kube-apiserver … nats-server, once.
 	@$(BIN)/python -m fleet_cli.local.binaries
 
-demo: $(READY) binaries  ## Four simulated robots, a learner and an operator on a real control plane; CHAOS=1 kills them.
-	@$(BIN)/fleet demo $(if $(CHAOS),--chaos)
+demo: $(READY) binaries  ## Four simulated robots, a learner and an operator on a real control plane; CHAOS=1 kills them, ALGORITHM=recap|divl-qam learns otherwise.
+	@$(BIN)/fleet demo $(if $(CHAOS),--chaos) $(if $(ALGORITHM),--algorithm $(ALGORITHM))
 
 test: check  ## Every check and every test.
 	@$(BIN)/python -m fleet_cli.local.binaries versitygw

@@ -3,14 +3,18 @@
 import asyncio
 import io
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
+import yaml
 from rich.console import Console
 
 from fleet_cli.demo import report
+from fleet_cli.demo.courses import COURSES, cast, course
 from fleet_cli.demo.story import Story, TaskStory, mean_rate
 from fleet_cli.demo.view import line, picture, show
+from fleet_cli.lint import faults
 from fleet_contract.messages import (
     Event,
     EventKind,
@@ -142,6 +146,20 @@ def test_the_report_leaves_numbers_and_a_picture(story: Story, tmp_path: Path) -
     assert (numbers["base"]["success"], numbers["final"]["success"]) == (0.5, 1.0)
     assert numbers["fleet"]["push"]["curve"] == [[1.0, 1.0]]
     assert (tmp_path / "learning-curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", COURSES)
+def test_the_demo_plays_each_algorithm_with_a_job_that_nothing_refuses(name: str) -> None:
+    job = yaml.safe_load(files("fleet_cli.demo").joinpath("job.yaml").read_text())
+    cast(job, course(name))
+    assert job["spec"]["algorithm"]["name"] == name
+    assert job["spec"]["learner"]["checkpoint"] == {"interval": "30s"}
+    assert [fault for fault in faults(yaml.safe_dump(job)) if not fault.hint] == []
+
+
+def test_an_algorithm_without_a_course_is_refused_with_those_that_have_one() -> None:
+    with pytest.raises(ValueError, match="there is no 'recp'; did you mean recap"):
+        course("recp")
 
 
 def test_the_mean_counts_every_task_alike() -> None:

@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 
 from fleet_cli.demo import report
+from fleet_cli.demo.courses import COURSES, DEFAULT, course
 from fleet_cli.demo.remote import remote
 from fleet_cli.demo.site import Wishes
 from fleet_cli.demo.stage import Demo, Ended, Options
@@ -34,10 +35,25 @@ def _there(text: str) -> typer.models.OptionInfo:
     return option
 
 
+def _each(field: str) -> str:
+    """The default of every algorithm that has one of its own."""
+    usual, *others = ((name, getattr(found, field)) for name, found in COURSES.items())
+    said = [f"{value:g} with {name}" for name, value in others if value != usual[1]]
+    return ", ".join([f"{usual[1]:g}", *said])
+
+
 def demo(
-    minutes: Annotated[float, typer.Option(help="Time the fleet has to reach the goal.")] = 5.0,
-    goal: Annotated[float, typer.Option(help="Mean success to confirm, from 0 to 1.")] = 0.9,
-    demonstrations: Annotated[int, typer.Option(help="Demonstrations of each task.")] = 1,
+    algorithm: Annotated[str, typer.Option(help=f"How it learns: {', '.join(COURSES)}.")] = DEFAULT,
+    minutes: Annotated[
+        float | None, typer.Option(help=f"Time to reach the goal; {_each('minutes')}.")
+    ] = None,
+    goal: Annotated[
+        float | None, typer.Option(help=f"Mean success to confirm, 0 to 1; {_each('goal')}.")
+    ] = None,
+    demonstrations: Annotated[
+        int | None,
+        typer.Option(help=f"Demonstrations of each task; {_each('demonstrations')}."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of demonstrations; 0 draws one.")] = 0,
     episodes: Annotated[int, typer.Option(help="Episodes of each task that confirm it.")] = 50,
     chaos: Annotated[
@@ -73,7 +89,15 @@ def demo(
         raise RuntimeError(fault)
     console = Console()
     seed = seed or int(time.time()) % 100_000
-    options = Options(minutes, goal, demonstrations, seed, episodes)
+    chosen = course(algorithm)
+    options = Options(
+        minutes=chosen.minutes if minutes is None else minutes,
+        goal=chosen.goal if goal is None else goal,
+        demonstrations=demonstrations or chosen.demonstrations,
+        seed=seed,
+        episodes=episodes,
+        course=chosen,
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
 
     def say(line: str) -> None:

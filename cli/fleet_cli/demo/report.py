@@ -22,6 +22,7 @@ def summary(story: Story, minutes: float, verdict: str) -> dict[str, Any]:
     learner = story.learner
     return {
         "verdict": verdict,
+        "algorithm": story.job.spec.algorithm.name if story.job else None,
         "minutes": round(minutes, 2),
         "base": _measured(story.base),
         "final": _measured(story.final),

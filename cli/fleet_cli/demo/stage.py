@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from fleet_cli.demo import agents
+from fleet_cli.demo.courses import cast
 from fleet_cli.demo.feed import listening
 from fleet_cli.demo.story import Story, TaskStory, mean_rate
 from fleet_cli.demo.view import show
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from fleet_cli.demo.courses import Course
     from fleet_cli.demo.venue import Venue
     from fleet_cli.local.node.api import Api
 
@@ -51,6 +53,8 @@ class Options:
     seed: int
     episodes: int
     """Of each task in the last measurement; half as many in the first."""
+    course: Course
+    """What the algorithm changes."""
 
 
 @dataclass
@@ -69,6 +73,7 @@ class Demo:
     def on(cls, venue: Venue, options: Options, console: Console) -> Demo:
         job = yaml.safe_load(files("fleet_cli.demo").joinpath("job.yaml").read_text())
         job["metadata"]["namespace"] = venue.namespace
+        cast(job, options.course)
         # Of its own: a store that outlives the demo holds the demonstrations of earlier ones.
         job["spec"]["offline"]["datasets"] = [{"uri": f"datasets/demo-{options.seed}"}]
         story = Story({task["name"]: TaskStory() for task in job["spec"]["tasks"]})
@@ -87,6 +92,9 @@ class Demo:
             self._beside(show(self.story, self.clock, self.console)),
         ):
             self.story.chapter = "recording demonstrations"
+            if self.options.course.why:
+                name = self.job["spec"]["algorithm"]["name"]
+                self.say(f"{name}'s goal is {self.options.goal:g}: {self.options.course.why}")
             await asyncio.gather(
                 agents.record(
                     self.venue.store,
