@@ -79,7 +79,11 @@ class Follower:
         self._feed = SteadyFeed(Feed(self._index, self._sampler), self._index, stop)
         demonstrations = patiently(
             lambda: read_demonstrations(
-                config, settings.storage_url, self._experience.library, stop.is_set
+                config,
+                settings.storage_url,
+                self._experience.library,
+                saved.spaces,
+                stop.is_set,
             ),
             stop,
         )
