@@ -58,6 +58,9 @@ def import_(
         typer.Option(help="What the job calls a task of the dataset.", metavar="WORDS=NAME"),
     ] = None,
     drop_images: Annotated[bool, typer.Option(help="Leave the cameras out.")] = False,
+    lossless: Annotated[
+        bool, typer.Option(help="Keep camera frames as they are; else as JPEG.")
+    ] = False,
 ) -> None:
     """Make a LeRobotDataset v3 a folder of episodes, for spec.offline.datasets."""
     if wrong := next((pair for pair in task or () if "=" not in pair), None):
@@ -67,6 +70,7 @@ def import_(
         *(("--outcome", outcome) if outcome else ()),
         *(part for pair in task or () for part in ("--task", pair)),
         *(("--drop-images",) if drop_images else ()),
+        *(("--lossless",) if lossless else ()),
     )
     typer.echo(f"{answer['episodes']} episodes in {target}{_left_out(answer['ignored'])}")
 

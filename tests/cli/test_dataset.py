@@ -29,15 +29,17 @@ def test_every_command_of_the_page_does_what_it_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(FOREIGN, tmp_path / "cubes")
+    shutil.copytree(FOREIGN.with_name("filmed"), tmp_path / "filmed")
     monkeypatch.chdir(tmp_path)
     said = {}
     for command in COMMANDS:
         done = fleet(*shlex.split(command))
         assert done.exit_code == 0, (command, done.output)
         said[command] = done.output
-    assert len(said) == 5
+    assert len(said) == 8
     assert {path.name for path in tmp_path.glob("[!.]*")} == {
-        *("cubes", "demos", "failures", "for-lerobot")
+        *("cubes", "demos", "failures", "for-lerobot"),
+        *("filmed", "seen", "blind", "seen-by-lerobot"),
     }
     table = said["dataset inspect cubes"]
     assert "episodes  3, 15 frames, 10 a second" in table

@@ -43,23 +43,26 @@ def test_lerobot_loads_our_export_frame_by_frame(tmp_path: Path) -> None:
             action=rng.uniform(-1, 1, (7 + number, 2)).astype(np.float32),
             policy_action=rng.uniform(-1, 1, (7 + number, 2)).astype(np.float32),
             outcome=("success", "failure")[number % 2],
+            images={"top": rng.integers(0, 256, (8 + number, 6, 8, 3), np.uint8)},
         )
         for number in range(3)
     ]
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     ours.mkdir()
     for one in made:
-        (ours / f"{one.id}.episode").write_bytes(codec.encode(one))
+        (ours / f"{one.id}.episode").write_bytes(codec.encode(one, quality=None))
     assert program.main(["export", str(ours), str(theirs), "--fps", "20"]) == 0
     found = json.loads(lerobot("load.py", theirs, home=tmp_path / "home").splitlines()[-1])
     assert (found["episodes"], found["fps"]) == (3, 20)
     assert found["tasks"] == ["left", "right"]
-    assert found["inputs"] == ["action", "observation.state"]
+    assert found["inputs"] == ["action", "observation.images.top", "observation.state"]
     assert np.array_equal(np.float32(found["chunk"]), made[0].action[:3])
     steps = [(one, step) for one in made for step in range(len(one))]
     for (one, step), frame in zip(steps, found["frames"], strict=True):
         assert np.array_equal(np.float32(frame["observation.state"]), one.observation[step])
         assert np.array_equal(np.float32(frame["action"]), one.action[step])
+        pixels = np.array(frame["observation.images.top"]).transpose(1, 2, 0) * 255
+        assert np.array_equal(np.rint(pixels), one.images["top"][step])
         assert frame["task"] == one.task
         assert frame["timestamp"] == np.float32(step / 20)
         assert (frame["frame_index"], frame["episode_index"]) == (step, made.index(one))
@@ -73,13 +76,13 @@ def test_lerobot_loads_our_export_frame_by_frame(tmp_path: Path) -> None:
     assert np.allclose(stats["std"], action.std(axis=0), atol=1e-6)
 
 
-def test_lerobot_still_writes_the_dataset_that_the_other_tests_read(tmp_path: Path) -> None:
-    lerobot("write.py", tmp_path / "made", home=tmp_path / "home")
-    read = []
-    for folder in (tmp_path / "made", HERE / "dataset"):
-        target = tmp_path / f"from-{folder.name}"
-        assert program.main(["import", str(folder), str(target)]) == 0
-        digests = sorted(path.name.rpartition("-")[2] for path in target.glob("*.episode"))
-        read.append(digests)
-    assert read[0] == read[1]
-    assert len(read[0]) == 3
+def test_lerobot_still_writes_the_datasets_that_the_other_tests_read(tmp_path: Path) -> None:
+    for name, flags in (("dataset", ()), ("filmed", ("--filmed",))):
+        lerobot("write.py", tmp_path / name, *flags, home=tmp_path / "home")
+        read = []
+        for folder in (tmp_path / name, HERE / name):
+            target = tmp_path / f"{name}-{len(read)}"
+            assert program.main(["import", str(folder), str(target), "--lossless"]) == 0
+            read.append({path.name: path.read_bytes() for path in target.iterdir()})
+        assert read[0] == read[1]
+        assert len(read[0]) == 3

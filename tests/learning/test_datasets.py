@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from fleet_runtime.experience.types import Episode
 
 FOREIGN = Path(__file__).parents[1] / "foreign" / "dataset"
+FILMED = FOREIGN.with_name("filmed")
+VIDEO = "videos/observation.images.top/chunk-000/file-000.mp4"
 DATA = "data/chunk-000/file-000.parquet"
 EPISODES = "meta/episodes/chunk-000/file-000.parquet"
 STEPS = (4, 6, 5)  # as in tests/foreign/write.py
@@ -124,6 +126,45 @@ def test_a_dataset_written_by_lerobot_is_read_frame_by_frame(
         assert (one.outcome, one.robot, one.mode) == ("success", "so101", "live")
         assert (one.terminated, one.truncated, one.duration_s) == (True, False, steps / 10)
         assert (one.policy_digest, one.policy_sequence) == ("", -1)
+
+
+def test_camera_frames_come_back_from_lerobots_format_pixel_by_pixel(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    seen = {
+        "top": rng.integers(0, 256, (7, 12, 16, 3), np.uint8),
+        "hand_2": rng.integers(0, 256, (7, 8, 8, 3), np.uint8),
+    }
+    made = codec.encode(episode("seen", images=seen), quality=None)
+    ours = tmp_path / "ours"
+    ours.mkdir()
+    (ours / "seen.episode").write_bytes(made)
+    run("export", ours, tmp_path / "lerobot", capsys=capsys)
+    run("import", tmp_path / "lerobot", tmp_path / "back", "--lossless", capsys=capsys)
+    assert (tmp_path / "back" / "seen.episode").read_bytes() == made
+    stats = json.loads((tmp_path / "lerobot" / "meta" / "stats.json").read_text())
+    mean = np.array(stats["observation.images.top"]["mean"])
+    assert np.allclose(mean, seen["top"][:6].mean(axis=(0, 1, 2)).reshape(3, 1, 1) / 255)
+    report = run("inspect", tmp_path / "back", capsys=capsys)
+    assert report["shapes"] == {"observation 2, action 1, hand_2 8x8, top 16x12": 1}
+
+
+def test_cameras_of_a_dataset_written_by_lerobot_are_read_from_video_and_from_images(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("import", FILMED, tmp_path / "ours", "--lossless", capsys=capsys)
+    found = loaded(tmp_path / "ours")
+    for number, (one, steps) in enumerate(zip(found, STEPS, strict=True)):
+        frame = np.minimum(np.arange(steps + 1), steps - 1)  # the last one is there twice
+        colour = np.stack(
+            [np.full(steps + 1, 40 + 60 * number), 30 * frame, np.full(steps + 1, 128)], axis=1
+        )
+        wanted = np.broadcast_to(colour[:, None, None], (steps + 1, 64, 64, 3))
+        assert np.array_equal(one.images["hand"], wanted)
+        assert np.abs(one.images["top"].astype(int) - wanted).max() < 12  # video loses a little
+    run("import", FILMED, tmp_path / "blind", "--drop-images", capsys=capsys)
+    assert all(one.images == {} for one in loaded(tmp_path / "blind"))
 
 
 def test_flags_say_of_a_foreign_dataset_what_it_does_not(
@@ -293,13 +334,40 @@ FOREIGN_FAULTS: dict[str, tuple[Spoil, str]] = {
 }
 
 
-@pytest.mark.parametrize("fault", FOREIGN_FAULTS)
+FILM_FAULTS: dict[str, tuple[Spoil, str]] = {
+    "no video": (gone(VIDEO), f"{VIDEO} is missing"),
+    "a truncated video": (cut(VIDEO), f"{VIDEO}: episode 2 has 4 frames at 10 a second from "),
+    "another video than it says": (
+        column("videos/observation.images.top/from_timestamp", frame(2, 9.0), EPISODES),
+        f"{VIDEO}: episode 2 has 0 frames at 10 a second from second 9 on, wanted 5",
+    ),
+    "an image that is none": (
+        column("observation.images.hand", frame(1, {"bytes": b"GIF89a", "path": None})),
+        "episode 0: observation.images.hand: frame 1 is neither PNG nor JPEG",
+    ),
+    "a truncated image": (
+        column("observation.images.hand", frame(1, {"bytes": b"\x89PNG\r\n", "path": None})),
+        "episode 0: observation.images.hand: frame 1 is no whole png image",
+    ),
+    "other sizes than it says": (
+        features(
+            **{"observation.images.hand": {"dtype": "image", "shape": [48, 64, 3], "names": None}}
+        ),
+        "observation.images.hand is [64, 64, 3], meta/info.json says [48, 64, 3]",
+    ),
+}
+ALL_FAULTS = {name: (FOREIGN, *fault) for name, fault in FOREIGN_FAULTS.items()} | {
+    name: (FILMED, *fault) for name, fault in FILM_FAULTS.items()
+}
+
+
+@pytest.mark.parametrize("fault", ALL_FAULTS)
 def test_a_lerobot_dataset_is_refused_that_has(
     fault: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """… and nothing of it is left behind."""
-    spoil, words = FOREIGN_FAULTS[fault]
-    spoilt = shutil.copytree(FOREIGN, tmp_path / "spoilt")
+    source, spoil, words = ALL_FAULTS[fault]
+    spoilt = shutil.copytree(source, tmp_path / "spoilt")
     spoil(spoilt)
     assert words in refused("import", spoilt, tmp_path / "ours", capsys=capsys)
     assert not list((tmp_path / "ours").rglob("*.episode"))

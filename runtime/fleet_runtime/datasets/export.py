@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fleet_runtime.datasets import layout, statistics, tables
-from fleet_runtime.datasets.features import columns_of, row_of
+from fleet_runtime.datasets import layout, pictures, statistics, tables
+from fleet_runtime.datasets.features import CAMERAS, LAST_IMAGE, columns_of, row_of
 from fleet_runtime.datasets.items import Faulty, rate
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from fleet_runtime.artifacts import Store
     from fleet_runtime.datasets.items import Item
-    from fleet_runtime.experience.types import Episode
+    from fleet_runtime.experience.types import Episode, Images
 
 MIXED = 1.5
 """Episodes' rates may differ by this factor: people and loaded machines are not exact."""
@@ -75,8 +75,16 @@ class Exporter:
         columns["episode_index"] = np.full(steps, number)
         columns["index"] = self._frames + np.arange(steps)
         columns["task_index"] = np.full(steps, task)
-        self._check_kinds(columns, where)
+        self._check_kinds(columns, episode.images, where)
         stats = {name: statistics.describe(column) for name, column in columns.items()}
+        cells: dict[str, tables.Column] = {**columns}
+        last = {}
+        for camera, frames in episode.images.items():
+            feature = f"{CAMERAS}{camera}"
+            stats[feature] = statistics.describe_frames(frames[:steps])
+            *before, after = map(pictures.png, frames)
+            cells[feature] = before
+            last[f"{LAST_IMAGE}{camera}"] = after
         place = layout.at(self._files)
         row = {
             "episode_index": number,
@@ -87,13 +95,14 @@ class Exporter:
             **{f"data/{name}": value for name, value in place.items()},
             **{f"meta/episodes/{name}": value for name, value in layout.at(0).items()},
             **row_of(episode),
+            **last,
         }
         for name, found in stats.items():
             self._parts.setdefault(name, []).append(found)
             row |= {f"stats/{name}/{key}": value.tolist() for key, value in found.items()}
         self._rows.append(row)
         self._frames += steps
-        self._data.add(columns)
+        self._data.add(cells)
         if self._data.held >= layout.FILE_MB * 2**20:
             self._flush()
         return fps
@@ -112,8 +121,8 @@ class Exporter:
             )
         return max(1, round(first))
 
-    def _check_kinds(self, columns: dict[str, NDArray[Any]], where: str) -> None:
-        kinds = {
+    def _check_kinds(self, columns: dict[str, NDArray[Any]], images: Images, where: str) -> None:
+        kinds: dict[str, dict[str, Any]] = {
             name: {
                 "dtype": str(column.dtype),
                 "shape": list(column.shape[1:] or (1,)),
@@ -121,7 +130,20 @@ class Exporter:
             }
             for name, column in columns.items()
         }
+        kinds |= {
+            f"{CAMERAS}{camera}": {
+                "dtype": "image",
+                "shape": list(frames.shape[1:]),
+                "names": ["height", "width", "channels"],
+            }
+            for camera, frames in images.items()
+        }
         first, whose = self._kinds = self._kinds or (kinds, where)
+        if kinds.keys() != first.keys():
+            raise Faulty(
+                f"{where} has the features {sorted(kinds)}, {whose} {sorted(first)}: a "
+                "LeRobotDataset has the same in every frame; export them apart"
+            )
         for name, kind in kinds.items():
             if kind != first[name]:
                 raise Faulty(

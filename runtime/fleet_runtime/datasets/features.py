@@ -15,13 +15,15 @@ from pydantic import ValidationError
 
 from fleet_contract.errors import Reject
 from fleet_runtime.datasets.items import Faulty
-from fleet_runtime.experience.codec import Header
+from fleet_runtime.experience import codec
 from fleet_runtime.experience.types import ARRAYS, Episode, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from numpy.typing import NDArray
+
+    from fleet_runtime.experience.types import Images
 
 STATE, ACTION = "observation.state", "action"
 SUCCESS, DONE = "next.success", "next.done"
@@ -39,9 +41,11 @@ FRAMES = {
 """Array field → feature."""
 KNOWN = (*FRAMES.values(), SUCCESS, DONE)
 PREFIX = "fleet/"
-HEADER = tuple(Header.model_fields)
+HEADER = codec.FACTS
 LAST = f"{PREFIX}last_observation"
 """The observation after the last action: a frame has one of each, and an episode one more."""
+LAST_IMAGE = f"{PREFIX}last_image/"
+"""… and what each camera saw then, as PNG."""
 CAMERAS = "observation.images."
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 """What LeRobot adds to every frame."""
@@ -54,6 +58,11 @@ class Defaults(NamedTuple):
     by: Literal["human", "policy"] = "human"  # who acted in a dataset without `intervention`
     tasks: Mapping[str, str] = MappingProxyType({})  # the dataset's words → the job's name
     drop_images: bool = False  # go on without the cameras
+
+
+def camera_of(feature: str) -> str:
+    """The camera whose frames a feature holds; LeRobot's single ones have no name of their own."""
+    return feature.removeprefix(CAMERAS).removeprefix("observation.")
 
 
 def columns_of(episode: Episode, fps: float) -> dict[str, NDArray[Any]]:
@@ -86,6 +95,7 @@ def episode_of(
     name: str,
     robot: str,
     fps: float,
+    images: Images,
     defaults: Defaults,
     where: str,
 ) -> Episode:
@@ -140,8 +150,9 @@ def episode_of(
     header |= {key: row[f"{PREFIX}{key}"] for key in HEADER if f"{PREFIX}{key}" in row}
     header["task"] = defaults.tasks.get(header["task"], header["task"])
     try:
-        told_of: dict[str, Any] = Header.model_validate(header).model_dump()
-        return Episode(**told_of, **arrays).validate()
+        told_of = codec.Header.model_validate(header)
+        facts: dict[str, Any] = {key: getattr(told_of, key) for key in HEADER}
+        return Episode(**facts, **arrays, images=images).validate()
     except ValidationError as fault:
         first = fault.errors(include_url=False)[0]
         raise Faulty(f"{where}: {PREFIX}{first['loc'][0]}: {first['msg']}") from fault

@@ -11,6 +11,7 @@ from fleet_contract.errors import Reject
 from fleet_runtime.artifacts import Missing, Store
 from fleet_runtime.datasets.items import Absent, Dataset, Faulty, Item
 from fleet_runtime.experience import codec
+from fleet_runtime.experience.images import QUALITY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -63,13 +64,22 @@ def _decode(data: bytes, where: str, tasks: Mapping[str, str]) -> Episode:
         raise Faulty(f"{where}: {fault}; record it anew, or take the file away") from fault
 
 
-def write(store: Store, folder: str, episodes: Iterable[Episode], written: list[str]) -> int:
-    """Store episodes as files named after their ids; how many. Each key goes to `written`."""
+def write(
+    store: Store,
+    folder: str,
+    episodes: Iterable[Episode],
+    written: list[str],
+    quality: int | None = QUALITY,
+) -> int:
+    """Store episodes as files named after their ids; how many. Each key goes to `written`.
+
+    `quality` is that of camera frames as JPEG; None keeps them lossless.
+    """
     count = 0
     for episode in episodes:
         key = f"{folder}/{safe(episode.id)}{SUFFIX}"
         written.append(key)
-        store.create(key, codec.encode(episode))
+        store.create(key, codec.encode(episode, quality=quality))
         count += 1
     return count
 

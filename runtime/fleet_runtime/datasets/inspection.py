@@ -12,7 +12,7 @@ from fleet_runtime.datasets.items import Absent, Faulty, rate
 
 if TYPE_CHECKING:
     from fleet_runtime.datasets.items import Dataset
-    from fleet_runtime.experience.types import Episode
+    from fleet_runtime.experience.types import Episode, Pixel
 
 SHOWN = ("min", "max", "mean", "std")
 
@@ -67,7 +67,8 @@ class Inspection:
         human = int(episode.intervention.sum())
         self._interventions.update(episodes=int(human > 0), frames=human)
         shape = f"observation {episode.observation.shape[1]}, action {episode.action.shape[1]}"
-        self._shapes[shape] += 1
+        cameras = (f", {name} {_size(seen)}" for name, seen in sorted(episode.images.items()))
+        self._shapes[shape + "".join(cameras)] += 1
         if (found := rate(episode)) is not None:
             self._rates.append(found)
         for name, array in (("observation", episode.observation[:-1]), ("action", episode.action)):
@@ -83,3 +84,7 @@ class Inspection:
                 merged = statistics.merge(max(parts, key=len))
                 found[name] = {key: merged[key].tolist() for key in SHOWN}
         return found
+
+
+def _size(frames: Pixel) -> str:
+    return f"{frames.shape[2]}x{frames.shape[1]}"

@@ -68,6 +68,16 @@ def at(index: int) -> dict[str, int]:
     return {"chunk_index": chunk, "file_index": file}
 
 
+def path(url: str, field: str, pattern: str, place: Mapping[str, Any]) -> str:
+    """A file's path by a pattern of `meta/info.json`. Raises Faulty for one that is none."""
+    try:
+        return pattern.format(**place)
+    except (LookupError, ValueError) as fault:
+        raise Faulty(
+            f"{url}/{INFO}: {field} is {pattern!r}, wanted the like of {DATA_PATH!r}"
+        ) from fault
+
+
 def fetch(store: Store, folder: str, path: str) -> bytes:
     """A file of the dataset. Raises Absent (and Retry) for one that is not there."""
     try:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fleet_runtime.datasets import layout, tables
-from fleet_runtime.datasets.features import ACTION, BOOKKEEPING, KNOWN, STATE, episode_of
+from fleet_runtime.datasets.features import (
+    ACTION,
+    BOOKKEEPING,
+    KNOWN,
+    STATE,
+    camera_of,
+    episode_of,
+)
+from fleet_runtime.datasets.film import Film
 from fleet_runtime.datasets.folder import safe
 from fleet_runtime.datasets.items import Dataset, Faulty, Item
 from fleet_runtime.experience import codec
@@ -46,6 +54,7 @@ class LeRobot:
         layout.document(self._fetch(layout.STATS), f"{self.url}/{layout.STATS}")
         self._tasks = self._read_tasks()
         self._newest: tuple[str, dict[str, tables.Column]] = ("", {})
+        self._film = Film(store, folder, self.info)
 
     def dataset(self, keys: Iterable[str]) -> Dataset:
         """Its episodes, by the rows of `meta/episodes` among the folder's keys.
@@ -61,7 +70,7 @@ class LeRobot:
                 f"{self.info.total_episodes}: copy what is missing"
             )
         items = [self._item(row) for row in rows]
-        ignored = self.info.features.keys() - {*KNOWN, *BOOKKEEPING}
+        ignored = self.info.features.keys() - {*KNOWN, *BOOKKEEPING, *self._cameras}
         return Dataset(self.url, KIND, items, self.info.fps, tuple(sorted(ignored)))
 
     def _check_features(self) -> None:
@@ -76,12 +85,12 @@ class LeRobot:
                     f"{where}.{name} is {feature.dtype} {list(feature.shape)}, wanted floats "
                     "along one axis"
                 )
-        cameras = [name for name, feature in self.info.features.items() if feature.camera]
-        if cameras and not self._defaults.drop_images:
-            raise Faulty(
-                f"{where} name the cameras {', '.join(cameras)}, which cannot be read yet: "
-                "`fleet dataset import --drop-images` makes a dataset without them"
-            )
+
+    @property
+    def _cameras(self) -> list[str]:
+        if self._defaults.drop_images:
+            return []
+        return [name for name, feature in self.info.features.items() if feature.camera]
 
     def _fetch(self, path: str) -> bytes:
         return layout.fetch(self._store, self._folder, path)
@@ -113,13 +122,7 @@ class LeRobot:
 
     def _data_path(self, row: Mapping[str, Any]) -> str:
         place = {name: row[f"data/{name}"] for name in layout.at(0)}
-        try:
-            return self.info.data_path.format(**place)
-        except (LookupError, ValueError) as fault:
-            raise Faulty(
-                f"{self.url}/{layout.INFO}: data_path is {self.info.data_path!r}, wanted the "
-                f"like of {layout.DATA_PATH!r}"
-            ) from fault
+        return layout.path(self.url, "data_path", self.info.data_path, place)
 
     def _episode(self, row: Mapping[str, Any], where: str) -> Episode:
         columns = self._frames(row, where)
@@ -135,16 +138,23 @@ class LeRobot:
             name=f"{safe(self._folder)}-{int(row['episode_index']):06d}",
             robot=self.info.robot_type or KIND,
             fps=self.info.fps,
+            images={
+                camera_of(name): self._film.frames(name, columns.get(name), row, where)
+                for name in self._cameras
+            },
             defaults=self._defaults,
             where=where,
         )
 
-    def _frames(self, row: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:
+    def _frames(self, row: Mapping[str, Any], where: str) -> dict[str, Any]:
         path = self._data_path(row)
         if self._newest[0] != path:
-            wanted = [name for name in (*KNOWN, *BOOKKEEPING) if name in self.info.features]
-            table = tables.read(self._fetch(path), f"{self.url}/{path}", wanted)
-            for name in wanted:
+            numbers = [name for name in (*KNOWN, *BOOKKEEPING) if name in self.info.features]
+            images = [n for n in self._cameras if self.info.features[n].dtype == "image"]
+            table = tables.read(self._fetch(path), f"{self.url}/{path}", (*numbers, *images))
+            if lack := set(images) - table.keys():
+                raise Faulty(f"{self.url}/{path} lacks the columns {sorted(lack)}")
+            for name in numbers:
                 self._check_column(name, table.get(name), f"{self.url}/{path}: {name}")
             self._newest = (path, table)
         table = self._newest[1]
@@ -154,7 +164,10 @@ class LeRobot:
                 f"{where} has {len(here)} frames, {layout.EPISODES} says {row['length']}: copy "
                 "both again"
             )
-        return {name: np.asarray(column)[here] for name, column in table.items()}
+        return {
+            name: column[here] if isinstance(column, np.ndarray) else [column[i] for i in here]
+            for name, column in table.items()
+        }
 
     def _check_column(self, name: str, column: tables.Column | None, where: str) -> None:
         shape = self.info.features[name].shape

@@ -15,6 +15,7 @@ from fleet_runtime.datasets.features import Defaults
 from fleet_runtime.datasets.inspection import Inspection
 from fleet_runtime.datasets.items import Faulty, open_folder
 from fleet_runtime.datasets.reading import EXTRA, dataset
+from fleet_runtime.experience.images import QUALITY
 from fleet_runtime.experience.types import OUTCOMES
 
 if TYPE_CHECKING:
@@ -30,8 +31,7 @@ def url_of(place: str) -> str:
 
 def inspect(chosen: argparse.Namespace) -> dict[str, Any]:
     """Tell what is in it."""
-    defaults = Defaults(drop_images=True)
-    return Inspection(dataset(url_of(chosen.source), defaults)).report()
+    return Inspection(dataset(url_of(chosen.source))).report()
 
 
 def import_(chosen: argparse.Namespace) -> dict[str, Any]:
@@ -42,7 +42,9 @@ def import_(chosen: argparse.Namespace) -> dict[str, Any]:
     if source.kind == ours.KIND:
         raise Faulty(f"{source.url} is a folder of {ours.SUFFIX} files already; copy it")
     with _fresh(chosen.target) as (store, folder, written):
-        count = ours.write(store, folder, (item.load() for item in source.items), written)
+        episodes = (item.load() for item in source.items)
+        quality = None if chosen.lossless else QUALITY
+        count = ours.write(store, folder, episodes, written, quality)
     return {"episodes": count, "ignored": list(source.ignored)}
 
 
@@ -88,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--by", choices=("human", "policy"), default="human")
     one.add_argument("--task", action="append", default=[], help="WORDS=NAME")
     one.add_argument("--drop-images", action="store_true")
+    one.add_argument("--lossless", action="store_true")
     one.set_defaults(run=import_)
     one = commands.add_parser("export")
     one.add_argument("source")

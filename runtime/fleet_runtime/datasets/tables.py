@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Column: TypeAlias = "NDArray[Any] | list[Any]"
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""How LeRobot keeps an image in a cell."""
 INDEX = "__index_level_0__"
 """What pandas calls an index without a name."""
 
@@ -125,6 +127,8 @@ def _told(name: str | None, field: str, kind: str) -> dict[str, str | None]:
 
 
 def _arrow(column: Column) -> Any:
+    if isinstance(column, list) and column and isinstance(column[0], bytes):
+        return pa.array([{"bytes": cell, "path": None} for cell in column], IMAGE)
     if isinstance(column, np.ndarray) and column.ndim > 1:
         return pa.FixedSizeListArray.from_arrays(pa.array(column.ravel()), column.shape[1])
     return pa.array(column)

@@ -24,7 +24,7 @@ _CODES: dict[type[Exception], int] = {
 
 def ended(fault: Exception) -> int:
     """Say why, in the log and in the pod's status; the exit code."""
-    code = _CODES.get(type(fault), EXIT_FAULT)
+    code = next((code for kind, code in _CODES.items() if isinstance(fault, kind)), EXIT_FAULT)
     log.error("%s%s", "fenced: " if code == EXIT_FENCED else "", fault)
     last_words.say(str(fault))
     return code

@@ -19,7 +19,7 @@ from fleet_runtime.datasets.items import Absent, Dataset, Faulty
 from fleet_runtime.datasets.reading import dataset
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from fleet_contract.resources.learning import Task
     from fleet_runtime.datasets.items import Item
@@ -138,23 +138,42 @@ class Census:
 
 
 class Shape:
-    """How wide observations and actions are: as the job says, or as in the first episode."""
+    """How wide observations and actions are, and which cameras there are.
+
+    As the job says, or as in the first episode; a camera more than that does no harm.
+    """
 
     def __init__(self, spaces: Spaces | None) -> None:
-        self._sizes = (spaces.observation_size, spaces.action_size) if spaces else None
+        self._wanted = (
+            {
+                "observation": [spaces.observation_size],
+                "action": [spaces.action_size],
+                **_cameras(spaces.images),
+            }
+            if spaces
+            else None
+        )
         self._whose = "the job's policy has"
 
     def demand(self, episode: Episode, where: str) -> None:
         """Raises Faulty for an episode of another shape."""
-        sizes = episode.observation.shape[1], episode.action.shape[1]
-        if self._sizes is None:
-            self._sizes, self._whose = sizes, f"{where} has"
-        for field, found, wanted in zip(("observation", "action"), sizes, self._sizes, strict=True):
-            if found != wanted:
+        found = {
+            "observation": [episode.observation.shape[1]],
+            "action": [episode.action.shape[1]],
+            **_cameras({name: frames.shape[1:] for name, frames in episode.images.items()}),
+        }
+        if self._wanted is None:
+            self._wanted, self._whose = found, f"{where} has"
+        for field, wanted in self._wanted.items():
+            if found.get(field) != wanted:
                 raise Faulty(
-                    f"{where}: {field} has {found} numbers, {self._whose} {wanted}: a job is for "
-                    "one embodiment; name datasets of that one alone"
+                    f"{where}: {field} is {found.get(field, 'missing')}, {self._whose} {wanted}: "
+                    "a job is for one embodiment; name datasets of that one alone"
                 )
+
+
+def _cameras(images: Mapping[str, tuple[int, ...]]) -> dict[str, list[int]]:
+    return {f"camera {name!r}": list(shape) for name, shape in images.items()}
 
 
 def field_of(index: int) -> str:
