@@ -33,6 +33,7 @@ from learning.dot import DotRobot, Dots
 from learning.makers import SPACES, batch, smooth
 
 if TYPE_CHECKING:
+    from fleet_runtime.experience.batch import Batch
     from fleet_runtime.robot.env import Observation
 
 CAMERAS = {"wrist": (20, 30, 3), "top": (9, 7, 3)}
@@ -181,10 +182,86 @@ def test_a_shift_moves_each_frame_as_a_whole_and_draws_out_its_edge() -> None:
     assert shifted(frames, 0, torch.Generator()) is frames
 
 
-@pytest.mark.parametrize("name", ["divl-qam", "fql", "recap"])
-def test_an_algorithm_that_reads_no_images_says_what_to_do(name: str) -> None:
-    with pytest.raises(ValueError, match=r"reads no images yet.*leave them out"):
-        find(name).create(SIGHTED, {})
+def shown_batch(windows: tuple[int, ...] = (), **changes: Any) -> Batch:
+    """Four rows that see something, and something else at the end of each window."""
+    rows = batch(4, windows=windows, **changes)
+    now = {name: np.stack([smooth(shape, n) for n in range(4)]) for name, shape in CAMERAS.items()}
+    ahead = {name: np.repeat(seen[::-1, None], len(windows), 1) for name, seen in now.items()}
+    return dataclasses.replace(rows, images=now, later_images=ahead)
+
+
+TINY = {"batch_size": 4, "hidden": 16, "layers": 1, "camera_width": 4, "camera_features": 5}
+
+
+def eyes_of(algorithm: Any, part: str) -> list[torch.Tensor]:
+    return [v for k, v in algorithm.state().items() if k.startswith(part) and "eyes" in k]
+
+
+def same(left: list[torch.Tensor], right: list[torch.Tensor]) -> bool:
+    assert left
+    return all(map(torch.equal, left, right))
+
+
+def test_divl_qam_fixes_its_eyes_once_it_has_imitated() -> None:
+    algorithm = find("divl-qam").create(SIGHTED, TINY | {"bc_steps": 2, "n_step": 1})
+    demonstrated = dataclasses.replace(shown_batch((8, 8)), side=np.full(4, Side.OFFLINE))
+    rows = itertools.repeat(demonstrated)
+    first = eyes_of(algorithm, "trained")
+    algorithm.update(rows)
+    algorithm.update(rows)
+    imitated = eyes_of(algorithm, "reference")
+    assert not same(first, imitated)
+    for _ in range(3):
+        update = algorithm.update(rows)
+    for part in ("trained", "average", "reference"):
+        assert same(imitated, eyes_of(algorithm, part))
+    assert np.isfinite(list(update.metrics.values())).all()
+
+
+def test_fql_acts_through_the_eyes_that_imitation_teaches() -> None:
+    algorithm = find("fql").create(SIGHTED, TINY)
+    rows = itertools.repeat(shown_batch((8,)))
+    first = eyes_of(algorithm, "imitator")
+    algorithm.update(rows)
+    learned = eyes_of(algorithm, "imitator")
+    assert not same(first, learned)
+    assert same(learned, eyes_of(algorithm, "trained"))
+    assert not same(first, eyes_of(algorithm, "average"))
+    again = find("fql").create(SIGHTED, TINY, seed=1)
+    again.load(algorithm.state())
+    for one in (algorithm, again):
+        one.update(rows)
+    assert same(eyes_of(algorithm, "trained"), eyes_of(again, "trained"))
+
+
+def test_recaps_value_has_eyes_of_its_own_which_rest_when_it_is_frozen() -> None:
+    algorithm = find("recap").create(SIGHTED, TINY | {"value_steps": 1, "lookahead": 4})
+    rows = itertools.repeat(shown_batch((4,)))
+    first = eyes_of(algorithm, "eyes")
+    algorithm.update(rows)
+    learned = eyes_of(algorithm, "eyes")
+    assert not same(first, learned)
+    algorithm.online = True
+    before = eyes_of(algorithm, "trained")
+    algorithm.update(rows)
+    assert same(learned, eyes_of(algorithm, "eyes"))
+    assert not same(before, eyes_of(algorithm, "trained"))
+
+
+@pytest.mark.parametrize("name", ["divl-qam", "recap"])
+def test_what_a_critic_sees_depends_on_every_camera_now_and_later(name: str) -> None:
+    algorithm: Any = find(name).create(SIGHTED, TINY)
+    rows = shown_batch((8, 8))
+    for camera in CAMERAS:
+        dark = {
+            field: {**found, camera: np.zeros_like(found[camera])}
+            for field in ("images", "later_images")
+            if (found := getattr(rows, field))
+        }
+        blind = dataclasses.replace(rows, **dark)
+        assert not torch.equal(algorithm.context(rows), algorithm.context(blind))
+        assert not torch.equal(algorithm.later(rows, 1), algorithm.later(blind, 1))
+    assert algorithm.context(rows).shape == (4, algorithm.context_size)
 
 
 def test_a_checkpoint_goes_on_with_its_eyes() -> None:
@@ -192,12 +269,8 @@ def test_a_checkpoint_goes_on_with_its_eyes() -> None:
     first = find("hg-dagger").create(SIGHTED, config)
     second = find("hg-dagger").create(SIGHTED, config, seed=1)
     second.load(first.state())
-    rows = batch(4)
-    drawn = {
-        name: np.stack([smooth(shape, n) for n in range(4)]) for name, shape in CAMERAS.items()
-    }
+    rows = shown_batch()
     rows = dataclasses.replace(rows, action=rows.action[:, :3], valid=rows.valid[:, :3])
-    rows = dataclasses.replace(rows, images=drawn)
     for one in (first, second):
         one.update(itertools.repeat(rows))
     assert all(torch.equal(a, second.state()[name]) for name, a in first.state().items())

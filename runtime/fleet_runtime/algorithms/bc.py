@@ -33,7 +33,6 @@ class BC(FlowLearner[BCConfig]):
     """Flow-matching imitation."""
 
     parameters = BCConfig
-    sees = True
 
     def __init__(self, config: BCConfig, policy: FlowPolicy, *, seed: int = 0) -> None:
         super().__init__(config, policy, seed=seed)

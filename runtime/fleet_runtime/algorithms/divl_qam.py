@@ -18,6 +18,9 @@ An update, in the paper's order:
 `value: expectile` replaces V by IQL's, `tau_alpha: 0` makes τ constant: the paper's baselines.
 LWD draws the two sides alike: set spec.sampler.mode to Balanced.
 
+With cameras, the policy's eyes learn in the first stage and are then fixed, for the critics too;
+the paper fixes its vision online.
+
 The paper leaves open τ's limits, λ's scale against our Q in [0, 1] (its 2 is inert here) and the
 critic's size; what stands below is our choice.
 """
@@ -114,7 +117,7 @@ class DIVLQAM(FlowLearner[DIVLQAMConfig]):
             windows=(chunk, config.n_step * chunk),
             through_takeovers=True,
         )
-        context = policy.spaces.observation_size + len(policy.spaces.tasks)
+        context = self.context_size
         size = {"hidden": config.hidden, "layers": config.layers}
         outputs = config.atoms if config.value == "divl" else 1
         self.reference = policy.copy().net.requires_grad_(False)
@@ -180,7 +183,7 @@ class DIVLQAM(FlowLearner[DIVLQAMConfig]):
 
         found = sparse_return(batch, window, config.gamma)
         with torch.no_grad():
-            ahead, tau = self._bootstrap(self.seen(batch.later[:, window], batch), tau_base)
+            ahead, tau = self._bootstrap(self.later(batch, window), tau_base)
             y = self.tensor(found.reward) + self.tensor(found.discount) * ahead
         q = self.q(context, chunk)
         q_loss = (q - y).square()

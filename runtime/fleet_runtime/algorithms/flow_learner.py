@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from fleet_runtime.experience.batch import Batch
     from fleet_runtime.experience.spaces import Spaces
+    from fleet_runtime.experience.types import Images
     from fleet_runtime.policies.base import Policy
 
 
@@ -68,7 +69,6 @@ class FlowLearner(Generic[C]):
     """
 
     parameters: ClassVar[type[BaseModel]]
-    sees: ClassVar[bool] = False  # it trains on camera frames
 
     def __init__(self, config: C, policy: FlowPolicy, *, seed: int = 0) -> None:
         self.config = config
@@ -103,11 +103,6 @@ class FlowLearner(Generic[C]):
         """As in `Algorithm.create`; an initial policy brings its own size and statistics."""
         settings = cls.parameters.model_validate(dict(config))
         assert isinstance(settings, FlowLearnerConfig)  # noqa: S101 (for the reader and mypy)
-        if spaces.images and not cls.sees:
-            raise ValueError(
-                f"it reads no images yet, and there are {sorted(spaces.images)}; leave them out of "
-                "spec.policy.parameters.spaces to learn from the rest of the observation"
-            )
         fields = settings.model_dump(include=set(FlowConfig.model_fields))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -155,17 +150,36 @@ class FlowLearner(Generic[C]):
         """Normalised chunks (B, H·A) cut to what the robot can do."""
         return chunk.clamp(*self.trained.limits())
 
-    def context(self, batch: Batch) -> torch.Tensor:
-        """What a critic sees of each row besides the action: (B, O + M)."""
-        return self.seen(batch.observation, batch)
+    @property
+    def context_size(self) -> int:
+        """C: numbers of what a critic sees."""
+        spaces, eyes = self.trained.spaces, self.trained.net.eyes
+        return spaces.observation_size + (eyes.size if eyes else 0) + len(spaces.tasks)
 
-    def seen(self, observation: object, batch: Batch) -> torch.Tensor:
-        """Observations (B, O) of a batch's rows as a critic sees them: (B, O + M)."""
-        one_hot = torch.nn.functional.one_hot(
-            self.tensor(batch.task), len(self.trained.spaces.tasks)
-        )
+    def context(self, batch: Batch) -> torch.Tensor:
+        """What a critic sees of each row besides the action: (B, C)."""
+        return self._seen(batch.observation, batch.images, batch)
+
+    def later(self, batch: Batch, window: int) -> torch.Tensor:
+        """The same at the end of a window: (B, C)."""
+        frames = {name: seen[:, window] for name, seen in batch.later_images.items()}
+        return self._seen(batch.later[:, window], frames, batch)
+
+    def _seen(self, observation: object, images: Images, batch: Batch) -> torch.Tensor:
+        tasks = torch.nn.functional.one_hot(self.tensor(batch.task), len(self.trained.spaces.tasks))
         normal = self.trained.normalization.observation(self.tensor(observation))
-        return torch.cat([normal, one_hot.to(normal.dtype)], dim=1)
+        parts = [normal, tasks.to(normal.dtype)]
+        if images:
+            frames = {name: self.tensor(seen) for name, seen in images.items()}
+            parts.insert(1, self.look(frames))
+        return torch.cat(parts, dim=1)
+
+    def look(self, images: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What critics make of frames (B, Y, X, 3): the averaged policy's (B, F), as it stands."""
+        assert self.average.net.eyes is not None  # noqa: S101 - there are cameras
+        with torch.no_grad():
+            features: torch.Tensor = self.average.net.eyes(images)
+        return features
 
     def imitation_loss(
         self, batch: Batch, policy: FlowPolicy, advantage: torch.Tensor | None = None

@@ -59,9 +59,10 @@ class FQL(FlowLearner[FQLConfig]):
             windows=(chunk,),
             through_takeovers=True,
         )
-        context = policy.spaces.observation_size + len(policy.spaces.tasks)
+        context = self.context_size
         size = {"hidden": config.hidden, "layers": config.layers}
         self.imitator = policy.with_steps(config.flow_steps)
+        self.imitator.net.eyes = self.trained.net.eyes  # one pair, which imitation alone teaches
         self.q = TwinQ(context, chunk * policy.spaces.action_size, **size).to(self.device)
         self.target_q = TwinQ(context, chunk * policy.spaces.action_size, **size).to(self.device)
         self.target_q.load_state_dict(self.q.state_dict())
@@ -104,7 +105,7 @@ class FQL(FlowLearner[FQLConfig]):
     def _criticise(self, batch: Batch, context: torch.Tensor, executed: torch.Tensor) -> float:
         found = sparse_return(batch, 0, self.config.gamma)
         with torch.no_grad():
-            later = self.seen(batch.later[:, 0], batch)
+            later = self.later(batch, 0)
             z = torch.randn(executed.shape, generator=self.noise, device=self.device)
             ahead = self.target_q(later, self.bounded(self._act(later, z))).mean(dim=0)
             y = self.tensor(found.reward) + self.tensor(found.discount) * ahead

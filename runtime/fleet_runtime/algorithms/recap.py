@@ -17,6 +17,7 @@ knows nothing must not choose. C_fail (an episode's length) is our choice.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
@@ -31,7 +32,7 @@ from fleet_runtime.algorithms.flow_learner import FlowLearner, FlowLearnerConfig
 from fleet_runtime.experience.batch import EVERYTHING, Batch, SampleSpec, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from fleet_runtime.policies.flow import FlowPolicy
 
@@ -104,12 +105,17 @@ class RECAP(FlowLearner[RECAPConfig]):
             windows=(config.lookahead,),
         )
         tasks = len(policy.spaces.tasks)
-        context = policy.spaces.observation_size + tasks
-        self.v = Critic(context, config.bins, hidden=config.hidden, layers=config.layers)
+        self.v = Critic(self.context_size, config.bins, hidden=config.hidden, layers=config.layers)
         self.v.to(self.device)
         self.thresholds = Thresholds(tasks, config.remembered).to(self.device)
         self.modules |= {"v": self.v, "thresholds": self.thresholds}
-        self.optimisers["v"] = self.adam(self.v, config.value_learning_rate)
+        # Eyes of its own: the policy's go on learning when the value is frozen.
+        self.eyes = copy.deepcopy(policy.net.eyes)
+        judging: list[nn.Module] = [self.v]
+        if self.eyes is not None:
+            self.modules["eyes"] = self.eyes
+            judging.append(self.eyes)
+        self.optimisers["v"] = self.adam(nn.ModuleList(judging), config.value_learning_rate)
         self.atoms = torch.linspace(-1, 0, config.bins, device=self.device)
 
     def update(self, batches: Iterator[Batch]) -> Update:
@@ -134,6 +140,12 @@ class RECAP(FlowLearner[RECAPConfig]):
         self.step("v", loss)
         return float(loss.detach())
 
+    def look(self, images: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """What the value makes of frames: (B, F)."""
+        assert self.eyes is not None  # noqa: S101 - there are cameras
+        features: torch.Tensor = self.eyes(images)
+        return features
+
     @torch.no_grad()
     def _labels(self, batch: Batch) -> torch.Tensor:
         """1 for better, −1 for not, per row (B,)."""
@@ -150,7 +162,7 @@ class RECAP(FlowLearner[RECAPConfig]):
     def _advantage(self, batch: Batch) -> torch.Tensor:
         """A (B,), in units of the longest episode."""
         here = divl.mean(self.v(self.context(batch)), self.atoms)
-        later = divl.mean(self.v(self.seen(batch.later[:, 0], batch)), self.atoms)
+        later = divl.mean(self.v(self.later(batch, 0)), self.atoms)
         ended = self.tensor(batch.remaining <= batch.ahead[:, 0])
         walked = self.tensor(batch.ahead[:, 0]).to(here.dtype) / -self.config.longest
         whole = self.tensor(returns(batch, self.config.longest))

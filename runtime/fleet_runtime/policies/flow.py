@@ -72,10 +72,10 @@ class FlowPolicy:
         """
         seen = torch.from_numpy(np.ascontiguousarray(observation, np.float32)).to(self.device)
         ids = torch.from_numpy(np.asarray(task, np.int64)).to(self.device)
-        frames = images and {
-            name: torch.from_numpy(np.ascontiguousarray(images[name])).to(self.device)
-            for name in self.spaces.images
-        }
+        frames = None
+        if images is not None:
+            shown = {name: np.ascontiguousarray(images[name]) for name in self.spaces.images}
+            frames = {name: torch.from_numpy(one).to(self.device) for name, one in shown.items()}
         field = self._field(self.net.see(self.normalization.observation(seen), frames), ids)
         shape = (len(seen), self.horizon * self.spaces.action_size)
         x = torch.randn(shape, generator=self._noise, device=self.device)
