@@ -23,7 +23,7 @@ from fleet_runtime.artifacts import Store
 from fleet_runtime.experience.batch import Batch, Side
 from fleet_runtime.learner import epoch
 from fleet_runtime.learner.crew import Crew, Meeting, join
-from fleet_runtime.learner.loop import advance
+from fleet_runtime.learner.step import advance
 from fleet_runtime.replay.feed import Feed
 from fleet_runtime.replay.index import ReplayIndex
 from fleet_runtime.replay.sampler import AdaptiveSampler

@@ -18,9 +18,9 @@ from fleet_runtime.learner import build
 from fleet_runtime.learner.checkpoint import unpack
 from fleet_runtime.learner.crew import join
 from fleet_runtime.learner.interface import initial_policy
-from fleet_runtime.learner.loop import advance
 from fleet_runtime.learner.recall import Experience, index_demonstrations, read_demonstrations
 from fleet_runtime.learner.steady import SteadyFeed, SteadyStore, patiently
+from fleet_runtime.learner.step import advance
 from fleet_runtime.replay.feed import Feed
 from fleet_runtime.replay.index import ReplayIndex
 

@@ -37,6 +37,7 @@ class Handoff:
         self._room = room_bytes
         self._queue: deque[Admitted] = deque()
         self._bytes = 0
+        self._full = False
         self._changed = threading.Condition()
         self._woken = False
         self._space: asyncio.Event | None = None
@@ -49,10 +50,11 @@ class Handoff:
         with self._changed:
             self._queue.extend(admitted)
             self._bytes += sum(item.episode.nbytes for item in admitted)
-            if self._bytes <= self._room:
-                self._space.set()
-            else:
+            self._full = self._bytes > self._room
+            if self._full:
                 self._space.clear()
+            else:
+                self._space.set()
             self._changed.notify_all()
 
     async def room(self) -> None:
@@ -70,8 +72,10 @@ class Handoff:
         with self._changed:
             taken = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
             self._bytes -= sum(item.episode.nbytes for item in taken)
-            room = self._bytes <= self._room
-        if room and self._loop is not None and self._space is not None:
+            freed = self._full and self._bytes <= self._room
+            self._full = self._full and not freed
+        # Only then: waking the event loop costs this thread its turn, for milliseconds.
+        if freed and self._loop is not None and self._space is not None:
             with contextlib.suppress(RuntimeError):  # the event loop has ended before this thread
                 self._loop.call_soon_threadsafe(self._space.set)
         return taken

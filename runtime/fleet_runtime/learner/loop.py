@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fleet_contract.errors import FleetError, Reject, Retry
+from fleet_contract.errors import Reject, Retry
 from fleet_contract.messages import LearnerStage, Lineage, TaskTraining
 from fleet_runtime.algorithms.ranks import ALONE, Order
 from fleet_runtime.experience.batch import Side
@@ -24,13 +24,14 @@ from fleet_runtime.learner.checkpoint import Saved, pack
 from fleet_runtime.learner.library import Unreadable
 from fleet_runtime.learner.publish import Snapshot
 from fleet_runtime.learner.steady import SteadyFeed
+from fleet_runtime.learner.step import advance, stage
 
 if TYPE_CHECKING:
     import threading
     from collections import Counter
     from collections.abc import Iterator
 
-    from fleet_runtime.algorithms.base import Algorithm, Update
+    from fleet_runtime.algorithms.base import Algorithm
     from fleet_runtime.algorithms.ranks import Ranks
     from fleet_runtime.experience.batch import Batch
     from fleet_runtime.learner.announce import Publisher
@@ -67,25 +68,6 @@ def train(run: Training, stop: threading.Event) -> None:
             run.hand_out()
     if run.presentable:
         run.save(time.monotonic())
-
-
-def stage(
-    *, step: int, offline_steps: int, offline: bool, data: bool, allowed: int
-) -> LearnerStage:
-    """Where the run stands. Pure.
-
-    Args:
-        step: updates made.
-        offline_steps: updates of the supervised stage.
-        offline: whether there are demonstrations.
-        data: whether there is anything to draw.
-        allowed: updates that may be made now.
-    """
-    if not data:
-        return LearnerStage.WAITING_FOR_DATA
-    if offline and step < offline_steps:
-        return LearnerStage.OFFLINE
-    return LearnerStage.ONLINE if allowed > 0 else LearnerStage.WAITING_FOR_DATA
 
 
 @dataclasses.dataclass
@@ -270,28 +252,6 @@ class Training:
             for i, task in enumerate(self.index.spaces.tasks)
             for side in Side
         }
-
-
-def advance(
-    algorithm: Algorithm, batches: Iterator[Batch], sampler: AdaptiveSampler, ranks: Ranks
-) -> Update:
-    """One update, and its losses, those of all ranks, to the sampler.
-
-    Raises FleetError when training has diverged, and what drawing a batch raises.
-    """
-    update = algorithm.update(batches)
-    update = update._replace(losses=ranks.mean(update.losses))
-    _demand_finite(update, algorithm.updates)
-    sampler.observe(update.losses)
-    return update
-
-
-def _demand_finite(update: Update, step: int) -> None:
-    if not np.isfinite(update.losses).any():
-        raise FleetError(
-            f"update {step} has no finite loss ({update.metrics}): training diverged. Lower the "
-            "learning rate in spec.algorithm.parameters; a restart resumes the last checkpoint"
-        )
 
 
 def _number(value: np.floating) -> float | None:
