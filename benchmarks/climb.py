@@ -17,13 +17,11 @@ from dataclasses import dataclass
 
 import torch
 
+from benchmarks.papers.learner import Learner
 from fleet_runtime import algorithms
-from fleet_runtime.experience import codec
 from fleet_runtime.experience.batch import Side
 from fleet_runtime.policies.normalization import Normalization
-from fleet_runtime.replay.feed import Feed
-from fleet_runtime.replay.index import ReplayIndex
-from fleet_runtime.replay.sampler import AdaptiveSampler, SamplerSettings
+from fleet_runtime.replay.sampler import SamplerSettings
 from fleet_runtime.robot.demonstrations import record
 from fleet_runtime.robot.episode import Stamp, finish, run_episode
 from fleet_runtime.robot.evaluate import Score, evaluate, mean_rate
@@ -71,7 +69,6 @@ def climb(
     gate: GateSettings,
 ) -> tuple[float, float]:
     """Success without help before and after the rounds."""
-    store: dict[str, bytes] = {}  # stands in for the object store, so steps pass the codec too
     robot = MetaWorld(plan.tasks, seed=seed)
     lanes = [MetaWorld(plan.tasks) for _ in range(8)]
     demonstrator = ScriptedHuman(
@@ -84,14 +81,12 @@ def climb(
     algorithm = algorithms.find(name).create(
         spaces, parameters, normalization=Normalization.measure(demonstrations), seed=seed
     )
-    index = ReplayIndex(spaces, algorithm.sample_spec, lambda key: codec.decode(store[key]))
-    sampler = AdaptiveSampler(len(plan.tasks), sampling, seed=seed)
-    batches = Feed(index, sampler)
+    learner = Learner(spaces, algorithm, sampling, seed=seed)
 
     def learn(updates: int) -> float:
         started = time.perf_counter()
         for _ in range(updates):
-            sampler.observe(algorithm.update(batches).losses)
+            learner.update()
         return updates / (time.perf_counter() - started)
 
     def measure(attempts: int) -> float:
@@ -101,9 +96,7 @@ def climb(
         print(f"  measured {mean_rate(scores):.3f} in {spent:.0f} s: {_words(scores)}", flush=True)
         return mean_rate(scores)
 
-    for episode in demonstrations:
-        store[episode.id] = codec.encode(episode)
-        index.add(episode, Side.OFFLINE)
+    learner.add(demonstrations, Side.OFFLINE)
     rate = learn(plan.first_updates)
     print(f"supervised: {len(demonstrations)} demonstrations, {rate:.0f} updates/s", flush=True)
     base = measure(plan.evaluation)
@@ -111,21 +104,19 @@ def climb(
 
     for turn in range(plan.rounds):
         started = time.perf_counter()
-        policy = algorithm.policy()
-        policy.seed(seed * 1000 + turn)
+        policy = learner.policy(seed * 1000 + turn)
         episodes = []
         for number in range(plan.episodes):
             task = plan.tasks[number % len(plan.tasks)]
             stamp = Stamp(id=f"{turn}-{number}", robot="one", policy_sequence=turn)
             episode = finish(run_episode(robot, policy, task, stamp=stamp, human=human))
-            store[episode.id] = codec.encode(episode)
-            index.add(codec.decode(store[episode.id]), Side.ONLINE)
+            learner.add([episode], Side.ONLINE)
             episodes.append(episode)
         speed = plan.episodes / (time.perf_counter() - started)
         rate = learn(plan.updates)
         judged = [e.judged for e in episodes if e.judged is not None]
         helped = sum(float(e.intervention.mean()) for e in episodes) / len(episodes)
-        shares = " ".join(f"{share:.2f}" for share in sampler.online_share())
+        shares = " ".join(f"{share:.2f}" for share in learner.sampler.online_share())
         print(
             f"round {turn + 1:2d}: alone {sum(judged)}/{len(judged)}, human frames {helped:.2f}, "
             f"{speed:.1f} episodes/s, {rate:.0f} updates/s, online share {shares}",

@@ -77,7 +77,7 @@ TABLE = Table(
     arms=arms,
     baseline=_name(1, 1),
     goal=goal,
-    plan=ScalingPlan(minutes=12.0, watch_every=0.75),
+    plan=ScalingPlan(minutes=12.0, watch_every=1.0),
     smoke=ScalingPlan(
         seeds=(0,),
         tasks=("drawer-open",),

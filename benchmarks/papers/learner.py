@@ -33,13 +33,13 @@ class Learner:
     def begin(self, algorithm: Algorithm) -> None:
         """Go on with another algorithm, on everything that is known."""
         self.algorithm = algorithm
-        self._sampler = AdaptiveSampler(len(self._spaces.tasks), self._sampling, seed=self._seed)
+        self.sampler = AdaptiveSampler(len(self._spaces.tasks), self._sampling, seed=self._seed)
         self._index = ReplayIndex(
             self._spaces, algorithm.sample_spec, lambda key: codec.decode(self.known[key][0])
         )
         for data, side in self.known.values():
             self._index.add(codec.decode(data), side)
-        self._batches = Feed(self._index, self._sampler)
+        self._batches = Feed(self._index, self.sampler)
 
     def add(self, data: Iterable[Episode | bytes], side: Side) -> None:
         """Take in episodes, encoded or not."""
@@ -51,7 +51,7 @@ class Learner:
 
     def update(self) -> None:
         """One update of the algorithm."""
-        self._sampler.observe(self.algorithm.update(self._batches).losses)
+        self.sampler.observe(self.algorithm.update(self._batches).losses)
 
     def policy(self, seed: int) -> Policy:
         """The policy as it is now, with noise of its own."""

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet_runtime.experience import codec
+from fleet_runtime.experience.batch import Side
 from learning.makers import TASKS, Line
 
 if TYPE_CHECKING:
@@ -163,6 +164,28 @@ def test_an_arm_has_the_episodes_and_updates_of_its_phases() -> None:
     assert fleet.updates == 30
     assert {one.version for one in fleet.lived[:4]} == {0}
     assert all(one.version >= 2 for one in fleet.lived[4:])  # collected by what was trained
+
+
+@pytest.mark.parametrize("what", ["frames", "human_frames"])
+def test_no_attempt_begins_once_a_budget_of_frames_is_behind_the_robots(what: str) -> None:
+    limits: dict[str, Any] = {what: 60}
+    fleet = lived(TINY, Phase(episodes=100, **limits))
+    assert sum(getattr(one, what) for one in fleet.lived) >= 60
+    for one in fleet.lived:
+        before = (other for other in fleet.lived if other.ended <= one.started)
+        assert sum(getattr(other, what) for other in before) < 60
+
+
+def test_rollouts_and_play_stand_beside_the_demonstrations_and_play_is_nobodys_example() -> None:
+    plan = dataclasses.replace(TINY, rollouts=2, play=1)
+    cell = Cell(Arm(name="arm"), plan, 0, line)
+    known = [(codec.decode(data), side) for data, side in cell.learner.known.values()]
+    assert {side for _, side in known} == {Side.OFFLINE}
+    by = {who: [one for one, _ in known if one.robot == who] for who in ("rollout", "play")}
+    assert [len(found) for found in by.values()] == [2 * len(TASKS), len(TASKS)]
+    assert all(one.outcome == "failure" and one.autonomous for one in by["play"])
+    assert cell.offline_frames == sum(len(one) for one, _ in known)
+    assert cell.failed_frames == sum(len(one) for one, _ in known if not one.success)
 
 
 def test_robots_that_start_together_share_an_inference(monkeypatch: pytest.MonkeyPatch) -> None:
