@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,13 +12,15 @@ from hypothesis import strategies as st
 
 from fleet_contract.messages import Outcome
 from fleet_runtime.experience import codec
-from fleet_runtime.robot.demonstrations import record
-from fleet_runtime.robot.env import Scripted
+from fleet_runtime.robot import environments, record
 from fleet_runtime.robot.episode import Stamp, finish, run_episode
 from fleet_runtime.robot.human import GateSettings, ScriptedHuman
 from fleet_runtime.robot.ogbench import FAMILIES, OGBench, parse, spec
 from fleet_runtime.robot.ogbench_expert import IN_DRAWER, OPEN, Part, World, presses, todo
 from learning.makers import Constant
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HERE, THERE = (0.4, 0.1, 0.02), (0.4, -0.1, 0.02)
 CLOSED, INSIDE = (0.0, 0.0), (0.33, -0.356, 0.066)
@@ -131,16 +136,23 @@ def test_the_arm_sees_and_acts_as_its_spec_says(family: str) -> None:
 
 
 @pytest.mark.parametrize("task", ["cube-single-task1", "puzzle-3x3-task1"])
-def test_the_expert_demonstrates_its_task(task: str) -> None:
-    robot = OGBench((task,))
-    assert isinstance(robot, Scripted)
-    (made,) = record(robot, ScriptedHuman(robot.expert, GateSettings(noise=0.1)), (task,), 1)
-    robot.close()
+def test_fleet_record_stores_what_the_expert_shows(
+    task: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ("--storage", f"file://{tmp_path}", "--folder", "shown", "--count", "1")
+    record.main([task, "--environment", "ogbench", *where])
+    assert json.loads(capsys.readouterr().out) == {"episodes": 1}
+    (file,) = (tmp_path / "shown").glob("*.episode")
+    made = codec.decode(file.read_bytes())
+    made.validate(observation_size=spec((task,)).observation_size, action_size=5, tasks=(task,))
     assert made.outcome == Outcome.SUCCESS
-    assert len(made) < 80
-    size = robot.spec.observation_size
-    made.validate(observation_size=size, action_size=5, tasks=(task,))
-    assert codec.decode(codec.encode(made)).id == made.id
+    assert made.intervention.all()
+    assert len(made) < 100
+
+
+def test_an_environment_that_is_not_installed_is_refused_with_those_that_are() -> None:
+    with pytest.raises(LookupError, match="there is no 'ogbensh'; did you mean ogbench"):
+        environments.find("ogbensh")
 
 
 TASK = "cube-single-task2"

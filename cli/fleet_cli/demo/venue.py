@@ -56,7 +56,7 @@ class Loopback:
     cluster: LocalCluster
     chaos: bool = False
     namespace: str = NAMESPACE
-    first_policy_within: float = 180.0
+    first_policy_within: float = 300.0
 
     @property
     def kubectl(self) -> Path:
