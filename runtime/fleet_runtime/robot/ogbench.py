@@ -120,7 +120,7 @@ def _make(task: str) -> Any:
 
         family, number = parse(task)
         made = gymnasium.spec(f"{family}-singletask-task{number}-v0")
-        kind: Any = load_env_creator(made.entry_point)
+        kind: Any = load_env_creator(str(made.entry_point))
 
     class Seeded(kind):  # type: ignore[misc]
         # Its own makes an unseeded one at every use, also inside a reset.

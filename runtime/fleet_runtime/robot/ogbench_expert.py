@@ -46,7 +46,7 @@ class Part(NamedTuple):
     """One thing to do: with what, which of them, and where to."""
 
     kind: str
-    index: int
+    which: int
     goal: tuple[float, ...] = ()
 
 
@@ -130,7 +130,7 @@ def distance(environment: Any, told: dict[str, Any]) -> float:
     if part.kind == "button":
         return float(np.linalg.norm(targets["privileged/target_button_top_pos"] - hand))
     if part.kind == "block":
-        place = told[f"privileged/block_{part.index}_pos"]
+        place = told[f"privileged/block_{part.which}_pos"]
         goal = targets["privileged/target_block_pos"]
     else:
         place = told[f"privileged/{part.kind}_handle_pos"]
@@ -179,14 +179,14 @@ def _targets(part: Part, environment: Any, told: dict[str, Any]) -> dict[str, An
     """What an oracle is told of its target beside the state."""
     if part.kind == "block":
         return {
-            "privileged/target_block": part.index,
+            "privileged/target_block": part.which,
             "privileged/target_block_pos": np.array(part.goal),
             "privileged/target_block_yaw": np.zeros(1),
         }
     if part.kind == "button":
-        top = environment.data.site_xpos[environment._button_site_ids[part.index]]  # noqa: SLF001
+        top = environment.data.site_xpos[environment._button_site_ids[part.which]]  # noqa: SLF001
         return {
-            "privileged/target_button": part.index,
+            "privileged/target_button": part.which,
             "privileged/target_button_state": part.goal[0],
             "privileged/target_button_top_pos": top.copy(),
         }

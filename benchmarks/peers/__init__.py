@@ -1,0 +1,1 @@
+"""Other people's libraries, each behind what a benchmark needs of it."""
