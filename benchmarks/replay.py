@@ -134,8 +134,16 @@ def balanced(index: ReplayIndex) -> Draw:
 
 
 def as_floats(draw: Draw) -> Draw:
-    """The same with every tensor a float32."""
-    return lambda rows: [part.to(torch.float32) for part in draw(rows)]
+    """The same with every tensor a float32, in memory that the next batch uses again."""
+    kept: list[torch.Tensor] = []
+
+    def converted(rows: int) -> Tensors:
+        parts = draw(rows)
+        if not kept:
+            kept.extend(torch.empty(part.shape) for part in parts)
+        return [out.copy_(part) for out, part in zip(kept, parts, strict=True)]
+
+    return converted
 
 
 def race(runners: Mapping[str, Draw], plan: Plan) -> dict[str, float]:
