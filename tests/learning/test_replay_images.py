@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from fleet_runtime.experience.batch import SampleSpec, Side, Source
 from fleet_runtime.replay.arena import Arena, row_bytes
 from fleet_runtime.replay.buffers import Buffers
 from fleet_runtime.replay.index import ReplayIndex
+from fleet_runtime.replay.memory import share
 from learning.makers import SPACES, episode
 
 if TYPE_CHECKING:
@@ -153,3 +155,15 @@ def test_memory_is_lent_again_once_no_view_of_it_is_left() -> None:
     del view
     gc.collect()
     assert address in {buffers.take((4, 2)).ctypes.data for _ in range(2)}
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [("4194304", 2**20), ("max", share(Path("/nowhere"))), ("9" * 18, share(Path("/nowhere")))],
+)
+def test_the_replay_takes_a_share_of_what_its_container_is_granted(
+    told: str, wanted: int, tmp_path: Path
+) -> None:
+    limit = tmp_path / "memory.max"
+    limit.write_text(f"{told}\n")
+    assert share(limit) == wanted > 0

@@ -17,6 +17,7 @@ import numpy as np
 from fleet_contract.errors import Reject, RejectCode
 from fleet_runtime.experience.batch import SOURCES, Batch, SampleSpec, Side, source_of
 from fleet_runtime.replay.arena import Arena, row_bytes
+from fleet_runtime.replay.memory import share
 from fleet_runtime.replay.selectors import UniformRuns
 
 if TYPE_CHECKING:
@@ -50,14 +51,15 @@ class ReplayIndex:
         load: Callable[[str], Episode],
         *,
         cache_steps: int = 200_000,
-        cache_bytes: int = 2 * 2**30,
+        cache_bytes: int | None = None,
         max_steps: int = 10_000_000,
     ) -> None:
         """`load` fetches an episode by id, as first added; what it raises reaches the caller.
 
-        `cache_steps` and `cache_bytes` both bound the decoded steps in memory: 200,000 of
-        Meta-World's size are 34 MB, 2 GiB hold 77,000 steps with one camera of 96 × 96. What is
-        beyond is decoded again when drawn, a whole episode for a step: far slower than training.
+        `cache_steps` and `cache_bytes` (None: a share of the machine's) both bound the decoded
+        steps in memory: 200,000 of Meta-World's size are 34 MB, 4 GiB hold 150,000 with a camera
+        of 96 × 96. What is beyond is decoded again when drawn, a whole episode for a step: far
+        slower than training.
         Beyond `max_steps` in all, the oldest online episodes are dropped.
         """
         self.spaces = spaces
@@ -65,7 +67,8 @@ class ReplayIndex:
         self._load = load
         self._max_steps = max_steps
         sizes = spaces.observation_size, spaces.action_size, spaces.images
-        self._cache_steps = min(cache_steps, cache_bytes // row_bytes(*sizes))
+        room = share() if cache_bytes is None else cache_bytes
+        self._cache_steps = min(cache_steps, room // row_bytes(*sizes))
         self._arena = Arena(self._cache_steps, *sizes)
         self._runs = UniformRuns(len(spaces.tasks) * len(Side), facts=3)
         self._numbers: dict[str, int] = {}  # id → number, oldest first
