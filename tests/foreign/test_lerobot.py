@@ -79,7 +79,7 @@ def test_lerobot_loads_our_export_frame_by_frame(tmp_path: Path) -> None:
 def test_lerobot_still_writes_the_datasets_that_the_other_tests_read(tmp_path: Path) -> None:
     for name, flags in (("dataset", ()), ("filmed", ("--filmed",))):
         lerobot("write.py", tmp_path / name, *flags, home=tmp_path / "home")
-        read = []
+        read: list[dict[str, bytes]] = []
         for folder in (tmp_path / name, HERE / name):
             target = tmp_path / f"{name}-{len(read)}"
             assert program.main(["import", str(folder), str(target), "--lossless"]) == 0

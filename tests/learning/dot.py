@@ -68,6 +68,7 @@ class DotRobot(GymnasiumRobot):
     def expert(self, task: str) -> Callable[[Float], Float]:
         def act(seen: Float) -> Float:
             away = (self.world.green - self.world.red) / SPEED
-            return np.clip(away, -1, 1).astype(np.float32)
+            action: Float = np.clip(away, -1, 1).astype(np.float32)
+            return action
 
         return act

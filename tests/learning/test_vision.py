@@ -253,12 +253,11 @@ def test_what_a_critic_sees_depends_on_every_camera_now_and_later(name: str) -> 
     algorithm: Any = find(name).create(SIGHTED, TINY)
     rows = shown_batch((8, 8))
     for camera in CAMERAS:
-        dark = {
-            field: {**found, camera: np.zeros_like(found[camera])}
-            for field in ("images", "later_images")
-            if (found := getattr(rows, field))
-        }
-        blind = dataclasses.replace(rows, **dark)
+        blind = dataclasses.replace(
+            rows,
+            images={**rows.images, camera: np.zeros_like(rows.images[camera])},
+            later_images={**rows.later_images, camera: np.zeros_like(rows.later_images[camera])},
+        )
         assert not torch.equal(algorithm.context(rows), algorithm.context(blind))
         assert not torch.equal(algorithm.later(rows, 1), algorithm.later(blind, 1))
     assert algorithm.context(rows).shape == (4, algorithm.context_size)
