@@ -12,11 +12,10 @@ from hypothesis import strategies as st
 
 from fleet_runtime.experience import codec
 from fleet_runtime.robot import environments, record
-from fleet_runtime.robot.episode import Stamp, finish, run_episode
+from fleet_runtime.robot.episode import EpisodeRun, Stamp
 from fleet_runtime.robot.human import GateSettings, ScriptedHuman
 from fleet_runtime.robot.ogbench import FAMILIES, OGBench, parse, spec
 from fleet_runtime.robot.ogbench_expert import IN_DRAWER, OPEN, Part, World, presses, todo
-from learning.makers import Constant
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -144,7 +143,7 @@ def test_fleet_record_stores_what_the_expert_shows(
     (file,) = (tmp_path / "shown").glob("*.episode")
     made = codec.decode(file.read_bytes())
     made.validate(observation_size=spec((task,)).observation_size, action_size=5, tasks=(task,))
-    assert made.outcome == "success"
+    assert made.success
     assert made.intervention.all()
     assert len(made) < 100
 
@@ -155,25 +154,19 @@ def test_an_environment_that_is_not_installed_is_refused_with_those_that_are() -
 
 
 TASK = "cube-single-task2"
-SPACES = spec((TASK,)).spaces()
-
-
-class Idle(Constant):
-    """A policy that does nothing."""
-
-    spaces = SPACES
-
-    def act(self, observation: np.ndarray, task: object, images: object = None) -> np.ndarray:
-        return np.zeros((len(observation), 4, 5), np.float32)
 
 
 def test_a_human_helps_where_the_policy_stalls_and_the_same_seed_gives_the_same_attempt() -> None:
     def attempt(robot: OGBench, seed: int) -> np.ndarray:
         human = ScriptedHuman(robot.expert, GateSettings(scheduled_fraction=0, takeovers=1))
         stamp = Stamp(id="e", robot="r")
-        running = run_episode(robot, Idle(), TASK, stamp=stamp, human=human, seed=seed)  # type: ignore[arg-type]
-        made = finish(running)
-        assert made.outcome == "success"
+        run = EpisodeRun(robot, TASK, stamp=stamp, execute=4, human=human, seed=seed)
+        while not run.done:
+            if run.wanted is not None:
+                run.give(np.zeros((4, 5), np.float32))  # a policy that does nothing
+            run.tick()
+        made = run.episode().validate(observation_size=28, action_size=5, tasks=(TASK,))
+        assert made.success
         assert 0 < made.intervention.argmax() < 40
         return made.observation
 
