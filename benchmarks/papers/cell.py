@@ -32,10 +32,10 @@ class Cell:
     """An arm at its start: the data from before, the supervised policy, the fleet."""
 
     def __init__(
-        self, arm: Arm, common: Plan, seed: int, make: Callable[..., Any] = world.metaworld
+        self, arm: Arm, common: Plan, seed: int, make: Callable[..., Any] | None = None
     ) -> None:
         self.arm, self.plan, self.seed = arm, arm.plan(common), seed
-        self._make = functools.partial(make, self.plan)
+        self._make = functools.partial(make or world.WORLDS[self.plan.world], self.plan)
         self._lanes: list[Any] = []
         plan, sampling = self.plan, SamplerSettings(**self.plan.sampler)
         self.spaces = self._make(0).spec.spaces()
@@ -104,7 +104,7 @@ class Cell:
 
 
 def live(
-    arm: Arm, common: Plan, seed: int, make: Callable[..., Any] = world.metaworld
+    arm: Arm, common: Plan, seed: int, make: Callable[..., Any] | None = None
 ) -> dict[str, Any]:
     """The figures of a cell, as JSON has them; the same for the same arguments."""
     cell = Cell(arm, common, seed, make)

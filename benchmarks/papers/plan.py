@@ -21,6 +21,7 @@ class Plan(Pace):
     """Sizes and constants of a table; an arm may change any of them but the seeds."""
 
     seeds: tuple[int, ...] = (0, 1, 2)
+    world: str = "metaworld"  # one of `world.WORLDS`
     tasks: tuple[str, ...] = ("push", "pick-place", "coffee-pull")
     horizon: int = HORIZON  # control steps until a timeout
     demonstrations: int = 1  # of each task

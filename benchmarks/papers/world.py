@@ -13,8 +13,11 @@ from fleet_runtime.robot.env import Robot, Scripted
 from fleet_runtime.robot.episode import Stamp, finish, run_episode
 from fleet_runtime.robot.human import GateSettings, ScriptedHuman
 from fleet_runtime.robot.metaworld import MetaWorld
+from fleet_runtime.robot.ogbench import OGBench
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from benchmarks.papers.plan import Plan
     from fleet_runtime.experience.types import Episode, Float
     from fleet_runtime.policies.base import Policy
@@ -45,6 +48,14 @@ def metaworld(plan: Plan, seed: int, *, region: float = 1.0) -> Simulated:
     if region < 1:
         return Narrow(plan, seed, region)
     return MetaWorld(plan.tasks, horizon=plan.horizon, seed=seed)
+
+
+def ogbench(plan: Plan, seed: int, *, region: float = 1.0) -> Simulated:  # noqa: ARG001
+    """OGBench's arm; horizon and region are its own."""
+    return OGBench(plan.tasks, seed=seed)
+
+
+WORLDS: dict[str, Callable[..., Simulated]] = {"metaworld": metaworld, "ogbench": ogbench}
 
 
 def named(seed: int, *path: object) -> int:
