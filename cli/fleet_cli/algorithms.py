@@ -39,15 +39,15 @@ as in SOP (arXiv 2601.03044), which does not disclose α; ours is 2. What it lea
 """
 
 
-def render() -> str:
-    """The page of all installed algorithms, as Markdown."""
-    names = sorted(found.name for found in entry_points(group=ALGORITHMS))
-    return "\n".join([INTRODUCTION, *(section(name) for name in names)])
+def render(group: str = ALGORITHMS, introduction: str = INTRODUCTION) -> str:
+    """The page of all that is installed under a group, as Markdown."""
+    names = sorted(found.name for found in entry_points(group=group))
+    return "\n".join([introduction, *(section(name, group) for name in names)])
 
 
-def section(name: str) -> str:
-    """One algorithm: its module's words and its parameters. ValueError for an unknown name."""
-    kind = _find(name)
+def section(name: str, group: str = ALGORITHMS) -> str:
+    """One of them: its module's words and its parameters. ValueError for an unknown name."""
+    kind = _find(name, group)
     words = inspect.getdoc(inspect.getmodule(kind)) or ""
     fields = kind.parameters.model_json_schema()["properties"]
     lines = [
@@ -63,9 +63,9 @@ def section(name: str) -> str:
     return "\n".join(lines)
 
 
-def _find(name: str) -> Any:
+def _find(name: str, group: str) -> Any:
     """The class. It is loaded by name: this program itself depends on no torch."""
-    found = {point.name: point for point in entry_points(group=ALGORITHMS)}
+    found = {point.name: point for point in entry_points(group=group)}
     if name not in found:
         raise ValueError(unknown(name, found))
     return found[name].load()

@@ -58,6 +58,7 @@ class Page(StrEnum):
     REFERENCE = "reference"
     METRICS = "metrics"
     ALGORITHMS = "algorithms"
+    POLICIES = "policies"
 
 
 @app.command()
@@ -66,12 +67,13 @@ def docs(
     output: Output = None,
 ) -> None:
     """Print a page of the documentation as Markdown, or write it into a file."""
-    from fleet_cli import algorithms, metrics_page, reference
+    from fleet_cli import algorithms, metrics_page, policies, reference
 
     render = {
         Page.REFERENCE: reference.render,
         Page.METRICS: metrics_page.render,
         Page.ALGORITHMS: algorithms.render,
+        Page.POLICIES: policies.render,
     }[page]
     if output is None:
         typer.echo(render(), nl=False)
@@ -88,6 +90,17 @@ def tell_algorithms(
 ) -> None:
     """Tell which algorithms a job may name, and their parameters."""
     from fleet_cli.algorithms import render, section
+
+    with plainly():
+        typer.echo(section(name) if name else render(), nl=False)
+
+
+@app.command("policies")
+def tell_policies(
+    name: Annotated[str, typer.Argument(help="Only this one.")] = "",
+) -> None:
+    """Tell which architectures a job's policy may have, and their parameters."""
+    from fleet_cli.policies import render, section
 
     with plainly():
         typer.echo(section(name) if name else render(), nl=False)

@@ -6,6 +6,7 @@ One that is not installed here cannot be asked, and its job is let through.
 
 from __future__ import annotations
 
+import contextlib
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path as FilePath
 from typing import TYPE_CHECKING, Any
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
     from fleet_contract.resources import FleetTrainingJobSpec, Task
 
 Path = tuple[str | int, ...]
-ALGORITHMS, ENVIRONMENTS = "fleetloop.algorithms", "fleetloop.environments"
+ALGORITHMS, POLICIES = "fleetloop.algorithms", "fleetloop.policies"
+ENVIRONMENTS = "fleetloop.environments"
 
 
 def refused(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
     """What learner and robots would refuse: (path below spec, why)."""
-    yield from _algorithm(job)
+    yield from _learning(job)
     if job.robots.simulated.replicas:
         yield from _environments(job)
 
@@ -42,19 +44,30 @@ def doubtful(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
             )
 
 
-def _algorithm(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
-    known = {point.name: point for point in entry_points(group=ALGORITHMS)}
-    name = job.algorithm.name
-    if known and name not in known:
-        yield ("algorithm", "name"), parameters.unknown(name, known)
-    given = job.policy.parameters, job.algorithm.parameters
-    if name not in known or not any(given):
+def _learning(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
+    """Policy and algorithm: both are there, they fit each other and take these parameters."""
+    wanted = {
+        ("policy", "architecture"): (POLICIES, job.policy.architecture),
+        ("algorithm", "name"): (ALGORITHMS, job.algorithm.name),
+    }
+    found: list[Any] = []
+    for path, (group, name) in wanted.items():
+        known = {point.name: point for point in entry_points(group=group)}
+        if known and name not in known:
+            yield path, parameters.unknown(name, known)
+        elif known:
+            # What our own distribution names may need what is not installed here.
+            with contextlib.suppress(ImportError):
+                found.append(known[name].load())
+    if len(found) < len(wanted):
         return
-    try:
-        found: Any = known[name].load()
-    except ImportError:  # named by our own distribution, while what it needs is not installed
-        return
-    yield from parameters.faults(found.parameters, *given)
+    policy, algorithm = found
+    trains = getattr(algorithm, "architectures", None)
+    if trains and job.policy.architecture not in trains:
+        what = f"{job.algorithm.name} trains {', '.join(sorted(trains))}; bc and hg-dagger any"
+        yield ("policy", "architecture"), what
+    kinds = policy.parameters, algorithm.parameters
+    yield from parameters.faults(kinds, job.policy.parameters, job.algorithm.parameters)
 
 
 def _environments(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:

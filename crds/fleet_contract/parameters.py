@@ -33,29 +33,58 @@ def camel(key: str) -> str:
 
 
 def merged(policy: Mapping[str, Any], algorithm: Mapping[str, Any]) -> dict[str, Any]:
-    """What an algorithm is given, in its own spelling; its own parameters come last."""
+    """What plug-ins are given, in their own spelling; the algorithm's parameters come last."""
     return {
         **{snake(key): value for key, value in policy.items() if key != APART},
         **{snake(key): value for key, value in algorithm.items()},
     }
 
 
+def shared(
+    given: Mapping[str, Any], policy: type[BaseModel], algorithm: type[BaseModel]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What of it is the policy's and what the algorithm's; some is both's.
+
+    What an algorithm lists as `network` it only takes for the sake of policies that take it too.
+    """
+    network: frozenset[str] = getattr(algorithm, "network", frozenset())
+    strange = network - policy.model_fields.keys()
+    fields = policy.model_fields.keys(), algorithm.model_fields.keys() - strange
+    of_policy, of_algorithm = ({k: v for k, v in given.items() if k in own} for own in fields)
+    return of_policy, of_algorithm
+
+
 def faults(
-    model: type[BaseModel], policy: Mapping[str, Any], algorithm: Mapping[str, Any]
+    kinds: tuple[type[BaseModel], type[BaseModel]],
+    policy: Mapping[str, Any],
+    algorithm: Mapping[str, Any],
 ) -> Iterator[Fault]:
-    """What is wrong with a job's parameters, each at the field that people wrote."""
-    try:
-        model.model_validate(merged(policy, algorithm))
-    except ValidationError as fault:
-        origin = {snake(key): (*POLICY, key) for key in policy if key != APART}
-        origin |= {snake(key): (*ALGORITHM, key) for key in algorithm}
-        for error in fault.errors(include_url=False):
-            name, *below = error["loc"] or ("",)
-            path = (*origin.get(str(name), (*ALGORITHM, str(name))), *below)
-            if error["type"] == "extra_forbidden":
-                yield Fault(path, unknown(str(path[-1]), map(camel, model.model_fields)))
-            else:
-                yield Fault(path, f"{error['msg']}; found {error['input']!r:.60}")
+    """What is wrong with a job's parameters, each at the field that people wrote.
+
+    Args:
+        kinds: the models of policy and algorithm.
+        policy: `spec.policy.parameters`.
+        algorithm: `spec.algorithm.parameters`.
+    """
+    origin = {snake(key): (*POLICY, key) for key in policy if key != APART}
+    origin |= {snake(key): (*ALGORITHM, key) for key in algorithm}
+    given = merged(policy, algorithm)
+    takes = shared({name: name for kind in kinds for name in kind.model_fields}, *kinds)
+    allowed = {**takes[0], **takes[1]}
+    found: dict[tuple[str | int, ...], str] = {
+        origin[name]: unknown(origin[name][-1], map(camel, allowed))
+        for name in given
+        if name not in allowed
+    }
+    for kind, own in zip(kinds, shared(given, *kinds), strict=True):
+        try:
+            kind.model_validate(own)
+        except ValidationError as fault:
+            for error in fault.errors(include_url=False):
+                name, *below = error["loc"] or ("",)
+                path = (*origin.get(str(name), (*ALGORITHM, str(name))), *below)
+                found.setdefault(path, f"{error['msg']}; found {error['input']!r:.60}")
+    yield from map(Fault._make, found.items())
 
 
 def unknown(name: str, allowed: Any) -> str:

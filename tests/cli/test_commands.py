@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fleet_cli import algorithms, crds, metrics_page, reference
+from fleet_cli import algorithms, crds, metrics_page, policies, reference
 from fleet_cli.main import app
 
 FLEET = Path(sys.executable).with_name("fleet")
@@ -69,6 +69,16 @@ def test_the_page_of_algorithms_is_what_the_code_says() -> None:
     assert page == algorithms.render() == fleet("docs", "algorithms"), (
         "run `make generate` and commit it"
     )
+
+
+def test_the_page_of_policies_is_what_the_code_says() -> None:
+    page = (ROOT / "docs" / "policies.md").read_text()
+    assert page == policies.render() == fleet("docs", "policies"), "run `make generate`"
+
+
+def test_one_policy_can_be_asked_for_and_a_wrong_name_shows_the_right_ones() -> None:
+    assert fleet("policies", "flow").startswith("## flow")
+    assert "there are flow" in fleet("policies", "guess", code=1)
 
 
 def test_one_algorithm_can_be_asked_for_and_a_wrong_name_shows_the_right_ones() -> None:

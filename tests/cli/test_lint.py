@@ -117,6 +117,10 @@ FAULTS: dict[str, tuple[str, list[str]]] = {
         f"{JOB}  algorithm:\n    name: hg-daggr\n",
         ["7: spec.algorithm.name: there is no 'hg-daggr'; did you mean hg-dagger?"],
     ),
+    "an architecture that is not installed": (
+        f"{JOB}  policy:\n    architecture: flwo\n",
+        ["7: spec.policy.architecture: there is no 'flwo'; did you mean flow?"],
+    ),
     "a parameter that the algorithm does not know": (
         f"{JOB}  algorithm:\n    parameters:\n      learningRat: 0.1\n",
         [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -53,13 +53,23 @@ EARLY: dict[str, dict[str, object]] = {  # so that six updates see every stage
 }
 
 
+TRAINABLE: dict[str, dict[str, Any]] = {
+    "all": {},
+    # Adapters see a few directions, heads a fixed view: both learn slower, so they step further.
+    "heads": {"trainable": "heads", "learning_rate": 2e-2, "hidden": 256},
+    "lora": {"trainable": "lora", "learning_rate": 1e-2, "lora_rank": 4},
+}
+
+
 def small(kind: type[Algorithm]) -> dict[str, object]:
     return SMALL | SHORT.get(kind.__name__, {})
 
 
-def learner(kind: type[Algorithm], demonstrations: list[Episode], seed: int = 0) -> Algorithm:
+def learner(
+    kind: type[Algorithm], demonstrations: list[Episode], seed: int = 0, **more: Any
+) -> Algorithm:
     return kind.create(
-        SPACES, small(kind), normalization=Normalization.measure(demonstrations), seed=seed
+        SPACES, small(kind) | more, normalization=Normalization.measure(demonstrations), seed=seed
     )
 
 
@@ -71,10 +81,11 @@ def feed(algorithm: Algorithm, demonstrations: list[Episode]) -> Iterator[Batch]
     return Feed(index, AdaptiveSampler(len(TASKS)))
 
 
+@pytest.mark.parametrize("trainable", TRAINABLE)
 def test_it_learns_to_do_what_it_was_shown(
-    kind: type[Algorithm], demonstrations: list[Episode]
+    kind: type[Algorithm], demonstrations: list[Episode], trainable: str
 ) -> None:
-    algorithm = learner(kind, demonstrations)
+    algorithm = learner(kind, demonstrations, **TRAINABLE[trainable])
     robots = [Line(), Line()]
     before = mean_rate(evaluate(algorithm.policy(), robots, TASKS, 10, seed=1000))
     batches = feed(algorithm, demonstrations)

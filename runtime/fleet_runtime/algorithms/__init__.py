@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from fleet_contract.parameters import unknown
+from fleet_runtime import plugins
 
 if TYPE_CHECKING:
     from fleet_runtime.algorithms.base import Algorithm
@@ -16,14 +14,10 @@ GROUP = "fleetloop.algorithms"
 
 def available() -> dict[str, str]:
     """Name → where it lives, `module:class`."""
-    return {found.name: found.value for found in entry_points(group=GROUP)}
+    return {name: found.value for name, found in plugins.available(GROUP).items()}
 
 
 def find(name: str) -> type[Algorithm]:
     """The algorithm of that name; ValueError names those there are."""
-    places = available()
-    if name not in places:
-        raise ValueError(unknown(name, places))
-    module, _, attribute = places[name].partition(":")
-    kind: type[Algorithm] = getattr(importlib.import_module(module), attribute)
+    kind: type[Algorithm] = plugins.find(GROUP, name)
     return kind

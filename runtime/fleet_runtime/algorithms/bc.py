@@ -11,13 +11,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet_runtime.algorithms.base import Update, losses_by_pool
-from fleet_runtime.algorithms.flow_learner import FlowLearner, FlowLearnerConfig
+from fleet_runtime.algorithms.flow_learner import FlowLearnerConfig, Learner
 from fleet_runtime.experience.batch import SUCCESSES, Batch, SampleSpec, Source, by_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fleet_runtime.policies.flow import FlowPolicy
+    from fleet_runtime.policies.base import Trainable
 
 
 class BCConfig(FlowLearnerConfig):
@@ -29,12 +29,12 @@ class BCConfig(FlowLearnerConfig):
     """What it imitates of the online side."""
 
 
-class BC(FlowLearner[BCConfig]):
-    """Flow-matching imitation."""
+class BC(Learner[BCConfig, "Trainable"]):
+    """Imitation of any policy that has a loss for it."""
 
     parameters = BCConfig
 
-    def __init__(self, config: BCConfig, policy: FlowPolicy, *, seed: int = 0) -> None:
+    def __init__(self, config: BCConfig, policy: Trainable, *, seed: int = 0) -> None:
         super().__init__(config, policy, seed=seed)
         self.sample_spec = SampleSpec(
             chunk=policy.horizon,

@@ -1,4 +1,4 @@
-"""What every algorithm on a flow policy shares: its start, its published copy, its checkpoint.
+"""What every algorithm here shares: a policy's start, its published copy, its checkpoint.
 
 Acting uses an exponential average of the weights, which a flow policy needs more than most: the
 noise of its last updates shows as jitter of the arm.
@@ -6,15 +6,18 @@ noise of its last updates shows as jitter of the arm.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Generic, Self, TypeVar
+import functools
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from fleet_runtime.algorithms.ranks import ALONE, Ranks
+from fleet_runtime.policies.base import Trainable
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
+from fleet_runtime.policies.lora import LoRA, freeze, learning
 from fleet_runtime.policies.networks import VelocityNet, fill
-from fleet_runtime.policies.normalization import Normalization
+from fleet_runtime.policies.parameters import FlowParameters
 from fleet_runtime.policies.vision import shifted
 
 if TYPE_CHECKING:
@@ -26,14 +29,14 @@ if TYPE_CHECKING:
     from fleet_runtime.experience.spaces import Spaces
     from fleet_runtime.experience.types import Images
     from fleet_runtime.policies.base import Policy
+    from fleet_runtime.policies.normalization import Normalization
 
 
-class FlowLearnerConfig(BaseModel):
+class FlowLearnerConfig(FlowParameters):
     """Parameters of a job's `algorithm` field; one that is not listed here is refused."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+    network: ClassVar = frozenset(FlowParameters.model_fields)
+    """What it takes for a flow policy's sake; an architecture of another name has its own."""
 
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
     """Rows of a batch."""
@@ -41,42 +44,40 @@ class FlowLearnerConfig(BaseModel):
     """Adam's step size for the policy, constant."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
     """Decay per update of the averaged weights that act; 0 acts with the newest."""
-    horizon: Annotated[int, Field(ge=1, le=256)] = 8
-    """H: actions in a chunk, in control steps."""
-    execute: Annotated[int, Field(ge=1, le=256)] = 4
-    """Actions executed before the next chunk is asked for."""
-    hidden: Annotated[int, Field(ge=1, le=4096)] = 256
-    """Width of each hidden layer."""
-    layers: Annotated[int, Field(ge=1, le=16)] = 3
-    """Hidden layers."""
-    noise: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Scale of the initial noise when acting: 1 samples the learned law, 0 its central path."""
-    camera_width: Annotated[int, Field(ge=2, le=128)] = 16
-    """Channels of the first layer behind each camera; later ones have up to four times as many."""
-    camera_features: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Numbers each camera's frame becomes."""
     shift: Annotated[int, Field(ge=0, le=64)] = 0
     """Pixels by which each frame is moved at random in training (DrQ takes 4 of 84)."""
+    trainable: Literal["all", "heads", "lora"] = "all"
+    """What of the policy learns: everything, its heads alone (of a flow policy the last layer), or
+    low-rank adapters of its linear layers (arXiv 2106.09685). What is frozen has the same bytes in
+    every version. A change starts anew: name the last version in `spec.policy.initial`."""
+    lora_rank: Annotated[int, Field(ge=1, le=1024)] = 8
+    """r of the adapters."""
+    lora_alpha: Annotated[float, Field(gt=0, le=4096)] = 16.0
+    """α of the adapters, which count α/r times."""
 
 
 C = TypeVar("C", bound=FlowLearnerConfig)
+P = TypeVar("P", bound=Trainable)
 
 
-class FlowLearner(Generic[C]):
-    """A flow policy in training. Subclasses set `parameters` and `sample_spec`, and update.
+class Learner(Generic[C, P]):
+    """A policy in training. Subclasses set `parameters` and `sample_spec`, and update.
 
     What a checkpoint must hold of theirs they enter into `modules`, `optimisers` and `policies`.
     """
 
     parameters: ClassVar[type[BaseModel]]
+    architectures: ClassVar[frozenset[str] | None] = None  # it can train; None: any
 
-    def __init__(self, config: C, policy: FlowPolicy, *, seed: int = 0) -> None:
+    def __init__(self, config: C, policy: P, *, seed: int = 0) -> None:
         self.config = config
         self.updates = 0
         self.online = False
         self.ranks: Ranks = ALONE
         self.trained = policy
+        freeze(policy.net, config.trainable, policy.heads)
         self.average = policy.copy()
+        share_frozen(self.average.net, policy.net)
         self.device = policy.device
         self.policies = [self.trained, self.average]  # which share the statistics
         self.modules: dict[str, nn.Module] = {
@@ -103,19 +104,36 @@ class FlowLearner(Generic[C]):
         """As in `Algorithm.create`; an initial policy brings its own size and statistics."""
         settings = cls.parameters.model_validate(dict(config))
         assert isinstance(settings, FlowLearnerConfig)  # noqa: S101 (for the reader and mypy)
-        fields = settings.model_dump(include=set(FlowConfig.model_fields))
+        if initial is None:
+            fields = settings.model_dump(include=set(FlowConfig.model_fields))
+            initial = FlowPolicy.create(
+                spaces, fields, normalization=normalization, device=device, seed=seed
+            )
+        elif initial.spaces != spaces:
+            raise ValueError(f"the policy is for the spaces {initial.spaces}, not {spaces}")
+        elif cls.architectures and initial.architecture not in cls.architectures:
+            known = ", ".join(sorted(cls.architectures))
+            raise ValueError(f"it trains a policy of {known}, not of {initial.architecture}")
+        size = LoRA(rank=settings.lora_rank, alpha=settings.lora_alpha)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            if initial is not None:
-                if not isinstance(initial, FlowPolicy) or initial.spaces != spaces:
-                    raise ValueError("the initial policy is not a flow policy for these spaces")
-                policy = initial.with_guidance(fields.get("guidance"), device)
-            else:
-                identity = Normalization.identity(spaces.observation_size, spaces.action_size)
-                policy = FlowPolicy(
-                    FlowConfig(spaces=spaces, **fields), normalization or identity, device
-                )
+            policy = cls.begin(
+                initial, settings, device, size if settings.trainable == "lora" else None
+            )
             return cls(settings, policy, seed=seed)  # type: ignore[arg-type]
+
+    @classmethod
+    def begin(
+        cls,
+        initial: Policy,
+        settings: FlowLearnerConfig,  # noqa: ARG003 - for those that override it
+        device: str,
+        lora: LoRA | None,
+    ) -> Trainable:
+        """The policy to train from a given one, which is left alone."""
+        if not isinstance(initial, Trainable):
+            raise ValueError(f"a policy of {initial.architecture} cannot be trained")  # noqa: TRY004
+        return initial.to_train(device, lora)
 
     def tune(self, *, bfloat16: bool, compiled: bool) -> None:
         """As in `Algorithm.tune`: only the networks change, losses are computed as before."""
@@ -135,12 +153,104 @@ class FlowLearner(Generic[C]):
 
     @staticmethod
     def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
-        """The optimiser of this house."""
-        return torch.optim.Adam(module.parameters(), lr=learning_rate, fused=True)
+        """The optimiser of this house, on what learns."""
+        return torch.optim.Adam(learning(module), lr=learning_rate, fused=True)
 
     def tensor(self, array: object) -> torch.Tensor:
         """A batch's array, where the networks are."""
         return torch.as_tensor(array).to(self.device)
+
+    def imitation_loss(self, batch: Batch, policy: Trainable, **more: torch.Tensor) -> torch.Tensor:
+        """The policy's own loss per row (B,) on the executed chunks."""
+        return policy.loss(
+            self.tensor(batch.observation),
+            self.tensor(batch.task),
+            self.tensor(batch.action),
+            self.tensor(batch.valid),
+            self.noise,
+            images={
+                name: shifted(self.tensor(frames), self.config.shift, self.noise)
+                for name, frames in batch.images.items()
+            },
+            **more,
+        )
+
+    def step(self, name: str, loss: torch.Tensor, *, clip: float | None = None) -> None:
+        """One step of a named optimiser; `clip` bounds the norm of its gradient.
+
+        `loss` is a mean over this rank's rows, the gradient the mean over all ranks'.
+        """
+        optimiser = self.optimisers[name]
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        weights = [w for group in optimiser.param_groups for w in group["params"]]
+        self.ranks.average([w.grad for w in weights if w.grad is not None])
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(weights, clip)
+        optimiser.step()
+
+    def improve(self, loss: torch.Tensor, by: str = "policy", *, clip: float | None = None) -> None:
+        """One step of the policy by a named optimiser, of its average, of the count of updates."""
+        self.step(by, loss, clip=clip)
+        self.updates += 1
+        # The average must not remember the random start, so it begins as a plain mean.
+        decay = min(self.config.ema, self.updates / (self.updates + 10.0))
+        follow(self.average.net, self.trained.net, 1.0 - decay)
+
+    def policy(self) -> P:
+        """A copy of the averaged policy."""
+        return self.average.copy()
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Weights, averages, Adam's moments, statistics, noise and counter."""
+        out = {"updates": torch.tensor(self.updates), "noise": self.noise.get_state().cpu()}
+        for name, tensor in self.trained.statistics().items():
+            out[f"normalization.{name}"] = tensor
+        for part, module in self.modules.items():
+            for name, tensor in module.state_dict().items():
+                out[f"{part}.{name}"] = tensor.detach().cpu().clone()
+        for part, optimiser in self.optimisers.items():
+            for number, moments in optimiser.state_dict()["state"].items():
+                for name, tensor in moments.items():
+                    out[f"adam.{part}.{number}.{name}"] = tensor.detach().cpu().clone()
+        return out
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """As in `Algorithm.load`."""
+
+        def part(prefix: str) -> dict[str, torch.Tensor]:
+            return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+        for name, module in self.modules.items():
+            fill(module, part(f"{name}."))
+        for policy in self.policies:
+            policy.calibrate(part("normalization."))
+        for name, optimiser in self.optimisers.items():
+            moments: dict[int, dict[str, torch.Tensor]] = {}
+            for key, tensor in part(f"adam.{name}.").items():
+                number, _, moment = key.partition(".")
+                moments.setdefault(int(number), {})[moment] = tensor
+            groups = optimiser.state_dict()["param_groups"]
+            demand_fit(name, optimiser, moments)
+            optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        if state["noise"].shape == self.noise.get_state().shape:  # else of another kind of device
+            self.noise.set_state(state["noise"])
+        self.updates = int(state["updates"])
+
+
+class FlowLearner(Learner[C, FlowPolicy]):
+    """A flow policy in training, with what critics ask of it."""
+
+    architectures = frozenset({FlowPolicy.architecture})
+
+    @classmethod
+    def begin(
+        cls, initial: Policy, settings: FlowLearnerConfig, device: str, lora: LoRA | None
+    ) -> Trainable:
+        """The initial policy with this algorithm's guidance."""
+        if not isinstance(initial, FlowPolicy):
+            raise ValueError(f"it trains a flow policy, not {initial.architecture}")  # noqa: TRY004
+        return initial.to_train(device, lora, getattr(settings, "guidance", None))
 
     def chunks(self, batch: Batch) -> torch.Tensor:
         """Executed chunks as a critic sees them: normalised, within bounds, (B, H·A)."""
@@ -181,102 +291,46 @@ class FlowLearner(Generic[C]):
             features: torch.Tensor = self.average.net.eyes(images)
         return features
 
-    def imitation_loss(
-        self, batch: Batch, policy: FlowPolicy, advantage: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Flow-matching loss per row (B,) of the executed chunks."""
-        return policy.loss(
-            self.tensor(batch.observation),
-            self.tensor(batch.task),
-            self.tensor(batch.action),
-            self.tensor(batch.valid),
-            self.noise,
-            advantage,
-            {
-                name: shifted(self.tensor(frames), self.config.shift, self.noise)
-                for name, frames in batch.images.items()
-            },
-        )
-
-    def step(self, name: str, loss: torch.Tensor, *, clip: float | None = None) -> None:
-        """One step of a named optimiser; `clip` bounds the norm of its gradient.
-
-        `loss` is a mean over this rank's rows, the gradient the mean over all ranks'.
-        """
-        optimiser = self.optimisers[name]
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        weights = [w for group in optimiser.param_groups for w in group["params"]]
-        self.ranks.average([w.grad for w in weights if w.grad is not None])
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_(weights, clip)
-        optimiser.step()
-
-    def improve(self, loss: torch.Tensor, by: str = "policy", *, clip: float | None = None) -> None:
-        """One step of the policy by a named optimiser, of its average, of the count of updates."""
-        self.step(by, loss, clip=clip)
-        self.updates += 1
-        # The average must not remember the random start, so it begins as a plain mean.
-        decay = min(self.config.ema, self.updates / (self.updates + 10.0))
-        follow(self.average.net, self.trained.net, 1.0 - decay)
-
-    def policy(self) -> FlowPolicy:
-        """A copy of the averaged policy."""
-        return self.average.copy()
-
-    def state(self) -> dict[str, torch.Tensor]:
-        """Weights, averages, Adam's moments, statistics, noise and counter."""
-        out = {"updates": torch.tensor(self.updates), "noise": self.noise.get_state().cpu()}
-        for name, tensor in self.trained.statistics().items():
-            out[f"normalization.{name}"] = tensor
-        for part, module in self.modules.items():
-            for name, tensor in module.state_dict().items():
-                out[f"{part}.{name}"] = tensor.detach().cpu().clone()
-        for part, optimiser in self.optimisers.items():
-            for number, moments in optimiser.state_dict()["state"].items():
-                for name, tensor in moments.items():
-                    out[f"adam.{part}.{number}.{name}"] = tensor.detach().cpu().clone()
-        return out
-
-    def load(self, state: Mapping[str, torch.Tensor]) -> None:
-        """As in `Algorithm.load`."""
-
-        def part(prefix: str) -> dict[str, torch.Tensor]:
-            return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-        for name, module in self.modules.items():
-            fill(module, part(f"{name}."))
-        spaces = self.trained.spaces
-        statistics = Normalization.from_tensors(
-            part("normalization."), spaces.observation_size, spaces.action_size
-        )
-        for policy in self.policies:
-            policy.normalization = statistics.to(self.device)
-        for name, optimiser in self.optimisers.items():
-            moments: dict[int, dict[str, torch.Tensor]] = {}
-            for key, tensor in part(f"adam.{name}.").items():
-                number, _, moment = key.partition(".")
-                moments.setdefault(int(number), {})[moment] = tensor
-            groups = optimiser.state_dict()["param_groups"]
-            optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        if state["noise"].shape == self.noise.get_state().shape:  # else of another kind of device
-            self.noise.set_state(state["noise"])
-        self.updates = int(state["updates"])
-
 
 @torch.no_grad()
 def follow(slow: nn.Module, fast: nn.Module, share: float) -> None:
-    """Move the slow weights by a share of the way to the fast ones."""
-    torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), share)
+    """Move the slow weights by a share of the way to the fast ones; what is frozen stands."""
+    pairs = zip(slow.parameters(), fast.parameters(), strict=True)
+    moving = [(late, early) for late, early in pairs if early.requires_grad]
+    torch._foreach_lerp_([late for late, _ in moving], [early for _, early in moving], share)
+    for late, early in zip(slow.buffers(), fast.buffers(), strict=True):
+        late.copy_(early)
 
 
 def in_bfloat16(module: nn.Module, device: str) -> None:
     """Have a network's matrix products computed in bfloat16; what it returns is float32 again."""
     plain = module.forward
 
-    def forward(*inputs: torch.Tensor) -> torch.Tensor:
+    @functools.wraps(plain)
+    def forward(*inputs: Any, **named: Any) -> Any:
         with torch.autocast(device, torch.bfloat16):
-            out: torch.Tensor = plain(*inputs)
-        return out.float()
+            out = plain(*inputs, **named)
+        return out.float() if isinstance(out, torch.Tensor) else out
 
     module.forward = forward
+
+
+def share_frozen(copy: nn.Module, original: nn.Module) -> None:
+    """Let a copy use the original's memory for what never changes: of a large model, most."""
+    for ours, theirs in zip(copy.parameters(), original.parameters(), strict=True):
+        if not theirs.requires_grad:
+            ours.data = theirs.data
+
+
+def demand_fit(
+    name: str, optimiser: torch.optim.Optimizer, moments: Mapping[int, Mapping[str, torch.Tensor]]
+) -> None:
+    """ValueError unless Adam's moments are those of the weights that learn now."""
+    weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+    found = {number: tuple(one["exp_avg"].shape) for number, one in moments.items()}
+    wanted = {number: tuple(weight.shape) for number, weight in enumerate(weights)}
+    if found and found != wanted:
+        raise ValueError(
+            f"moments of {name} are of {len(found)} weights, wanted {len(wanted)}: "
+            "what learns has changed"
+        )

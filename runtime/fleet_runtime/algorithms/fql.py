@@ -19,6 +19,7 @@ from fleet_runtime.algorithms.base import Update, losses_by_pool
 from fleet_runtime.algorithms.critics import TwinQ, sparse_return
 from fleet_runtime.algorithms.flow_learner import FlowLearner, FlowLearnerConfig, follow
 from fleet_runtime.experience.batch import EVERYTHING, SUCCESSES, Batch, SampleSpec, Source, by_name
+from fleet_runtime.policies.lora import freeze
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +64,7 @@ class FQL(FlowLearner[FQLConfig]):
         size = {"hidden": config.hidden, "layers": config.layers}
         self.imitator = policy.with_steps(config.flow_steps)
         self.imitator.net.eyes = self.trained.net.eyes  # one pair, which imitation alone teaches
+        freeze(self.imitator.net, config.trainable, policy.heads)
         self.q = TwinQ(context, chunk * policy.spaces.action_size, **size).to(self.device)
         self.target_q = TwinQ(context, chunk * policy.spaces.action_size, **size).to(self.device)
         self.target_q.load_state_dict(self.q.state_dict())

@@ -125,7 +125,7 @@ class RECAP(FlowLearner[RECAPConfig]):
         labels = self._labels(batch)
         shown = torch.rand(len(batch), generator=self.noise, device=self.device)
         told = labels * (shown >= self.config.dropout)
-        loss = self.imitation_loss(batch, self.trained, told)
+        loss = self.imitation_loss(batch, self.trained, advantage=told)
         self.improve(loss.mean())
         rows = loss.detach().cpu().numpy()
         metrics |= {

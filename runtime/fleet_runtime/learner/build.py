@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from fleet_contract.errors import Misconfigured
-from fleet_contract.parameters import faults, merged, snake
-from fleet_runtime.algorithms import find
+from fleet_contract.parameters import faults, merged, shared, snake
+from fleet_runtime import algorithms, policies
 from fleet_runtime.experience.spaces import Spaces
 from fleet_runtime.learner.machine import Machine
-from fleet_runtime.policies.bundle import ARCHITECTURES
 from fleet_runtime.replay.sampler import AdaptiveSampler, SamplerSettings
 
 if TYPE_CHECKING:
@@ -31,15 +30,16 @@ def demand_known(config: LearnerConfig) -> None:
 
     Raises `Misconfigured`.
     """
-    if (architecture := config.policy.architecture) not in ARCHITECTURES:
-        raise Misconfigured(
-            f"spec.policy.architecture is {architecture!r}; there are {sorted(ARCHITECTURES)}"
-        )
     try:
-        found = find(config.algorithm.name)
+        policy = policies.find(config.policy.architecture)
+    except (ValueError, ImportError) as fault:
+        raise Misconfigured(f"spec.policy.architecture: {fault}") from fault
+    try:
+        algorithm = algorithms.find(config.algorithm.name)
     except ValueError as fault:
         raise Misconfigured(f"spec.algorithm.name: {fault}") from fault
-    wrong = faults(found.parameters, config.policy.parameters, config.algorithm.parameters)
+    kinds = policy.parameters, algorithm.parameters
+    wrong = faults(kinds, config.policy.parameters, config.algorithm.parameters)
     if said := "; ".join(map(str, wrong)):
         raise Misconfigured(said)
 
@@ -52,9 +52,14 @@ def tasks(config: LearnerConfig) -> tuple[str, ...]:
 def told_spaces(config: LearnerConfig, initial: Policy | None) -> Spaces | None:
     """The interface as the spec tells it, or the initial policy; None where neither does.
 
-    Raises `Misconfigured` where they contradict the job's tasks.
+    Raises `Misconfigured` where they contradict the job's architecture or tasks.
     """
-    known = tasks(config)
+    known, wanted = tasks(config), config.policy.architecture
+    if initial is not None and initial.architecture != wanted:
+        raise Misconfigured(
+            f"spec.policy.initial is of architecture {initial.architecture}, "
+            f"spec.policy.architecture is {wanted}; they must be the same"
+        )
     explicit = config.policy.parameters.get("spaces")
     if explicit is not None:
         given = {snake(key): value for key, value in explicit.items()}
@@ -81,26 +86,35 @@ def create(
     normalization: Normalization | None = None,
 ) -> Algorithm:
     """The job's algorithm at its start. Raises `Misconfigured`."""
+    policy = policies.find(config.policy.architecture)
+    algorithm = algorithms.find(config.algorithm.name)
     given = merged(config.policy.parameters, config.algorithm.parameters)
-    parameters = {"batch_size": config.batch_size} | given
+    of_policy, of_algorithm = shared(given, policy.parameters, algorithm.parameters)
+    of_algorithm = {"batch_size": config.batch_size} | of_algorithm
     if config.replicas > 1:
-        parameters["batch_size"] = _share(parameters["batch_size"], config.replicas)
+        of_algorithm["batch_size"] = _share(of_algorithm["batch_size"], config.replicas)
     machine = Machine.here(config.compute)
     try:
-        algorithm = find(config.algorithm.name).create(
+        made = algorithm.create(
             spaces,
-            parameters,
-            normalization=normalization,
-            initial=initial,
+            of_algorithm,
+            initial=initial
+            or policy.create(
+                spaces,
+                of_policy,
+                normalization=normalization,
+                instructions=[task.instruction or task.name for task in config.tasks],
+                device=machine.device,
+            ),
             device=machine.device,
         )
-    except ValueError as fault:
+    except (ValueError, ImportError) as fault:
         raise Misconfigured(
-            f"algorithm {config.algorithm.name} with parameters {parameters}: {fault}; "
-            "correct spec.algorithm or spec.policy.parameters"
+            f"algorithm {config.algorithm.name} on policy {config.policy.architecture} with "
+            f"parameters {given}: {fault}; correct spec.algorithm or spec.policy"
         ) from fault
-    algorithm.tune(bfloat16=machine.bfloat16, compiled=machine.compiled)
-    return algorithm
+    made.tune(bfloat16=machine.bfloat16, compiled=machine.compiled)
+    return made
 
 
 def _share(rows: object, ranks: int) -> int:

@@ -14,7 +14,7 @@ import safetensors
 import safetensors.torch
 
 from fleet_contract.errors import Untrusted
-from fleet_runtime.policies.flow import FlowPolicy
+from fleet_runtime.policies import find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,9 +30,6 @@ FILES = (CONFIG, MODEL, NORMALIZATION)
 FORMAT = 1
 """Version of this layout, inside config.json."""
 MAX_CONFIG = 2**20
-
-ARCHITECTURES: dict[str, type[Policy]] = {FlowPolicy.architecture: FlowPolicy}
-"""Architectures a robot can rebuild, by the name in config.json."""
 
 
 def to_files(policy: Policy) -> dict[str, bytes]:
@@ -52,12 +49,14 @@ def from_files(files: Mapping[str, bytes]) -> Policy:
         raise Untrusted(f"bundle lacks {sorted(missing)}")
     config = _config(files[CONFIG])
     architecture = config.pop("architecture", None)
-    if not isinstance(architecture, str) or architecture not in ARCHITECTURES:
-        raise Untrusted(f"bundle has architecture {architecture!r}, known: {sorted(ARCHITECTURES)}")
+    try:
+        kind = find(str(architecture))
+    except ValueError as fault:
+        raise Untrusted(f"bundle's architecture: {fault}") from None
     weights, statistics = _tensors(files, MODEL), _tensors(files, NORMALIZATION)
     try:
-        return ARCHITECTURES[architecture].build(config, weights, statistics)
-    except (ValueError, TypeError, RuntimeError) as error:
+        return kind.build(config, weights, statistics)
+    except (ValueError, TypeError, RuntimeError, ImportError) as error:
         raise Untrusted(f"bundle does not fit {architecture}: {error}") from None
 
 

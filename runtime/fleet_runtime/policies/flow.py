@@ -9,21 +9,24 @@ kind of policy; sizes here are ours.
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field
 
 from fleet_runtime.experience.spaces import Spaces  # noqa: TC001 (pydantic reads it)
+from fleet_runtime.policies.lora import LoRA, adapt, inner, merged, named
 from fleet_runtime.policies.networks import VelocityNet, fill
 from fleet_runtime.policies.normalization import Normalization
+from fleet_runtime.policies.parameters import FlowParameters
 from fleet_runtime.policies.vision import Eyes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
+    from pydantic import BaseModel
 
     from fleet_runtime.experience.types import Float, Images
 
@@ -34,6 +37,7 @@ class FlowPolicy:
     """Chunks by integrating a learned velocity field. Shapes as in `policies.base.Policy`."""
 
     architecture = "flow"
+    parameters: ClassVar[type[BaseModel]] = FlowParameters
 
     def __init__(
         self, config: FlowConfig, normalization: Normalization, device: str = "cpu"
@@ -52,7 +56,11 @@ class FlowPolicy:
             layers=config.layers,
             conditioned=config.guidance is not None,
             eyes=_eyes(config),
-        ).to(self.device)
+        )
+        self.heads = self.net.heads
+        if config.lora is not None:
+            adapt(self.net, config.lora)
+        self.net.to(self.device)
         self._low = torch.tensor(config.spaces.action_low, device=self.device)
         self._high = torch.tensor(config.spaces.action_high, device=self.device)
         self._noise = torch.Generator(self.device)
@@ -150,16 +158,33 @@ class FlowPolicy:
         twin.net.load_state_dict(copy.deepcopy(self.net.state_dict()))
         return twin
 
-    def with_guidance(self, guidance: float | None, device: str) -> FlowPolicy:
-        """The same skill with another β; weights for the advantage come in as zeros, or go."""
-        settings = self.settings.model_copy(update={"guidance": guidance})
-        twin = FlowPolicy(settings, self.normalization, device)
-        weights = self.net.state_dict()
-        first = next(iter(weights))
+    def to_train(
+        self, device: str, lora: LoRA | None = None, guidance: float | None = None
+    ) -> Self:
+        """The same skill with fresh adapters and another β.
+
+        Old adapters are merged; weights for the advantage come in as zeros, or go.
+        """
+        settings = self.settings.model_copy(update={"guidance": guidance, "lora": None})
+        twin = type(self)(settings, self.normalization, device)
+        weights = merged(self.net)
+        first = next(iter(twin.net.state_dict()))
         width = twin.net.state_dict()[first].shape[1]  # what tells the advantage stands last
         padded = torch.nn.functional.pad(weights[first], (0, twin.net.conditions))
         weights[first] = padded[:, :width].contiguous()
         twin.net.load_state_dict(weights)
+        if lora is not None:
+            adapt(twin.net, lora)
+            twin.settings = settings.model_copy(update={"lora": lora})
+        return twin
+
+    def merged(self) -> Self:
+        """The same skill in plain weights: itself, where it has no adapters."""
+        if self.settings.lora is None:
+            return self
+        plain = self.settings.model_copy(update={"lora": None})
+        twin = type(self)(plain, self.normalization, str(self.device))
+        twin.net.load_state_dict(merged(self.net))
         return twin
 
     def with_steps(self, euler_steps: int) -> FlowPolicy:
@@ -176,17 +201,42 @@ class FlowPolicy:
 
     def config(self) -> dict[str, object]:
         """The settings as JSON."""
-        blind = frozenset() if self.spaces.images else CAMERA_FIELDS  # as robots of before read it
-        settings = self.settings.model_dump(mode="json", exclude=set(blind))
+        # What means nothing here is left out, as robots of before read it.
+        idle = set() if self.spaces.images else set(CAMERA_FIELDS)
+        idle |= set() if self.settings.lora else {"lora"}
+        settings = self.settings.model_dump(mode="json", exclude=idle)
         return {"architecture": self.architecture, **settings}
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """Weights by name, on the CPU."""
-        return {k: v.detach().cpu().contiguous() for k, v in self.net.state_dict().items()}
+        return named(self.net)
 
     def statistics(self) -> dict[str, torch.Tensor]:
         """Normalisation statistics by name, on the CPU."""
         return self.normalization.tensors()
+
+    def calibrate(self, statistics: Mapping[str, torch.Tensor]) -> None:
+        """Take other statistics; ValueError for what does not fit."""
+        sizes = self.spaces.observation_size, self.spaces.action_size
+        self.normalization = Normalization.from_tensors(statistics, *sizes).to(self.device)
+
+    @classmethod
+    def create(
+        cls,
+        spaces: Spaces,
+        config: Mapping[str, object],
+        *,
+        normalization: Normalization | None = None,
+        instructions: Sequence[str] = (),  # noqa: ARG003 - its tasks are numbers to it
+        device: str = "cpu",
+        seed: int = 0,
+    ) -> Self:
+        """As in `Trainable.create`."""
+        settings = FlowConfig.model_validate({**config, "spaces": spaces})
+        identity = Normalization.identity(spaces.observation_size, spaces.action_size)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(settings, normalization or identity, device)
 
     @classmethod
     def build(
@@ -195,7 +245,7 @@ class FlowPolicy:
         tensors: Mapping[str, torch.Tensor],
         statistics: Mapping[str, torch.Tensor],
     ) -> Self:
-        """The policy from its parts; ValueError names the part that does not fit."""
+        """The policy from its parts, adapters merged; ValueError names what does not fit."""
         settings = FlowConfig.model_validate(
             {k: v for k, v in config.items() if k != "architecture"}
         )
@@ -204,8 +254,8 @@ class FlowPolicy:
             statistics, spaces.observation_size, spaces.action_size
         )
         policy = cls(settings, normalization)
-        fill(policy.net, tensors)
-        return policy
+        fill(policy.net, inner(policy.net, tensors))
+        return policy.merged()
 
 
 def _eyes(config: FlowConfig) -> Eyes | None:
@@ -220,44 +270,22 @@ def _eyes(config: FlowConfig) -> Eyes | None:
     )
 
 
-class FlowConfig(BaseModel):
-    """Settings of a flow policy; limits keep a hostile bundle from allocating without end."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
-    )
+class FlowConfig(FlowParameters):
+    """All that a flow policy is made from."""
 
     spaces: Spaces
     """The embodiment's interface and its tasks."""
-    horizon: Annotated[int, Field(ge=1, le=256)] = 8
-    """H: actions in a chunk, in control steps."""
-    execute: Annotated[int, Field(ge=1, le=256)] = 4
-    """Actions executed before the next chunk is asked for; at most `horizon`."""
-    hidden: Annotated[int, Field(ge=1, le=4096)] = 256
-    """Width of each hidden layer."""
-    layers: Annotated[int, Field(ge=1, le=16)] = 3
-    """Hidden layers."""
     euler_steps: Annotated[int, Field(ge=1, le=100)] = 10
     """Integration steps when acting (QAM's study: 10 suffice, 1 and 3 collapse)."""
-    noise: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Scale of the initial noise when acting: 1 samples the learned law, 0 its central path."""
     guidance: Annotated[float | None, Field(ge=0, le=10)] = None
     """β of classifier-free guidance towards better actions; without it the network has no input
     for the advantage."""
-    camera_width: Annotated[int, Field(ge=2, le=128)] = 16
-    """Channels of the first layer behind each camera; later ones have up to four times as many."""
-    camera_features: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Numbers each camera's frame becomes."""
     camera_mean: Annotated[float, Field(ge=0, le=1)] = 0.5
     """What is taken off each pixel of 0 to 1, a constant."""
     camera_std: Annotated[float, Field(ge=0.01, le=1)] = 0.25
     """What the rest is divided by."""
-
-    @model_validator(mode="after")
-    def _executes_what_it_has(self) -> Self:
-        if self.execute > self.horizon:
-            raise ValueError(f"execute {self.execute} exceeds the horizon {self.horizon}")
-        return self
+    lora: LoRA | None = None
+    """Adapters beside frozen weights."""
 
 
 CAMERA_FIELDS = frozenset(name for name in FlowConfig.model_fields if name.startswith("camera_"))

@@ -66,6 +66,8 @@ class VelocityNet(nn.Module):
         inputs = chunk + 1 + 2 * self.FREQUENCIES + seen + tasks + self.conditions
         self.body = mlp([inputs, *[hidden] * layers, chunk])
         self.eyes = eyes
+        # What learns as heads: all behind the eyes, or what tells velocities from features.
+        self.heads = ("body",) if eyes else (f"body.{len(self.body) - 1}",)
         self.frequencies: torch.Tensor
         harmonics = torch.pi * 2.0 ** torch.arange(self.FREQUENCIES)
         self.register_buffer("frequencies", harmonics, persistent=False)
