@@ -51,8 +51,10 @@ $(LEROBOT)/.ready: $(READY)
 	@$(BIN)/uv pip install --quiet --system-certs --python $(LEROBOT)/bin/python lerobot==0.4.4
 	@touch $@
 
-lerobot: $(READY) $(LEROBOT)/.ready  ## Let lerobot itself load what we export.
+lerobot: $(READY) $(LEROBOT)/.ready  ## Let lerobot itself load what we export, and its policies train here.
 	FLEET_LEROBOT=$(LEROBOT)/bin/python $(BIN)/python -m pytest tests/foreign
+	@tests/lerobot/setup $(LEROBOT)-0.6
+	OMP_NUM_THREADS=1 $(LEROBOT)-0.6/bin/python -m pytest tests/lerobot -o filterwarnings=default
 
 check: $(READY)  ## Format, lint, types, walls between rooms, generated files.
 	$(BIN)/ruff format --check .

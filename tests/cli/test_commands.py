@@ -78,7 +78,7 @@ def test_the_page_of_policies_is_what_the_code_says() -> None:
 
 def test_one_policy_can_be_asked_for_and_a_wrong_name_shows_the_right_ones() -> None:
     assert fleet("policies", "flow").startswith("## flow")
-    assert "there are flow" in fleet("policies", "guess", code=1)
+    assert "there are flow, lerobot" in fleet("policies", "guess", code=1)
 
 
 def test_one_algorithm_can_be_asked_for_and_a_wrong_name_shows_the_right_ones() -> None:

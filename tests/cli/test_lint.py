@@ -121,6 +121,14 @@ FAULTS: dict[str, tuple[str, list[str]]] = {
         f"{JOB}  policy:\n    architecture: flwo\n",
         ["7: spec.policy.architecture: there is no 'flwo'; did you mean flow?"],
     ),
+    "an algorithm that cannot train the policy": (
+        f"{JOB}  algorithm: {{name: recap}}\n  policy:\n    architecture: lerobot\n",
+        ["8: spec.policy.architecture: recap trains flow; bc and hg-dagger any"],
+    ),
+    "a size that only another network has": (
+        f"{JOB}  policy:\n    architecture: lerobot\n    parameters: {{hidden: 8}}\n",
+        ["8: spec.policy.parameters.hidden: there is no 'hidden'; "],
+    ),
     "a parameter that the algorithm does not know": (
         f"{JOB}  algorithm:\n    parameters:\n      learningRat: 0.1\n",
         [

@@ -47,7 +47,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "an architecture that is none": (
         {"policy": {"architecture": "magic"}},
-        "spec.policy.architecture: there is no 'magic'; there are flow",
+        "spec.policy.architecture: there is no 'magic'; there are flow, lerobot",
     ),
     "a parameter that is none": (
         parameters(temprature=1),

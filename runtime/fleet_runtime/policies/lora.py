@@ -55,8 +55,9 @@ class Delta(nn.Module):
 
 
 def adapt(net: nn.Module, size: LoRA) -> None:
-    """Give every linear layer an adapter, in place; ValueError where there is none to adapt."""
-    layers = [part for part in net.modules() if isinstance(part, nn.Linear)]
+    """Give every linear layer that is not frozen an adapter, in place; ValueError for none."""
+    linear = [part for part in net.modules() if isinstance(part, nn.Linear)]
+    layers = [layer for layer in linear if layer.weight.requires_grad]
     if not layers:
         raise ValueError("the network has no linear layer for LoRA to adapt")
     for layer in layers:
