@@ -45,7 +45,7 @@ e2e: $(READY)  ## Install it all on a real node: as root, on Debian 12, with 40 
 LEROBOT := $(or $(FLEET_CACHE),$(HOME)/.cache/fleetloop)/lerobot
 LEROBOT_PYTHON ?= $(shell for p in python3.12 python3.11; do $$p -c '' 2>/dev/null && { echo $$p; break; }; done)
 
-$(LEROBOT)/.ready: $(READY)
+$(LEROBOT)/.ready: | $(READY)
 	@echo "lerobot 0.4.4 into $(LEROBOT) (7 GB; some minutes)"
 	@$(BIN)/uv venv --quiet --system-certs --allow-existing --python "$$($(LEROBOT_PYTHON) -c 'import sys; print(sys.executable)')" $(LEROBOT)
 	@$(BIN)/uv pip install --quiet --system-certs --python $(LEROBOT)/bin/python lerobot==0.4.4
