@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import inspect
 import json
@@ -125,8 +126,9 @@ class Library:
         return min(self.horizon, int(self.config.n_action_steps))
 
     def with_net(self, net: nn.Module) -> Library:
-        """Another network between the same processors."""
-        return dataclasses.replace(self, net=net)
+        """Another network between processors of its own."""
+        before, after = copy.deepcopy((self.before, self.after))
+        return dataclasses.replace(self, net=net, before=before, after=after)
 
     def act(self, batch: dict[str, Any]) -> torch.Tensor:
         """Rows in their own units → chunks (B, ≤ H, A) in theirs, on the CPU."""
