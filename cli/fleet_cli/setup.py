@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import yaml
 
 from fleet_cli.crds import render
+from fleet_contract import names
 from fleet_contract.names import Env
 from fleet_contract.schema import crds
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 READY_WITHIN = "60s"
+DISCOVERED_WITHIN = 30.0
+"""Seconds from a kind's being served to its being listed."""
 
 _PACKED = Path(__file__).with_name("manifests")
 MANIFESTS = _PACKED if _PACKED.is_dir() else Path(__file__).parents[2] / "manifests"
@@ -65,6 +69,19 @@ def install_kinds(kubectl: Path, kubeconfig: Path) -> None:
     apply(kubectl, kubeconfig, "---\n".join(map(render, kinds)))
     made = [f"crd/{kind['metadata']['name']}" for kind in kinds]
     ask(kubectl, kubeconfig, "wait", "--for=condition=Established", *made)
+    # Established comes a moment before discovery, and kubectl keeps for hours what it discovers.
+    deadline = time.monotonic() + DISCOVERED_WITHIN
+    while lacking := unknown_kinds(kubectl, kubeconfig):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the API server does not list {', '.join(sorted(lacking))}")
+        time.sleep(0.1)
+
+
+def unknown_kinds(kubectl: Path, kubeconfig: Path) -> set[str]:
+    """Those of our kinds that the API server does not list; raises ``RuntimeError``."""
+    group = f"--api-group={names.GROUP}"
+    listed = ask(kubectl, kubeconfig, "api-resources", group, "--output=name").split()
+    return {f"{plural}.{names.GROUP}" for plural in names.PLURALS.values()} - set(listed)
 
 
 def install(kubectl: Path, kubeconfig: Path, namespace: str = "default") -> None:

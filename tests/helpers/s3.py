@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from s3fs import S3FileSystem
+
 from fleet_cli.local import binaries
 from fleet_cli.local.ports import LOOPBACK, free_ports
 
@@ -65,6 +67,8 @@ def running_object_server(folder: Path) -> Iterator[ObjectServer]:
     finally:
         process.kill()
         process.wait()
+        # Instances are kept by their arguments, and where the server is was none of these.
+        S3FileSystem.clear_instance_cache()
 
 
 def _listens(port: int) -> bool:

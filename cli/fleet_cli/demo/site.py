@@ -118,9 +118,7 @@ class Site(NamedTuple):
         except RuntimeError as fault:
             if FORBIDDEN not in str(fault):
                 raise
-            group = f"--api-group={names.GROUP}"
-            there = self.ask("api-resources", group, "--output=name").split()
-            if {f"{plural}.{names.GROUP}" for plural in names.PLURALS.values()} - set(there):
+            if setup.unknown_kinds(self.kubectl, self.kubeconfig):
                 raise RuntimeError(
                     f"context {self.wishes.context!r} may not install the kinds: let an "
                     "administrator `fleet crds | kubectl apply --server-side -f -`, then try again"

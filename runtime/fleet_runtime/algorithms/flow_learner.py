@@ -329,7 +329,8 @@ def demand_fit(
     weights = [weight for group in optimiser.param_groups for weight in group["params"]]
     found = {number: tuple(one["exp_avg"].shape) for number, one in moments.items()}
     wanted = {number: tuple(weight.shape) for number, weight in enumerate(weights)}
-    if found and found != wanted:
+    # A weight that no gradient reached has none.
+    if any(wanted.get(number) != shape for number, shape in found.items()):
         raise ValueError(
             f"moments of {name} are of {len(found)} weights, wanted {len(wanted)}: "
             "what learns has changed"
