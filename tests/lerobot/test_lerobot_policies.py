@@ -112,7 +112,6 @@ def test_chunks_have_our_shape_and_stay_within_bounds(made: LeRobotPolicy) -> No
 def test_its_normalisation_is_in_the_robots_units(made: LeRobotPolicy) -> None:
     """The same network with actions measured 100 times as wide plans beyond what bounds let by."""
     wide = made.copy()
-    assert np.abs(acts(wide)).max() < 1 or made.architecture
     far = {
         name: tensor * (100 if "action" in name.rsplit("/", 1)[1] else 1)
         for name, tensor in made.statistics().items()

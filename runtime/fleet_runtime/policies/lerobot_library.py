@@ -87,7 +87,9 @@ class Library:
 
                 load_model(net, saved / WEIGHTS, strict=True)
             statistics = measured(normalization, spaces) if normalization else {}
-            before, after = make_pre_post_processors(config, dataset_stats=statistics)
+            before, after = open_to_others(
+                *make_pre_post_processors(config, dataset_stats=statistics), device
+            )
             if saved is not None and (saved / f"{PRE}.json").exists():
                 before, after = (
                     pipeline(part, json.loads((saved / f"{part}.json").read_text()), device)
@@ -272,6 +274,15 @@ def pipeline(part: str, config: dict[str, Any], device: str) -> Any:
         )
     except (ImportError, KeyError, TypeError, OSError, AttributeError) as fault:
         raise ValueError(f"{part}: {fault}") from fault
+
+
+def open_to_others(before: Any, after: Any, device: str) -> tuple[Any, Any]:
+    """The same processors with statistics that can change: those given when made never do."""
+    told = {**before.state_dict(), **after.state_dict()}
+    parts = ((PRE, before), (POST, after))
+    new = [pipeline(name, json.loads(json.dumps(one.get_config())), device) for name, one in parts]
+    restore(new[0], new[1], told)
+    return new[0], new[1]
 
 
 def restore(before: Any, after: Any, by_step: Mapping[str, dict[str, torch.Tensor]]) -> None:
