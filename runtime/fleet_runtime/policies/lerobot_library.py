@@ -87,9 +87,8 @@ class Library:
 
                 load_model(net, saved / WEIGHTS, strict=True)
             statistics = measured(normalization, spaces) if normalization else {}
-            before, after = open_to_others(
-                *make_pre_post_processors(config, dataset_stats=statistics), device
-            )
+            before, after = make_pre_post_processors(config, dataset_stats=statistics)
+            before, after = open_to_others(before, after, device)
             if saved is not None and (saved / f"{PRE}.json").exists():
                 before, after = (
                     pipeline(part, json.loads((saved / f"{part}.json").read_text()), device)
