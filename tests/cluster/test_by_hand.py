@@ -141,21 +141,25 @@ async def test_streams_and_consumer_come_back_at_once_and_the_assignment_with_th
         assert before is not None
         js = fleet.client.jetstream()
         advisories = await fleet.client.subscribe("$JS.EVENT.ADVISORY.*.CREATED.>")
+        made: set[str] = set()
+
+        async def created(what: str) -> None:
+            while what not in made:
+                made.add((await advisories.next_msg(20)).subject.partition("ADVISORY.")[2])
+            made.remove(what)
+
         for stream in Stream:
             name = names.stream(fleet.job_uid, stream)
             old = (await js.stream_info(name)).config.metadata or {}
             await js.delete_stream(name)
-            while (await advisories.next_msg(20)).subject.split(".")[5] != name:
-                pass
+            await created(f"STREAM.CREATED.{name}")
             new = (await js.stream_info(name)).config.metadata or {}
             assert new[StreamMeta.GENERATION] != old[StreamMeta.GENERATION]
         experience = names.stream(fleet.job_uid, Stream.EXPERIENCE)
-        while "CONSUMER" not in (await advisories.next_msg(20)).subject:
-            pass
+        consumer = f"CONSUMER.CREATED.{experience}.{names.LEARNER_CONSUMER}"
+        await created(consumer)
         await js.delete_consumer(experience, names.LEARNER_CONSUMER)
-        created = f"CONSUMER.CREATED.{experience}.{names.LEARNER_CONSUMER}"
-        while not (await advisories.next_msg(20)).subject.endswith(created):
-            pass
+        await created(consumer)
         document = await assigned(fleet, after=before.epoch)
         assert (document.rules, document.fallback) == (before.rules, before.fallback)
         for _ in range(2):
