@@ -8,7 +8,6 @@ import pytest
 
 from e2e.kubectl import WITHIN, Kubectl
 from fleet_cli.local.node.api import Json
-from fleet_contract.names import Stream
 from helpers.kube import Kube, condition
 from helpers.nats import deleted_streams
 from helpers.ring import JOBS, ROBOTS
@@ -82,10 +81,9 @@ async def test_a_deleted_job_leaves_nothing(kubectl: Kubectl) -> None:
     uid = kubectl("get", f"ftj/{JOB}", "--output=jsonpath={.metadata.uid}")
     address = kubectl("get", "pod", "nats-0", "--output=jsonpath={.status.podIP}")
     connection = await nats.connect(f"nats://{address}:4222")
-    swept = asyncio.create_task(deleted_streams(connection, uid, count=len(Stream)))
     await asyncio.to_thread(kubectl, "delete", f"ftj/{JOB}", "--wait")
     async with asyncio.timeout(SLOW):
-        await swept
+        await deleted_streams(connection, uid)
     await connection.close()
     kubectl("wait", "--for=delete", "pods", f"--selector=fleetloop.dev/job={JOB}", "--timeout=90s")
     for kind in ("ract", "polv", "jobs", "pods"):

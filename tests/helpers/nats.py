@@ -1,5 +1,6 @@
 """A real nats-server for tests: a free port, its own store, killed and started again at will."""
 
+import contextlib
 import os
 import re
 import secrets
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import nats.errors
 from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, StreamConfig
 
@@ -152,13 +154,10 @@ async def connect(url: str) -> Client:
     return client
 
 
-async def deleted_streams(connection: Client, uid: str, count: int) -> None:
-    """Returns when the broker has told of so many deleted streams of a job."""
+async def deleted_streams(connection: Client, uid: str) -> None:
+    """Returns when the broker has none of a job's streams any more."""
     deleted = await connection.subscribe("$JS.EVENT.ADVISORY.STREAM.DELETED.*")
-    await connection.flush()
-    gone: set[str] = set()
-    async for message in deleted.messages:
-        stream = message.subject.rsplit(".", 1)[-1]
-        gone |= {stream} if uid in stream else set()
-        if len(gone) == count:
-            return
+    while any(uid in str(one.config.name) for one in await connection.jetstream().streams_info()):
+        with contextlib.suppress(nats.errors.TimeoutError):  # an advisory may be lost
+            await deleted.next_msg(1)
+    await deleted.unsubscribe()

@@ -11,7 +11,6 @@ from fleet_cli.demo import agents
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api, Json
 from fleet_contract import names
-from fleet_contract.names import Stream
 from helpers.kube import Kube, condition
 from helpers.nats import deleted_streams
 from helpers.ring import JOBS, ROBOTS, SLOW, VERSIONS, job
@@ -62,11 +61,10 @@ async def test_experience_becomes_a_version_that_the_fleet_runs_and_deletion_lea
     await kube.until_gone("pods", names.robot_pod(names.simulated_robot("ring", 1)), SLOW)
 
     connection = await nats.connect(cluster.nats_url)
-    swept = asyncio.create_task(deleted_streams(connection, uid, count=len(Stream)))
     await kube.delete(JOBS, "ring")
     async with asyncio.timeout(SLOW):
         await none_left(api, kube, JOBS, ROBOTS, VERSIONS, "batch/v1/jobs")
-        await swept
+        await deleted_streams(connection, uid)
     await connection.close()
 
 
