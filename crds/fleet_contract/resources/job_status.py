@@ -23,9 +23,7 @@ class LearnerStatus(Model):
     run: int = Field(default=0, description="Number of the run; each is a batch/v1 Job.")
     spec_hash: str = Field(default="", max_length=64, description="What the run was made from.")
     stage: str = Field(default="", max_length=32, description="What the learner is doing.")
-    step: int = Field(
-        default=0, description="Updates at the last change of stage, version or fleet."
-    )
+    step: int = Field(default=0, description="Updates so far, some seconds ago.")
     goal_step: int = Field(
         default=0, description="Updates after which the offline stage ends; 0 without one."
     )
