@@ -1,10 +1,10 @@
 """The learner program: binds the rooms, runs them, and says by its exit code how it ended.
 
-Exit codes: 0 the goal is reached (nobody sets one yet, so never), 1 a fault that a restart may
+Exit codes: 0 never (the operator judges the goal and ends the run), 1 a fault that a restart may
 heal, 3 a newer learner took over, 78 a fault that only another spec heals, 143 asked to stop
 (SIGTERM, SIGINT) and a checkpoint is saved, or left alone by another rank. Of all but 0 and a stop
-the log's last line and the container's termination log say why. A store that is away is waited
-for, and the heartbeat says so.
+the log's last line and the container's termination log say why. A store that is away is waited for,
+and the heartbeat says so.
 
 Of several ranks the first is all this; the others only compute (see `follower`).
 

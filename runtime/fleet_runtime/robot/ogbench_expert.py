@@ -2,8 +2,9 @@
 
 An oracle does one part: bring a cube somewhere, press a button, slide the drawer or the window.
 `todo` decides which part comes next from how the world stands, so an expert may take over at any
-moment. Both read the simulator, as a person at a robot sees the table. They do every task that
-`ogbench` lists but scene-task2, whose window does not stay where the oracle lets go of it.
+moment. Both read the simulator, as a person at a robot sees the table. They were seen to do
+cube-single 1 and 2, cube-double 2, 4 and 5, scene 1, 3, 4 and 5, puzzle-3x3 1 and 5; scene-task2
+they cannot, for its window does not stay where the oracle lets go of it.
 """
 
 from __future__ import annotations
