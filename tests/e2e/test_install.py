@@ -9,7 +9,7 @@ import pytest
 from e2e.kubectl import WITHIN, Kubectl
 from fleet_cli.local.node.api import Json
 from helpers.kube import Kube, condition
-from helpers.nats import deleted_streams
+from helpers.nats import streams_gone
 from helpers.ring import JOBS, ROBOTS
 
 pytestmark = pytest.mark.usefixtures("installed")
@@ -83,7 +83,7 @@ async def test_a_deleted_job_leaves_nothing(kubectl: Kubectl) -> None:
     connection = await nats.connect(f"nats://{address}:4222")
     await asyncio.to_thread(kubectl, "delete", f"ftj/{JOB}", "--wait")
     async with asyncio.timeout(SLOW):
-        await deleted_streams(connection, uid)
+        await streams_gone(connection, uid)
     await connection.close()
     kubectl("wait", "--for=delete", "pods", f"--selector=fleetloop.dev/job={JOB}", "--timeout=90s")
     for kind in ("ract", "polv", "jobs", "pods"):

@@ -154,7 +154,7 @@ async def connect(url: str) -> Client:
     return client
 
 
-async def deleted_streams(connection: Client, uid: str) -> None:
+async def streams_gone(connection: Client, uid: str) -> None:
     """Returns when the broker has none of a job's streams any more."""
     deleted = await connection.subscribe("$JS.EVENT.ADVISORY.STREAM.DELETED.*")
     while any(uid in str(one.config.name) for one in await connection.jetstream().streams_info()):

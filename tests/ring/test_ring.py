@@ -12,7 +12,7 @@ from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api, Json
 from fleet_contract import names
 from helpers.kube import Kube, condition
-from helpers.nats import deleted_streams
+from helpers.nats import streams_gone
 from helpers.ring import JOBS, ROBOTS, SLOW, VERSIONS, job
 from helpers.s3 import running_object_server
 
@@ -64,7 +64,7 @@ async def test_experience_becomes_a_version_that_the_fleet_runs_and_deletion_lea
     await kube.delete(JOBS, "ring")
     async with asyncio.timeout(SLOW):
         await none_left(api, kube, JOBS, ROBOTS, VERSIONS, "batch/v1/jobs")
-        await deleted_streams(connection, uid)
+        await streams_gone(connection, uid)
     await connection.close()
 
 
