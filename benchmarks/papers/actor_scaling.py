@@ -32,6 +32,7 @@ class ScalingPlan(Plan):
 
     fleets: tuple[int, ...] = (1, 2, 4, 8)
     rates: tuple[float, ...] = (0.5, 1, 2)  # of the learner
+    swept: tuple[int, ...] = (1, 4)  # fleets that meet other learners than the plan's
 
 
 def arms(plan: Plan) -> tuple[Arm, ...]:
@@ -50,11 +51,12 @@ def arms(plan: Plan) -> tuple[Arm, ...]:
         )
         for rate in sorted(plan.rates, key=lambda rate: abs(math.log(rate)))
         for robots in plan.fleets
+        if rate == 1 or robots in plan.swept
     )
 
 
 def _name(robots: int, rate: float) -> str:
-    return f"N={robots}, learner x{rate:g}"
+    return f"N={robots} learner x{rate:g}"
 
 
 def goal(rows: Rows) -> tuple[str, bool]:
