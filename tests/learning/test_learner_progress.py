@@ -42,3 +42,12 @@ def test_what_happened_since_the_last_second_is_told_once() -> None:
         assert served(m.LEARNER_BYTES.name, direction="received", kind="experience") == 70
         assert served(m.LEARNER_BYTES.name, direction="sent", kind="policy") == 9
         assert served(m.LEARNER_BYTES.name, direction="sent", kind="experience") == 0
+
+
+def test_steps_a_checkpoint_brought_back_are_no_speed() -> None:
+    progress = Progress()
+    reporter = Reporter(progress, LearnerMetrics("lab", "kitchen"), "uid", str)
+    progress.step = 9_000
+    assert reporter.beat(time.monotonic() + 1).steps_per_second == 0
+    progress.step, progress.updates = 9_030, 30
+    assert reporter.beat(time.monotonic() + 2).steps_per_second == pytest.approx(30, rel=0.5)

@@ -187,6 +187,7 @@ class Training:
             self.wait()
             return
         self._metrics = update.metrics
+        self.progress.updates += self.algorithm.updates - self.progress.step
         self.progress.step = self.algorithm.updates
         self.progress.loads = self.index.loads
 

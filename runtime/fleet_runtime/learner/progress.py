@@ -33,6 +33,7 @@ class Progress:
     fault: str = ""  # what preparation waits for
     epoch: int = 0
     step: int = 0  # updates over all runs
+    updates: int = 0  # of this run: what a checkpoint brought back took no time
     goal_step: int = 0
     waited: float = 0.0  # seconds the training thread waited for data
     waiting_since: float | None = None  # monotonic; None while it works
@@ -76,7 +77,7 @@ class Reporter:
         progress, seen = self._progress, self._seen
         span = max(now - self._at, 1e-6)
         waited = progress.wait_seconds(now)
-        rate = max(0, progress.step - seen.step) / span
+        rate = (progress.updates - seen.updates) / span
         latencies = [progress.latencies.popleft() for _ in range(len(progress.latencies))]
         self._count(waited - seen.waited, latencies)
         # Replaced as a whole: the copy's `waited` holds the wait that was under way.
