@@ -2,9 +2,9 @@
 
     python -m benchmarks.papers.actor_scaling [--smoke] [--plan JSON]
 
-Each fleet lives the same simulated minutes, with one person a robot. Every `watch_every` minutes
-the version the fleet acts by is evaluated, which takes no simulated time; the target is reached at
-the first of two evaluations in a row that are there. A run that never is counts with all its time.
+Every `watch_every` simulated minutes the version the fleet acts by is evaluated, which takes no
+simulated time; the target is reached at the first of two evaluations in a row that are there, and
+with it the run ends. A run that never is counts with all its `minutes`. Each robot has a person.
 Whether robots or updates were scarce shows when the learner is made half and twice as fast.
 """
 
@@ -79,7 +79,7 @@ TABLE = Table(
     arms=arms,
     baseline=_name(1, 1),
     goal=goal,
-    plan=ScalingPlan(minutes=12.0, watch_every=1.0),
+    plan=ScalingPlan(minutes=24.0, watch_every=0.5, until_target=True),
     smoke=ScalingPlan(
         seeds=(0,),
         tasks=("drawer-open",),

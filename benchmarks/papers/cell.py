@@ -91,6 +91,8 @@ class Cell:
         def look() -> None:
             found = self.measure(_apart(fleet.version.policy), self.plan.watched)
             curve.append([round(fleet.clock.now / 60, 6), rate(found)])
+            if self.plan.until_target and reached(curve, self.plan.target) is not None:
+                fleet.stop()
 
         for phase in self.arm.phases:
             if phase.refit:

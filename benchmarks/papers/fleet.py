@@ -49,6 +49,7 @@ class Fleet:
         self._seed = seed
         self._started = 0
         self._budget = Budget()
+        self._over = False
         self._spent: Counter[str] = Counter()  # of the budget
         self._learning = False
         self._began = (0, 0.0)  # updates before the learner's present run, and when it began
@@ -86,11 +87,15 @@ class Fleet:
         if not self._learning:
             self._began = self.updates, self.clock.now
             self._schedule_update()
-        while self.clock.waits and self.clock.next <= until:
+        while self.clock.waits and self.clock.next <= until and not self._over:
             rank, due = self.clock.pop()
             self._do[rank](due)
-        if until < math.inf:
+        if until < math.inf and not self._over:
             self.clock.now = until
+
+    def stop(self) -> None:
+        """End this life where it is, whatever its budget has left."""
+        self._over = True
 
     def watch(self, seconds: float, call: Callable[[], None]) -> None:
         """Have `call` made so long from now; it takes no simulated time."""

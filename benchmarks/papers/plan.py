@@ -37,6 +37,7 @@ class Plan(Pace):
     watch_every: float = 0.0  # simulated minutes between evaluations on the way; 0: none
     watched: int = 20  # attempts at each task in such an evaluation
     target: float = 0.8  # success that two of them in a row must have
+    until_target: bool = False  # an arm ends as soon as they have
     attempts: int = 50  # at each task in the last evaluation
     size: dict[str, Any] = dataclasses.field(default_factory=dict)  # every arm's parameters
     sampler: dict[str, Any] = dataclasses.field(default_factory=dict)

@@ -212,6 +212,15 @@ def test_watching_a_run_does_not_change_it() -> None:
     assert seen | {"curve": []} == alone | {"reached": seen["reached"]}
 
 
+def test_an_arm_that_only_wants_its_target_ends_with_it() -> None:
+    phase = Phase(episodes=float("inf"), updates=float("inf"), minutes=0.5)
+    plan = dataclasses.replace(TINY, watch_every=0.1, target=0.0, until_target=True)
+    found = live(Arm(name="arm", phases=(phase, phase)), plan, 0, line)
+    assert found["minutes"] == pytest.approx(0.2)
+    assert found["reached"] == pytest.approx(0.1)
+    assert len(found["curve"]) == 2
+
+
 def test_nothing_can_be_due_in_the_past() -> None:
     clock = Clock()
     clock.at(2.0, 0)
