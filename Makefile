@@ -41,20 +41,13 @@ test: check  ## Every check and every test.
 e2e: $(READY)  ## Install it all on a real node: as root, on Debian 12, with 40 GB of disk.
 	@PYTHONPATH=tests $(BIN)/python -m e2e
 
-# Of its own: lerobot wants an older torch than ours, and Python 3.12 where it is at hand.
-LEROBOT := $(or $(FLEET_CACHE),$(HOME)/.cache/fleetloop)/lerobot
-LEROBOT_PYTHON ?= $(shell for p in python3.12 python3.11; do $$p -c '' 2>/dev/null && { echo $$p; break; }; done)
+# Of its own: lerobot wants an older torch than ours, and Python 3.12.
+LEROBOT := $(or $(FLEET_CACHE),$(HOME)/.cache/fleetloop)/lerobot-0.6.1
 
-$(LEROBOT)/.ready: | $(READY)
-	@echo "lerobot 0.4.4 into $(LEROBOT) (7 GB; some minutes)"
-	@$(BIN)/uv venv --quiet --system-certs --allow-existing --python "$$($(LEROBOT_PYTHON) -c 'import sys; print(sys.executable)')" $(LEROBOT)
-	@$(BIN)/uv pip install --quiet --system-certs --python $(LEROBOT)/bin/python lerobot==0.4.4
-	@touch $@
-
-lerobot: $(READY) $(LEROBOT)/.ready  ## Let lerobot itself load what we export, and its policies train here.
+lerobot: $(READY)  ## Let lerobot itself load what we export, and its policies train here.
+	@tests/lerobot/setup $(LEROBOT)
 	FLEET_LEROBOT=$(LEROBOT)/bin/python $(BIN)/python -m pytest tests/foreign
-	@tests/lerobot/setup $(LEROBOT)-0.6
-	OMP_NUM_THREADS=1 $(LEROBOT)-0.6/bin/python -m pytest tests/lerobot -o filterwarnings=default
+	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m pytest tests/lerobot -o filterwarnings=default
 
 check: $(READY)  ## Format, lint, types, walls between rooms, generated files.
 	$(BIN)/ruff format --check .

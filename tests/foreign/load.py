@@ -1,4 +1,4 @@
-"""Runs under lerobot 0.4.4: loads a dataset and prints as JSON what lerobot makes of it.
+"""Runs under lerobot 0.6.1: loads a dataset and prints as JSON what lerobot makes of it.
 
 `python load.py FOLDER`
 """
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lerobot.datasets.lerobot_dataset import LeRobotDataset
-from lerobot.datasets.utils import dataset_to_policy_features
+from lerobot.utils.feature_utils import dataset_to_policy_features
 
 
 def cell(value: Any) -> Any:

@@ -1,6 +1,6 @@
 """lerobot itself loads what we export, and writes what we import: `make lerobot`.
 
-FLEET_LEROBOT names a Python 3.12 with lerobot 0.4.4 in it. Importing that takes most of the time.
+FLEET_LEROBOT names a Python 3.12 with lerobot 0.6.1 in it. Importing that takes most of the time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Runs under lerobot 0.4.4: writes a small dataset; `dataset` and `filmed` beside this are such.
+"""Runs under lerobot 0.6.1: writes a small dataset; `dataset` and `filmed` beside this are such.
 
 `python write.py FOLDER` writes three episodes of two tasks, 10 frames a second; with `--filmed` two
 cameras besides, `top` as video and `hand` as images.

@@ -1,4 +1,4 @@
-"""Where things lie in a LeRobotDataset v3, as lerobot 0.4.4 writes and reads them."""
+"""Where things lie in a LeRobotDataset v3, as lerobot 0.4.4 and 0.6.1 write and read them."""
 
 from __future__ import annotations
 
