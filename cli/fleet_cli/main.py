@@ -59,6 +59,7 @@ class Page(StrEnum):
     METRICS = "metrics"
     ALGORITHMS = "algorithms"
     POLICIES = "policies"
+    ROLLOUT = "rollout"
 
 
 @app.command()
@@ -67,13 +68,14 @@ def docs(
     output: Output = None,
 ) -> None:
     """Print a page of the documentation as Markdown, or write it into a file."""
-    from fleet_cli import algorithms, metrics_page, policies, reference
+    from fleet_cli import algorithms, metrics_page, policies, reference, rollout_page
 
     render = {
         Page.REFERENCE: reference.render,
         Page.METRICS: metrics_page.render,
         Page.ALGORITHMS: algorithms.render,
         Page.POLICIES: policies.render,
+        Page.ROLLOUT: rollout_page.render,
     }[page]
     if output is None:
         typer.echo(render(), nl=False)

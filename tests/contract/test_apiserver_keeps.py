@@ -56,7 +56,15 @@ def test_the_apiserver_fills_in_the_defaults_of_the_models(
 
 def test_a_step_keeps_what_it_says_and_gets_the_rest(kubectl: Kubectl) -> None:
     made = kubectl.create(but(job("stepped"), "spec.rollout.steps", [{"percent": 50}]))
-    assert made["spec"]["rollout"]["steps"] == [{"percent": 50, "minEpisodes": 10, "soak": "0s"}]
+    assert made["spec"]["rollout"]["steps"] == [
+        {
+            "percent": 50,
+            "selector": {"sites": [], "groups": []},
+            "minEpisodes": 10,
+            "soak": "0s",
+            "onDeadline": "Freeze",
+        }
+    ]
 
 
 def test_free_form_parameters_come_back_as_they_went(kubectl: Kubectl) -> None:
@@ -82,6 +90,7 @@ def _full_status() -> FleetTrainingJobStatus:
         selector="fleetloop.dev/job=full",
         stable=reference,
         rollout=RolloutStatus(candidate=reference, robots=["full-sim-0"], events_from=12),
+        last_known_good=[reference],
         rolled_back=[3, 5],
         last_sequence=7,
         tasks=[TaskStatus(name="reach", episodes=20, success_rate="0.85")],

@@ -57,6 +57,18 @@ REFUSED = {
         but(job(), "spec.rollout.strategy", "Canary"),
         'Unsupported value: "Canary": supported values: "Broadcast", "Staged"',
     ),
+    "an approval nobody knows": (
+        but(job(), "spec.rollout.approval", "Sometimes"),
+        'Unsupported value: "Sometimes": supported values: "Never", "First", "Always"',
+    ),
+    "a window whose schedule is a word": (
+        but(job(), "spec.rollout.windows", [{"schedule": "nightly", "duration": "6h"}]),
+        "spec.rollout.windows[0].schedule in body should match",
+    ),
+    "a deadline without a unit": (
+        but(job(), STEPS, [{"robots": 1, "deadline": "60"}]),
+        "spec.rollout.steps[0].deadline in body should match",
+    ),
     "a field nobody knows": (but(job(), "spec.rolout", {}), 'unknown field "spec.rolout"'),
     "a field in Python's spelling": (
         but(job(), STEPS, [{"robots": 1, "min_episodes": 3}]),

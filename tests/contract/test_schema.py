@@ -8,7 +8,7 @@ import yaml
 from pydantic import AfterValidator, Field
 
 from fleet_cli import crds as files
-from fleet_cli import reference
+from fleet_cli import reference, rollout_page
 from fleet_contract import schema
 from fleet_contract.names import Kind
 from fleet_contract.resources.base import FreeForm, Model, Resource, Status, cel
@@ -205,6 +205,11 @@ def test_the_files_are_what_the_models_say() -> None:
 def test_the_reference_is_what_the_models_say() -> None:
     page = (ROOT / "docs" / "reference.md").read_text()
     assert page == reference.render(), "run `make generate` and commit what it writes"
+
+
+def test_the_rollouts_page_is_drawn_from_its_tables() -> None:
+    page = (ROOT / "docs" / "rollout.md").read_text()
+    assert page == rollout_page.render(), "run `make generate` and commit what it writes"
 
 
 @pytest.mark.parametrize("kind", Kind)

@@ -26,6 +26,13 @@ from fleet_contract.resources.rollout import (
     Strategy,
     VersionRef,
 )
+from fleet_contract.resources.schedule import (
+    Approval,
+    OnDeadline,
+    PostPromotion,
+    Selector,
+    Window,
+)
 from fleet_contract.resources.training_job import FleetTrainingJob, FleetTrainingJobSpec
 
 KINDS: tuple[type[Resource], ...] = (FleetTrainingJob, RobotActor, PolicyVersion)
@@ -33,16 +40,19 @@ KINDS: tuple[type[Resource], ...] = (FleetTrainingJob, RobotActor, PolicyVersion
 __all__ = [
     "KINDS",
     "Analysis",
+    "Approval",
     "CohortStatus",
     "Condition",
     "FleetTrainingJob",
     "FleetTrainingJobSpec",
     "FleetTrainingJobStatus",
     "ObjectMeta",
+    "OnDeadline",
     "PolicyPhase",
     "PolicyVersion",
     "PolicyVersionSpec",
     "PolicyVersionStatus",
+    "PostPromotion",
     "Resource",
     "RobotActor",
     "RobotActorSpec",
@@ -52,11 +62,13 @@ __all__ = [
     "RolloutMode",
     "RolloutPhase",
     "RolloutStatus",
+    "Selector",
     "Spec",
     "Status",
     "Step",
     "Strategy",
     "Task",
     "VersionRef",
+    "Window",
     "seconds",
 ]

@@ -59,8 +59,16 @@ class FleetTrainingJobStatus(Status):
     learner: LearnerStatus = Field(default=LearnerStatus(), description="The current run.")
     stable: VersionRef | None = Field(default=None, description="The version the fleet runs.")
     rollout: RolloutStatus = Field(default=RolloutStatus(), description="The rollout in progress.")
+    last_known_good: list[VersionRef] = Field(
+        default=[],
+        max_length=10,
+        description="Versions the fleet ran before the stable one, the latest last: where a "
+        "rollback returns to.",
+    )
     rolled_back: list[int] = Field(
-        default=[], max_length=1000, description="Sequences taken back; never assigned again."
+        default=[],
+        max_length=1000,
+        description="Sequences taken back; never assigned again, unless pinned or by retry.",
     )
     last_sequence: int = Field(default=0, description="Newest sequence ever made a candidate.")
     assignment: AssignmentStatus = Field(

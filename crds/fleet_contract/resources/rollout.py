@@ -6,6 +6,13 @@ from pydantic import Field
 
 from fleet_contract.messages import Digest
 from fleet_contract.resources.base import Duration, Model, Spec, cel
+from fleet_contract.resources.schedule import (
+    Approval,
+    OnDeadline,
+    PostPromotion,
+    Selector,
+    Window,
+)
 
 
 class RolloutMode(StrEnum):
@@ -24,13 +31,21 @@ class Strategy(StrEnum):
 
 
 class Step(Spec):
-    """One stage: this many robots, until this much evidence."""
+    """One stage: exactly these robots run the candidate, until there is this much evidence."""
 
     robots: int | None = Field(
         default=None, ge=1, le=100_000, description="How many robots run the candidate."
     )
     percent: int | None = Field(
-        default=None, ge=1, le=100, description="Share of the fleet that runs it, rounded up."
+        default=None,
+        ge=1,
+        le=100,
+        description="Share of the robots that may run it, rounded up; it follows the fleet.",
+    )
+    selector: Selector = Field(
+        default=Selector(),
+        description="Which robots the stage is chosen from; the others run the stable version. "
+        "Without one: the whole fleet.",
     )
     min_episodes: int = Field(
         default=10,
@@ -39,7 +54,18 @@ class Step(Spec):
         description="Judged episodes of the candidate cohort before the stage may pass.",
     )
     soak: Duration = Field(
-        default="0s", description="Least time in the stage, whatever the episodes say."
+        default="0s",
+        description="Least time in the stage, whatever the episodes say; a pause does not count.",
+    )
+    deadline: Duration | None = Field(
+        default=None,
+        description="Time after which a stage that has not passed ends as onDeadline says; a "
+        "pause does not count.",
+    )
+    on_deadline: OnDeadline = Field(
+        default=OnDeadline.FREEZE,
+        description="Freeze keeps the robots as they are until somebody requests skip, resume or "
+        "abort; RollBack takes the version back.",
     )
     rules = (
         cel(
@@ -98,6 +124,22 @@ class Rollout(Spec):
         default=Analysis(), description="What a candidate must show in every stage."
     )
     gates: Gates = Field(default=Gates(), description="Checks before the first stage.")
+    approval: Approval = Field(
+        default=Approval.NEVER,
+        description="Whether a version waits for the request approve before a robot runs it: "
+        "Never, First (the job's first version) or Always.",
+    )
+    windows: list[Window] = Field(
+        default=[],
+        max_length=16,
+        description="When stages may begin and versions be promoted: while any of these is open. "
+        "Taking back is always allowed. Without one: at any time.",
+    )
+    post_promotion: PostPromotion = Field(
+        default=PostPromotion(),
+        description="The watch after a promotion, by the same analysis; a bad verdict returns the "
+        "fleet to the version before.",
+    )
     paused: bool = Field(
         default=False, description="Freeze the fleet: nobody takes a new version up."
     )
@@ -113,7 +155,10 @@ class RolloutPhase(StrEnum):
     """Where the job's current rollout stands."""
 
     IDLE = "Idle"
+    WAITING = "Waiting"
     STAGED = "Staged"
+    FROZEN = "Frozen"
+    WATCHING = "Watching"
     PAUSED = "Paused"
 
 
@@ -129,7 +174,15 @@ class VersionRef(Model):
 class RolloutStatus(Model):
     """The rollout in progress; enough to go on from after the operator's death."""
 
-    phase: RolloutPhase = Field(default=RolloutPhase.IDLE, description="Idle, Staged or Paused.")
+    phase: RolloutPhase = Field(
+        default=RolloutPhase.IDLE,
+        description="Idle; Waiting: a version is there that may not begin yet; Staged: robots try "
+        "it; Frozen: its stage cannot go on by itself; Watching: it was promoted and is under "
+        "watch; Paused.",
+    )
+    reason: str = Field(
+        default="", max_length=64, description="What is awaited, in one CamelCase word."
+    )
     candidate: VersionRef | None = Field(
         default=None, description="The version under trial, if any."
     )
@@ -145,4 +198,27 @@ class RolloutStatus(Model):
     )
     episodes: int = Field(default=0, description="Judged episodes of the candidate so far.")
     successes: int = Field(default=0, description="Autonomous successes among them.")
-    message: str = Field(default="", description="The last decision, in one sentence.")
+    message: str = Field(
+        default="", description="What is awaited and what to do, or the last decision: a sentence."
+    )
+    opens_at: str | None = Field(
+        default=None, description="When the next window opens, in RFC 3339, if one is awaited."
+    )
+    approved: bool = Field(default=False, description="Whether somebody approved the candidate.")
+    confirmed: bool = Field(
+        default=False,
+        description="Whether somebody asked, in mode Manual, that the candidate go on when it may.",
+    )
+    frozen: bool = Field(
+        default=False, description="Whether the current stage ran into its deadline."
+    )
+    watching: bool = Field(
+        default=False, description="Whether the stable version is under watch after its promotion."
+    )
+    paused: bool = Field(
+        default=False, description="Whether a request paused the fleet; spec.rollout.paused is not."
+    )
+    paused_at: str | None = Field(
+        default=None, description="When the pause began that lasts now, in RFC 3339."
+    )
+    answer: str = Field(default="", description="What became of the last request, in one sentence.")

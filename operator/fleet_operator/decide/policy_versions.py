@@ -7,8 +7,8 @@ from fleet_contract.names import Reason
 from fleet_contract.resources import CohortStatus, PolicyPhase, PolicyVersion, PolicyVersionStatus
 from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.conditions import Finding, settle
+from fleet_operator.decide.phases import UNDER_WAY
 from fleet_operator.decide.rollout import Decision, Move, State
-from fleet_operator.decide.rollout_state import UNDER_WAY
 from fleet_operator.decide.training_job import rate
 
 

@@ -74,7 +74,7 @@ class _Turn:
         elif candidate and candidate.sequence == request.sequence:
             if request.verb is requests.Verb.PROMOTE:
                 self.forward(candidate, Reason.PROMOTED_BY_REQUEST, "by request")
-            else:
+            elif request.verb is requests.Verb.ABORT:
                 self.roll_back(candidate, Reason.ABORTED, "by request")
         elif (
             request.verb is requests.Verb.PROMOTE

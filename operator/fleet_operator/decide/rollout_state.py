@@ -12,6 +12,7 @@ from fleet_contract.resources import (
     VersionRef,
 )
 from fleet_operator.decide.analysis import Evidence
+from fleet_operator.decide.phases import UNDER_WAY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from fleet_contract.names import Reason
     from fleet_contract.resources import PolicyVersion
     from fleet_operator.decide import cohort
-
-UNDER_WAY = frozenset({PolicyPhase.CANDIDATE, PolicyPhase.GATED, PolicyPhase.STAGED})
 
 
 class State(NamedTuple):

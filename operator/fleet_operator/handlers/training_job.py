@@ -37,7 +37,6 @@ from fleet_operator.work import Key
 
 logger = logging.getLogger(__name__)
 SOON = 2.0  # seconds until the next look at something that is under way in the cluster
-FINAL = [phase for phase, moves in phases.MOVES.items() if not moves]
 WATCHFUL = 10.0  # seconds between two looks at what crashed: nothing arrives when it goes on
 
 
@@ -148,7 +147,7 @@ def _count(world: World, decision: Decision) -> None:
     """For who reads metrics; after the status, which is what makes a move happen once."""
     at, line = world.job.metadata, world.line
     ended = [move.phase for move in decision.moves]
-    for phase in FINAL:
+    for phase in sorted(phases.ENDS):
         metrics.ROLLOUTS.labels(at.namespace, at.name, phase).inc(ended.count(phase))
     if line is not None:
         announced, state = line.feed.announcement, decision.state
