@@ -110,6 +110,12 @@ class Cluster:
             self._installation = found["metadata"]["uid"] if found else ""
         return self._installation
 
+    async def freeze(self) -> str:
+        """Why the namespace is frozen, by its annotation; empty where it is not."""
+        found = await self._call("GET", f"/api/v1/namespaces/{self.namespace}") or {}
+        why = str(found["metadata"].get("annotations", {}).get(names.Label.FREEZE, ""))
+        return "" if why == "false" else why
+
     async def end_job(self, name: str, uid: str, refusal: str) -> None:
         """Let a batch Job fail at its next restart, and keep with it why.
 

@@ -25,19 +25,19 @@ async def test_it_may_do_all_it_does_where_only_restricted_pods_are_admitted(
     robots = ["job-sim-0", "job-sim-1"]
     async with Fleet.of(kube, cluster.nats_url, "job", robots) as fleet:
         await fleet.until(lambda job: condition(job, "Ready") == "True", within=60)
-        for sequence in (1, 2):
+        await fleet.announce(1)
+        for sequence in (2, 3):
+            await kube.until(VERSIONS, f"job-v{sequence - 1}", lambda _: True)
             await fleet.announce(sequence)
-            await kube.until(VERSIONS, f"job-v{sequence}", lambda _: True)
-        (canary,) = (await fleet.until(lambda job: job["status"]["rollout"].get("robots")))[
-            "status"
-        ]["rollout"]["robots"]
-        await fleet.until_runs(canary, 2)
-        for _ in range(10):
-            await fleet.end_episode(canary, success=True)
-        await fleet.until(lambda job: job["status"]["stable"]["sequence"] == 2)
-        for robot in robots:
-            await fleet.until_runs(robot, 2)
-        # Pruned when no robot runs it any more: at the resync, if nothing happens sooner.
+            (canary,) = (await fleet.until(lambda job: job["status"]["rollout"].get("robots")))[
+                "status"
+            ]["rollout"]["robots"]
+            await fleet.until_runs(canary, sequence)
+            for _ in range(10):
+                await fleet.end_episode(canary, success=True)
+            for robot in robots:
+                await fleet.until_runs(robot, sequence)
+        # Pruned when no robot runs it and no rollback returns to it: at the resync at the latest.
         await kube.until_gone(VERSIONS, "job-v1", within=90.0)
 
         def change(spec: Json) -> None:

@@ -128,6 +128,6 @@ async def test_in_mode_manual_people_press_the_buttons(
         assert trial(job) == []
         await press(kube, "job", "promote@2#a")
         await fleet.until(lambda job: len(trial(job)) == 1)
-        await press(kube, "job", "promote@2#b")
+        await press(kube, "job", "skip@2#b")
         job = await fleet.until(lambda job: stable(job) == 2)
-        assert job["status"]["lastHandledRequest"] == "promote@2#b"
+        assert job["status"]["lastHandledRequest"] == "skip@2#b"

@@ -1,19 +1,37 @@
-"""What holds of every rollout, whatever comes: generated histories, one decision after another."""
+"""What holds of every rollout, whatever comes: generated histories, one decision after another.
+
+Between any two turns the operator may die: each begins from the status alone, as it is stored.
+"""
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet_contract.messages import digest_of
-from fleet_contract.resources import Rollout, RolloutMode, Step, Strategy, VersionRef
+from fleet_contract.messages import AssignmentState, digest_of
+from fleet_contract.names import Reason
+from fleet_contract.resources import (
+    Approval,
+    FleetTrainingJobStatus,
+    OnDeadline,
+    PolicyPhase,
+    PostPromotion,
+    Rollout,
+    RolloutMode,
+    Selector,
+    Step,
+    Strategy,
+    VersionRef,
+    Window,
+)
 from fleet_contract.resources.job_status import AssignmentStatus
-from fleet_operator.decide import assignment
+from fleet_operator.decide import assignment, cohort, requests, windows
 from fleet_operator.decide.analysis import Evidence
-from fleet_operator.decide.cohort import Robot, choose, maintain, size
-from fleet_operator.decide.rollout import Observed, State, decide
+from fleet_operator.decide.cohort import Robot, able, choose, maintain, size
+from fleet_operator.decide.rollout import Decision, Known, Observed, State, decide
 
-NOW = 1_800_000_000.0
+NOW = 1_800_000_000.0  # 08:00:00 UTC
 
 
 def version(sequence: int) -> VersionRef:
@@ -21,23 +39,38 @@ def version(sequence: int) -> VersionRef:
     return VersionRef(name=f"job-v{sequence}", sequence=sequence, digest=digest, uri="u")
 
 
-steps = st.one_of(
-    st.builds(
-        lambda n, e, s: Step(robots=n, min_episodes=e, soak=f"{s}s"),
-        st.integers(1, 4),
-        st.integers(1, 5),
-        st.integers(0, 20),
+def rarely(strategy: st.SearchStrategy[object], usual: object) -> st.SearchStrategy[object]:
+    return st.one_of(st.just(usual), st.just(usual), strategy)
+
+
+SITES = ["north", "south"]
+selectors = st.builds(
+    Selector,
+    sites=rarely(st.sampled_from([["north"], ["south"], SITES]), []),
+    groups=rarely(st.just(["arms"]), []),
+)
+steps = st.builds(
+    lambda exact, n, **fields: Step(
+        **({"robots": n % 4 + 1} if exact else {"percent": n}), **fields
     ),
-    st.builds(lambda p, e: Step(percent=p, min_episodes=e), st.integers(1, 100), st.integers(1, 5)),
+    st.booleans(),
+    st.integers(1, 100),
+    selector=selectors,
+    min_episodes=st.integers(1, 5),
+    soak=st.sampled_from(["0s", "0s", "20s"]),
+    deadline=rarely(st.sampled_from(["10s", "40s"]), None),
+    on_deadline=st.sampled_from(OnDeadline),
 )
 specs = st.builds(
-    lambda mode, strategy, steps, paused: Rollout(
-        mode=mode, pinned_version=1, strategy=strategy, steps=steps, paused=paused
-    ),
-    st.sampled_from([RolloutMode.AUTO, RolloutMode.AUTO, RolloutMode.MANUAL, RolloutMode.PINNED]),
-    st.sampled_from([Strategy.STAGED, Strategy.STAGED, Strategy.BROADCAST]),
-    st.lists(steps, min_size=1, max_size=3),
-    st.sampled_from([False, False, False, True]),
+    Rollout,
+    mode=st.sampled_from([RolloutMode.AUTO] * 4 + [RolloutMode.MANUAL, RolloutMode.PINNED]),
+    pinned_version=st.just(1),
+    strategy=st.sampled_from([Strategy.STAGED] * 3 + [Strategy.BROADCAST]),
+    steps=st.lists(steps, min_size=1, max_size=3),
+    approval=rarely(st.sampled_from(Approval), Approval.NEVER),
+    windows=rarely(st.just([Window(schedule="1-59/2 * * * *", duration="60s")]), []),
+    post_promotion=rarely(st.just(PostPromotion(min_episodes=3, soak="10s")), PostPromotion()),
+    paused=st.sampled_from([False, False, False, True]),
 )
 robots = st.lists(
     st.builds(
@@ -46,6 +79,9 @@ robots = st.lists(
         connected=st.booleans(),
         suspended=st.sampled_from([False, False, True]),
         pin=st.sampled_from([None, None, None, 1, 2]),
+        site=st.sampled_from(SITES),
+        groups=st.sampled_from([(), ("arms",)]),
+        away=st.sampled_from([0.0, 0.0, 300.0]),
     ),
     max_size=8,
     unique_by=lambda robot: robot.name,
@@ -56,70 +92,223 @@ evidence = st.builds(
     st.integers(0, 8),
     st.sampled_from([0, 0, 0, 1]),
 )
-requests = st.sampled_from(["", "", "promote@2#a", "abort@3#b", "promote@4#c", "nonsense"])
-turns = st.tuples(specs, robots, evidence, st.integers(0, 2), requests, st.integers(0, 30))
-histories = st.lists(turns, min_size=1, max_size=12)
-Turn = tuple[Rollout, State, Observed, State]
-History = list[tuple[Rollout, tuple[Robot, ...], Evidence, int, str, int]]
+pressed = st.one_of(
+    st.just(""),
+    st.builds(
+        lambda verb, at, nonce: f"{verb}@{at}#{nonce}",
+        st.sampled_from(requests.Verb),
+        st.integers(1, 5),
+        st.integers(),
+    ),
+    st.just("nonsense"),
+)
 
 
-def play(history: History) -> Iterator[Turn]:
+class Turn(NamedTuple):
+    """What one turn of a history brings."""
+
+    spec: Rollout
+    robots: tuple[Robot, ...]
+    evidence: Evidence
+    published: int
+    request: str
+    passed: int  # seconds
+    freeze: str
+
+
+histories = st.lists(
+    st.builds(
+        Turn,
+        specs,
+        robots,
+        evidence,
+        st.integers(0, 2),
+        pressed,
+        st.integers(0, 45),
+        st.sampled_from(["", "", "", "fair week"]),
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+class Seen(NamedTuple):
+    """One turn of a history, decided."""
+
+    spec: Rollout
+    before: State
+    seen: Observed
+    now: float
+    decision: Decision
+    verb: str  # of the request answered now; empty where it was none or was refused
+    ran: frozenset[int]  # what the fleet was ever given
+
+    @property
+    def state(self) -> State:
+        return self.decision.state
+
+    @property
+    def paused(self) -> bool:
+        return self.spec.paused or self.state.rollout.paused
+
+    @property
+    def closed(self) -> bool:
+        return bool(self.seen.freeze) or windows.opens_at(self.spec.windows, self.now) is not None
+
+    def assigned(self, state: State) -> assignment.Content:
+        versions = {sequence: version(sequence) for sequence in range(1, state.last_sequence + 1)}
+        return assignment.content(self.spec, state, self.seen.robots, versions)
+
+
+def stored(state: State) -> State:
+    """What is left of it when the operator dies: the job's status, as the API server has it."""
+    status = FleetTrainingJobStatus(
+        stable=state.stable,
+        rollout=state.rollout,
+        last_known_good=list(state.known_good),
+        rolled_back=list(state.rolled_back),
+        last_sequence=state.last_sequence,
+        last_handled_request=state.last_handled_request,
+    )
+    return State.of(FleetTrainingJobStatus.model_validate(status.dump()))
+
+
+def play(history: list[Turn]) -> Iterator[Seen]:
     state, announced, clock, events = State(), 0, NOW, 0
-    for spec, fleet, seen, published, request, passed in history:
-        announced, clock, events = announced + published, clock + passed, events + seen.episodes
-        observed = Observed(version(announced) if announced else None, fleet, seen, events, request)
-        before = state
-        state = decide(spec, before, observed, clock).state
-        assert decide(spec, before, observed, clock).state == state
-        yield spec, before, observed, state
+    known: dict[int, Known] = {}
+    ran: frozenset[int] = frozenset()
+    for turn in history:
+        announced, clock = announced + turn.published, clock + turn.passed
+        events += turn.evidence.episodes
+        observed = Observed(
+            version(announced) if announced else None,
+            turn.robots,
+            turn.evidence,
+            events,
+            turn.request,
+            dict(known),
+            turn.freeze,
+        )
+        decision = decide(turn.spec, state, observed, clock)
+        again = decide(turn.spec, stored(decision.state), observed, clock)
+        assert (again.state, again.moves, again.notes) == (decision.state, (), ())
+        for move in decision.moves:
+            known[move.version.sequence] = Known(move.version, move.phase)
+            ran |= {move.version.sequence} if move.phase is PolicyPhase.PROMOTED else set()
+        request = requests.parse(turn.request)
+        new = turn.request != state.last_handled_request
+        refused = any(note.reason is Reason.REQUEST_REFUSED for note in decision.notes)
+        verb = request.verb if request and new and not refused else ""
+        yield Seen(turn.spec, state, observed, clock, decision, verb, ran)
+        state = stored(decision.state)
 
 
+def exactly_as_many_robots_as_the_step_says_run_the_candidate(turn: Seen) -> None:
+    if not turn.state.started or turn.paused:
+        return
+    step = turn.spec.steps[min(turn.state.rollout.step, len(turn.spec.steps) - 1)]
+    there = {robot.name for robot in able(turn.seen.robots, step)}
+    exposed = turn.state.rollout.robots
+    assert set(exposed) <= there
+    assert len(exposed) <= size(step, len(there))
+    if not turn.closed:
+        assert len(exposed) == size(step, len(there))
+
+
+def no_robot_is_without_a_version_once_something_is_stable(turn: Seen) -> None:
+    if turn.state.stable is None:
+        return
+    content = turn.assigned(turn.state)
+    document = assignment.next_document(content, None, AssignmentStatus(), "uid", NOW)
+    assert document is not None
+    for robot in turn.seen.robots:
+        assert document.policy_for(robot.name) is not None
+
+
+def a_version_taken_back_returns_by_a_pin_or_a_retry_only(turn: Seen) -> None:
+    forgiven = set(turn.before.rolled_back) - set(turn.state.rolled_back)
+    assert not forgiven or (turn.verb == "retry" and len(forgiven) == 1)
+    assert f"@{next(iter(forgiven), '')}" in turn.seen.request or not forgiven
+    for held in (turn.state.stable, turn.state.candidate, *turn.state.known_good):
+        assert held is None or held.sequence not in turn.state.rolled_back
+    content = turn.assigned(turn.state)
+    pins = {robot.pin for robot in turn.seen.robots}
+    pins |= {turn.spec.pinned_version} if turn.spec.mode is RolloutMode.PINNED else set()
+    given_out = {rule.manifest.sequence for rule in content.rules}
+    given_out |= {content.default.sequence} if content.default else set()
+    assert not (given_out - pins) & set(turn.state.rolled_back)
+
+
+def what_is_taken_up_is_the_newest_or_was_asked_for_by_name(turn: Seen) -> None:
+    taken = [m for m in turn.decision.moves if m.phase is PolicyPhase.CANDIDATE]
+    for move in taken:
+        assert turn.seen.announced is not None
+        newest = move.version.sequence == turn.seen.announced.sequence
+        assert newest or (turn.verb == "retry" and move.reason is Reason.RETRIED)
+    assert turn.state.last_sequence >= turn.before.last_sequence
+
+
+def a_paused_rollout_moves_nobody(turn: Seen) -> None:
+    if not turn.paused or turn.spec.mode is RolloutMode.PINNED:
+        return
+    assert turn.assigned(turn.state).state is AssignmentState.FROZEN
+    assert turn.state.stable == turn.before.stable
+    assert set(turn.state.rollout.robots) <= set(turn.before.rollout.robots)
+
+
+def outside_its_windows_and_in_a_freeze_nothing_begins(turn: Seen) -> None:
+    if not turn.closed:
+        return
+    begun = {PolicyPhase.STAGED, PolicyPhase.PROMOTED}
+    assert not begun & {move.phase for move in turn.decision.moves}
+    assert set(turn.state.rollout.robots) <= set(turn.before.rollout.robots)
+
+
+def no_robot_tries_what_nobody_approved(turn: Seen) -> None:
+    begins = turn.state.started and turn.state.candidate != (
+        turn.before.candidate if turn.before.started else None
+    )
+    if begins and turn.spec.approval is Approval.ALWAYS:
+        assert turn.state.rollout.approved
+
+
+def where_something_waits_a_sentence_says_for_what(turn: Seen) -> None:
+    rollout, newest = turn.state.rollout, turn.seen.announced
+    waits = newest is not None and newest.sequence > turn.state.last_sequence
+    if turn.paused or rollout.candidate or rollout.watching:
+        assert rollout.reason
+        assert rollout.message.endswith(".")
+    elif waits and turn.spec.mode is not RolloutMode.PINNED:
+        assert rollout.reason
+
+
+def the_fleet_returns_to_what_it_ran_before(turn: Seen) -> None:
+    stable, before = turn.state.stable, turn.before.stable
+    if stable != before and stable is not None:
+        assert stable.sequence in turn.ran
+    assert {one.sequence for one in turn.state.known_good} <= turn.ran
+    assert stable not in turn.state.known_good
+
+
+LAWS = (
+    exactly_as_many_robots_as_the_step_says_run_the_candidate,
+    no_robot_is_without_a_version_once_something_is_stable,
+    a_version_taken_back_returns_by_a_pin_or_a_retry_only,
+    what_is_taken_up_is_the_newest_or_was_asked_for_by_name,
+    a_paused_rollout_moves_nobody,
+    outside_its_windows_and_in_a_freeze_nothing_begins,
+    no_robot_tries_what_nobody_approved,
+    where_something_waits_a_sentence_says_for_what,
+    the_fleet_returns_to_what_it_ran_before,
+)
+
+
+@settings(max_examples=200)
 @given(histories)
-def test_no_more_robots_than_the_step_says_run_the_candidate(history: History) -> None:
-    for spec, _, seen, state in play(history):
-        if not state.started or spec.paused:
-            continue
-        step = spec.steps[min(state.rollout.step, len(spec.steps) - 1)]
-        eligible = [robot.name for robot in seen.robots if robot.eligible]
-        assert len(state.rollout.robots) <= size(step, len(eligible))
-        assert set(state.rollout.robots) <= set(eligible)
-
-
-@given(histories)
-def test_no_robot_is_without_a_version_once_something_is_stable(history: History) -> None:
-    for spec, _, seen, state in play(history):
-        if state.stable is None:
-            continue
-        versions = {sequence: version(sequence) for sequence in range(1, state.last_sequence + 1)}
-        content = assignment.content(spec, state, seen.robots, versions)
-        document = assignment.next_document(content, None, AssignmentStatus(), "uid", NOW)
-        assert document is not None
-        for robot in seen.robots:
-            assert document.policy_for(robot.name) is not None
-
-
-@given(histories)
-def test_a_version_taken_back_never_returns_unless_pinned(history: History) -> None:
-    for spec, before, seen, state in play(history):
-        assert set(before.rolled_back) <= set(state.rolled_back)
-        for held in (state.stable, state.candidate):
-            assert held is None or held.sequence not in state.rolled_back
-        versions = {sequence: version(sequence) for sequence in range(1, state.last_sequence + 1)}
-        content = assignment.content(spec, state, seen.robots, versions)
-        pins = {robot.pin for robot in seen.robots}
-        pins |= {spec.pinned_version} if spec.mode is RolloutMode.PINNED else set()
-        given_out = {rule.manifest.sequence for rule in content.rules}
-        given_out |= {content.default.sequence} if content.default else set()
-        assert not (given_out - pins) & set(state.rolled_back)
-
-
-@given(histories)
-def test_a_newer_version_is_the_only_one_ever_taken(history: History) -> None:
-    for _, before, seen, state in play(history):
-        assert state.last_sequence >= before.last_sequence
-        if state.last_sequence > before.last_sequence:
-            assert seen.announced is not None
-            assert state.last_sequence == seen.announced.sequence
+def test_every_law_holds_after_every_turn(history: list[Turn]) -> None:
+    for turn in play(history):
+        for law in LAWS:
+            law(turn)
 
 
 @given(robots, st.integers(0, 8), st.text(max_size=5))
@@ -132,18 +321,28 @@ def test_a_cohort_is_exact_and_does_not_depend_on_the_order_of_robots(
 
 
 @given(robots, robots, steps, st.text(max_size=5))
-def test_a_cohort_keeps_who_stays_and_never_grows_within_a_stage(
+def test_who_is_in_a_stage_stays_in_it_unless_the_stage_shrinks(
     before: tuple[Robot, ...], after: tuple[Robot, ...], step: Step, salt: str
 ) -> None:
     first = maintain(before, step, salt, [])
     then = maintain(after, step, salt, first)
-    stayed = {robot.name for robot in after if robot.eligible} & set(first)
-    if first:
-        assert len(then) <= len(first)
+    there = able(after, step)
+    assert len(then) == size(step, len(there))
+    stayed = {one.name for one in there if one.connected or one.away < cohort.AWAY} & set(first)
     assert stayed <= set(then) or set(then) <= stayed
+    assert set(maintain(after, step, salt, first, grow=False)) <= set(first)
 
 
 def test_an_offline_robot_is_chosen_last() -> None:
     fleet = [Robot("off", connected=False), *(Robot(f"r{index}") for index in range(5))]
     for salt in map(str, range(20)):
         assert "off" not in choose(fleet, 5, salt)
+
+
+def test_a_robot_that_stays_away_loses_its_place_to_one_that_is_there() -> None:
+    step = Step(robots=1)
+    offline = Robot("a", connected=False)
+    for away, holds in ((cohort.AWAY - 1, ["a"]), (cohort.AWAY, ["b"])):
+        assert maintain([offline._replace(away=away), Robot("b")], step, "", ["a"]) == holds
+    alone = [offline._replace(away=cohort.AWAY), Robot("b", connected=False)]
+    assert maintain(alone, step, "", ["a"]) == ["a"]

@@ -287,10 +287,10 @@ CASES = {
         1,
         (P.SUPERSEDED, P.CANDIDATE, P.STAGED),
     ),
-    "a request promotes from the last stage at once": Case(
+    "a request skips the last stage": Case(
         ONE_STEP,
         on_trial(),
-        Observed(version(2), THREE, request="promote@2#a"),
+        Observed(version(2), THREE, request="skip@2#a"),
         2,
         0,
         0,
@@ -344,23 +344,23 @@ def test_rollout(case: Case) -> None:
 
 def test_a_handled_request_is_not_handled_again() -> None:
     spec = Rollout(steps=[Step(robots=1), Step(robots=2), Step(robots=3)])
-    seen = Observed(version(2), THREE, request="promote@2#a")
+    seen = Observed(version(2), THREE, request="skip@2#a")
     once = decide(spec, on_trial(), seen, NOW)
     again = decide(spec, once.state, seen, NOW)
     assert (once.state.rollout.step, again.state.rollout.step) == (1, 1)
-    pressed = decide(spec, again.state, seen._replace(request="promote@2#b"), NOW)
+    pressed = decide(spec, again.state, seen._replace(request="skip@2#b"), NOW)
     assert pressed.state.rollout.step == 2
 
 
 def test_an_unknown_request_says_what_to_write() -> None:
     decision = decide(ONE_STEP, STABLE, Observed(request="please"), NOW)
-    assert "<verb>@<sequence>#<nonce>" in decision.state.rollout.message
+    assert "<verb>@<sequence>#<nonce>" in decision.state.rollout.answer
     assert decision.state.last_handled_request == "please"
 
 
 def test_an_old_stages_evidence_does_not_pass_the_next_one() -> None:
     spec = Rollout(steps=[Step(robots=1), Step(robots=2)])
-    seen = Observed(version(2), THREE, Evidence(10, 10), 10, "promote@2#a")
+    seen = Observed(version(2), THREE, Evidence(10, 10), 10, "skip@2#a")
     decision: Decision = decide(spec, on_trial(), seen, NOW)
     assert decision.state.rollout.step == 1
     assert decision.state.rollout.episodes == 0

@@ -70,8 +70,9 @@ def content(
         for one in sorted(state.rolled_back, reverse=True)
         if one in versions and one not in wanted
     ]
+    paused = spec.paused or state.rollout.paused
     return Content(
-        AssignmentState.FROZEN if spec.paused else AssignmentState.ACTIVE,
+        AssignmentState.FROZEN if paused else AssignmentState.ACTIVE,
         tuple(rules),
         ref(pinned) if pinned else stable,
         stable,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from fleet_contract.names import policy_version
@@ -15,12 +16,15 @@ from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.phases import UNDER_WAY
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fleet_contract.messages import Assignment
     from fleet_contract.names import Reason
     from fleet_contract.resources import PolicyVersion
     from fleet_operator.decide import cohort
+
+MAX_KNOWN_GOOD = 5
+_REF = {"sequence", "digest", "uri"}
 
 
 class State(NamedTuple):
@@ -31,6 +35,7 @@ class State(NamedTuple):
     rolled_back: tuple[int, ...] = ()
     last_sequence: int = 0
     last_handled_request: str = ""
+    known_good: tuple[VersionRef, ...] = ()
 
     @classmethod
     def of(cls, status: FleetTrainingJobStatus) -> State:
@@ -40,6 +45,7 @@ class State(NamedTuple):
             tuple(status.rolled_back),
             status.last_sequence,
             status.last_handled_request,
+            tuple(status.last_known_good),
         )
 
     def recovered(
@@ -65,8 +71,14 @@ class State(NamedTuple):
         ended = {one.spec.sequence for one in versions if one.status.phase not in UNDER_WAY}
         if stable:
             ended.add(stable.sequence)
+        good = (
+            VersionRef(name=one.metadata.name, **one.spec.model_dump(include=_REF))
+            for one in sorted(versions, key=lambda one: one.spec.sequence)
+            if one.status.phase is PolicyPhase.PROMOTED and one.spec.sequence not in back
+        )
         return self._replace(
             stable=stable,
+            known_good=tuple(one for one in good if one != stable)[-MAX_KNOWN_GOOD:],
             rolled_back=tuple(sorted(back)),
             last_sequence=max(ended | back, default=0),
         )
@@ -77,8 +89,15 @@ class State(NamedTuple):
 
     @property
     def started(self) -> bool:
-        """Whether robots run the candidate; in mode Manual it waits before its first stage."""
+        """Whether robots run the candidate; one that waits has no stage yet."""
         return self.candidate is not None and self.rollout.started_at is not None
+
+
+class Known(NamedTuple):
+    """A PolicyVersion there is, and what was last written of it."""
+
+    ref: VersionRef
+    phase: PolicyPhase
 
 
 class Observed(NamedTuple):
@@ -86,9 +105,11 @@ class Observed(NamedTuple):
 
     announced: VersionRef | None = None
     robots: tuple[cohort.Robot, ...] = ()
-    evidence: Evidence = Evidence()  # of the current candidate's cohort, in its current stage
+    evidence: Evidence = Evidence()  # of the candidate's cohort in its stage, or of the watch
     last_event: int = 0  # newest sequence of the events stream
     request: str = ""  # the annotation people press buttons with
+    known: Mapping[int, Known] = MappingProxyType({})  # by sequence
+    freeze: str = ""  # why the whole namespace is frozen; empty: it is not
 
 
 class Move(NamedTuple):
@@ -102,8 +123,25 @@ class Move(NamedTuple):
     robots: int = 0
 
 
+class Note(NamedTuple):
+    """An Event that is no version's move."""
+
+    reason: Reason
+    message: str
+    warning: bool = False
+
+
+class Hold(NamedTuple):
+    """Why the rollout waits, and what to do; ``opens_at``: Unix seconds, if it waits for a time."""
+
+    reason: Reason
+    message: str
+    opens_at: float | None = None
+
+
 class Decision(NamedTuple):
     """What shall be. Versions that moved are written before the assignment, ``state`` last."""
 
     state: State
     moves: tuple[Move, ...]
+    notes: tuple[Note, ...] = ()

@@ -6,7 +6,12 @@ from typing import NamedTuple
 from fleet_contract.messages import LearnerHeartbeat
 from fleet_contract.names import ConditionType as C
 from fleet_contract.names import Label, Reason
-from fleet_contract.resources import Condition, FleetTrainingJob, FleetTrainingJobStatus
+from fleet_contract.resources import (
+    Condition,
+    FleetTrainingJob,
+    FleetTrainingJobStatus,
+    RolloutPhase,
+)
 from fleet_contract.resources.job_status import (
     AssignmentStatus,
     LearnerStatus,
@@ -102,6 +107,7 @@ def status(
         learner=facts.run,
         stable=facts.state.stable,
         rollout=facts.state.rollout,
+        last_known_good=list(facts.state.known_good),
         rolled_back=list(facts.state.rolled_back),
         last_sequence=facts.state.last_sequence,
         assignment=facts.assignment,
@@ -223,6 +229,6 @@ def _phase(
         return "Suspended"
     if not holds(conditions, C.READY):
         return "Pending"
-    if facts.state.candidate:
-        return facts.state.rollout.phase.value
+    if (rollout := facts.state.rollout.phase) is not RolloutPhase.IDLE:
+        return rollout.value
     return "Training"

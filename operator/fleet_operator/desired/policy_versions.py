@@ -5,7 +5,12 @@ from typing import Any
 from fleet_contract import names
 from fleet_contract.messages import Announcement
 from fleet_contract.names import Kind, Label
-from fleet_contract.resources import FleetTrainingJob, PolicyVersionSpec, VersionRef
+from fleet_contract.resources import (
+    FleetTrainingJob,
+    PolicyVersion,
+    PolicyVersionSpec,
+    VersionRef,
+)
 from fleet_contract.resources.policy_version import LineageSpec
 from fleet_contract.resources.training_job import DeletionPolicy
 from fleet_operator.desired import pods
@@ -19,6 +24,14 @@ def version_ref(job: str, announcement: Announcement) -> VersionRef:
         sequence=policy.sequence,
         digest=policy.digest,
         uri=policy.uri,
+    )
+
+
+def ref(version: PolicyVersion) -> VersionRef:
+    """The same, of the object."""
+    spec = version.spec
+    return VersionRef(
+        name=version.metadata.name, sequence=spec.sequence, digest=spec.digest, uri=spec.uri
     )
 
 

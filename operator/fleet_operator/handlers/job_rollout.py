@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 
 from fleet_contract.errors import Retry
 from fleet_contract.names import Kind
-from fleet_contract.resources import PolicyPhase, PolicyVersion, PolicyVersionSpec, VersionRef
+from fleet_contract.resources import PolicyPhase, PolicyVersion, PolicyVersionSpec
 from fleet_contract.resources.job_status import AssignmentStatus
 from fleet_operator.cluster import RefusedError
 from fleet_operator.decide import assignment, history, policy_versions
@@ -31,18 +31,13 @@ async def apply_rollout(
     if announced := line.feed.announcement:
         published[announced.policy.sequence] = desired_versions.published(job, announced)
     new = {move.version.sequence for move in decision.moves if move.phase is PolicyPhase.CANDIDATE}
-    at_work = {one.sequence for one in (state.stable, state.candidate) if one}
+    at_work = _at_work(state)
     needed = (new | pinned | at_work) & published.keys()
     # Kept, so that what is at work comes back when somebody deletes it.
     line.published = {sequence: published[sequence] for sequence in needed}
     for sequence in needed - versions.keys():
         versions[sequence] = await _make(office, world, published[sequence])
-    refs = {
-        sequence: VersionRef(
-            name=one.metadata.name, sequence=sequence, digest=one.spec.digest, uri=one.spec.uri
-        )
-        for sequence, one in versions.items()
-    }
+    refs = {sequence: desired_versions.ref(one) for sequence, one in versions.items()}
     wanted = assignment.content(spec, state, robots_of(world), refs)
     known, feed = job.status.assignment, line.feed
     document = assignment.next_document(wanted, feed.assignment, known, job.metadata.uid, world.now)
@@ -61,6 +56,12 @@ async def apply_rollout(
         epoch=max(said.epoch, known.epoch),
         content_hash=wanted.hash,
     )
+
+
+def _at_work(state: State) -> set[int]:
+    """What the fleet runs, tries, or is given by a rollback; older ones stay as history allows."""
+    held = (state.stable, state.candidate, *state.known_good[-1:])
+    return {one.sequence for one in held if one}
 
 
 async def _make(office: Office, world: World, spec: PolicyVersionSpec) -> PolicyVersion:
@@ -86,8 +87,7 @@ async def _prune(
     state: State,
     pinned: Collection[int],
 ) -> None:
-    used = set(pinned)
-    used |= {one.sequence for one in (state.stable, state.candidate) if one}
+    used = set(pinned) | _at_work(state)
     for robot in world.robots:
         used |= {one.sequence for one in (robot.status.active, robot.status.pending) if one}
     by_sequence = {one.spec.sequence: one for one in versions}

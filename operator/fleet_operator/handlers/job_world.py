@@ -12,7 +12,7 @@ from fleet_operator.decide import conditions, learner, robot_actor
 from fleet_operator.decide.analysis import Evidence, gather
 from fleet_operator.decide.cohort import Robot
 from fleet_operator.decide.pod import Pod
-from fleet_operator.decide.rollout import Observed
+from fleet_operator.decide.rollout import Known, Observed
 from fleet_operator.desired import policy_versions as desired_versions
 from fleet_operator.desired.transport import Transport, resolve
 from fleet_operator.handlers import endings
@@ -34,6 +34,7 @@ class World(NamedTuple):
     pods: tuple[Pod, ...]
     line: Subscription | None
     streams_fault: str
+    freeze: str
     now: float
 
 
@@ -95,6 +96,7 @@ async def observe(office: Office, raw: Object) -> World:
         tuple(Pod.of(one) for one in pods),
         line,
         fault,
+        await cluster.freeze(),
         office.clock(),
     )
 
@@ -105,14 +107,15 @@ def enrolled(robot: RobotActor) -> Enrolled:
 
 
 def evidence_of(world: World) -> Evidence:
-    rollout = world.job.status.rollout
-    if world.line is None or rollout.candidate is None:
+    """Of the candidate's cohort; while a promoted version is under watch, of the whole fleet."""
+    rollout, stable = world.job.status.rollout, world.job.status.stable
+    of, robots = rollout.candidate, frozenset(rollout.robots)
+    if rollout.watching:
+        of, robots = stable, frozenset(one.metadata.name for one in world.robots)
+    if world.line is None or of is None:
         return Evidence()
     return gather(
-        world.line.feed.events,
-        start=rollout.events_from,
-        digest=rollout.candidate.digest,
-        robots=frozenset(rollout.robots),
+        world.line.feed.events, start=rollout.events_from, digest=of.digest, robots=robots
     )
 
 
@@ -128,6 +131,11 @@ def seen_by(world: World, evidence: Evidence) -> Observed:
         evidence=evidence,
         last_event=max(feed.last_event, world.line.last_event),
         request=world.job.metadata.annotations.get(Label.REQUEST, ""),
+        known={
+            one.spec.sequence: Known(desired_versions.ref(one), one.status.phase)
+            for one in world.versions
+        },
+        freeze=world.freeze,
     )
 
 
@@ -138,6 +146,11 @@ def robots_of(world: World) -> tuple[Robot, ...]:
             connected=one.metadata.name in world.connected,
             suspended=one.spec.suspend,
             pin=one.spec.pin,
+            site=one.spec.site,
+            groups=tuple(one.spec.groups),
+            away=conditions.lasted(
+                one.status.conditions, ConditionType.CONNECTED, "False", world.now
+            ),
         )
         for one in world.robots
         if one.metadata.deletion_timestamp is None

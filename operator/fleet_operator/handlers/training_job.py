@@ -1,6 +1,7 @@
 """One turn of a FleetTrainingJob: observe, decide, apply; the status last, if it changed."""
 
 import logging
+from datetime import datetime
 from typing import Any
 
 from fleet_contract.errors import Retry
@@ -18,7 +19,7 @@ from fleet_operator.decide import (
     training_job,
 )
 from fleet_operator.decide.analysis import Evidence
-from fleet_operator.decide.rollout import Decision, State, decide
+from fleet_operator.decide.rollout import Decision, Note, State, decide
 from fleet_operator.desired import learner as desired_learner
 from fleet_operator.desired import robots as desired_robots
 from fleet_operator.handlers import endings
@@ -109,10 +110,14 @@ async def reconcile(office: Office, name: str) -> float | None:
     if world.streams_fault:
         raise Retry(world.streams_fault)
     moving = conditions.holds(after.conditions, ConditionType.RECONCILING)
-    if moving or decision.state.candidate:
+    rollout = decision.state.rollout
+    if moving or rollout.started_at is not None:
         return SOON
     doubted = (Reason.LEARNER_CRASHING, Reason.ROBOTS_FAILED)
     resync = office.settings.resync_seconds
+    if rollout.opens_at is not None:
+        opens = datetime.fromisoformat(rollout.opens_at).timestamp()
+        resync = min(resync, max(SOON, opens - world.now))
     return min(WATCHFUL, resync) if conditions.stalled_by(after.conditions, *doubted) else resync
 
 
@@ -162,11 +167,12 @@ def _count(world: World, decision: Decision) -> None:
 async def _tell(office: Office, world: World, decision: Decision, after: Any) -> None:
     """Events for people: a version's fate, and the job's Ready or Stalled turning."""
     job = world.job.metadata
-    said: list[tuple[str, str, bool]] = [
-        (move.reason.value, move.message, move.phase is PolicyPhase.ROLLED_BACK)
+    said = [
+        Note(move.reason, move.message, move.phase is PolicyPhase.ROLLED_BACK)
         for move in decision.moves
         if move.phase is not PolicyPhase.CANDIDATE
     ]
+    said += decision.notes
     turned = conditions.turned(world.job.status.conditions, after.conditions)
     for reason, message, warning in (*said, *turned):
         logger.info("%s: %s", job.name, message)

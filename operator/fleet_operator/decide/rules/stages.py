@@ -1,0 +1,86 @@
+"""The stage that runs: taken back, held, or passed on, by what its robots lived through."""
+
+from fleet_contract.names import Reason
+from fleet_contract.resources import OnDeadline, RolloutMode, Strategy, VersionRef, seconds
+from fleet_operator.decide.analysis import Verdict
+from fleet_operator.decide.rollout_state import Hold
+from fleet_operator.decide.rules import holds
+from fleet_operator.decide.turn import Turn
+
+
+def judge(turn: Turn) -> None:
+    candidate = turn.state.candidate
+    if candidate is None or not turn.state.started:
+        return
+    turn.recount()
+    if turn.paused:
+        return
+    verdict, against = turn.judge(turn.step)
+    if against is not None:
+        turn.roll_back(candidate, *against)
+    elif turn.spec.strategy is Strategy.BROADCAST and turn.spec.mode is RolloutMode.AUTO:
+        _go_on(turn, candidate, Reason.BROADCAST, "given to the whole fleet at once")
+    elif _late(turn, verdict):
+        _end_late(turn, candidate)
+    elif hold := _hold(turn, candidate, verdict):
+        turn.wait(hold)
+    else:
+        _go_on(turn, candidate, Reason.CANARY_PASSED, turn.figures)
+
+
+def _go_on(turn: Turn, candidate: VersionRef, reason: Reason, why: str) -> None:
+    if hold := holds.calendar(turn):
+        turn.wait(hold)
+    else:
+        turn.forward(candidate, reason, why)
+
+
+def _late(turn: Turn, verdict: Verdict) -> bool:
+    """A frozen stage does not thaw by episodes that come later."""
+    deadline = turn.step.deadline
+    due = deadline is not None and turn.elapsed >= seconds(deadline)
+    return turn.rollout.frozen or (due and verdict is Verdict.WAIT)
+
+
+def _end_late(turn: Turn, candidate: VersionRef) -> None:
+    at, step = candidate.sequence, turn.step
+    why = f"{turn.stage} did not pass within its deadline of {step.deadline}; {turn.figures}"
+    if step.on_deadline is OnDeadline.ROLL_BACK:
+        turn.roll_back(candidate, Reason.DEADLINE_PASSED, why)
+        return
+    turn.update(frozen=True)
+    turn.wait(
+        Hold(
+            Reason.DEADLINE_PASSED,
+            f"Frozen, version {at}: {why}. Request skip@{at} to go on, resume@{at} for that time "
+            f"again, or abort@{at}.",
+        )
+    )
+
+
+def _hold(turn: Turn, candidate: VersionRef, verdict: Verdict) -> Hold | None:
+    at = candidate.sequence
+    if not turn.anyone_there():
+        return Hold(
+            Reason.NO_ROBOT_CONNECTED,
+            f"Frozen: no robot that runs version {at} is connected; connect one of "
+            f"status.rollout.robots, or request abort@{at}.",
+        )
+    if verdict is Verdict.WAIT:
+        return Hold(Reason.AWAITING_EPISODES, _progress(turn, at))
+    if turn.spec.mode is RolloutMode.MANUAL and not turn.rollout.confirmed:
+        return Hold(
+            Reason.AWAITING_PROMOTION,
+            f"Version {at} passed {turn.stage} ({turn.figures}): request promote@{at} to go on.",
+        )
+    return None
+
+
+def _progress(turn: Turn, sequence: int) -> str:
+    step = turn.step
+    soak = f" and {step.soak} of soak" if seconds(step.soak) else ""
+    by = f" within {step.deadline}" if step.deadline else ""
+    return (
+        f"Version {sequence}, {turn.stage}, {len(turn.rollout.robots)} robots: {turn.figures}; "
+        f"awaits {step.min_episodes} episodes{soak}{by}."
+    )

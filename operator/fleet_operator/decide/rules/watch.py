@@ -1,0 +1,34 @@
+"""After a promotion: the fleet's own evidence, by the same analysis, for as long as was asked."""
+
+from fleet_contract.names import Reason
+from fleet_contract.resources import Step, seconds
+from fleet_operator.decide.rollout_state import Hold
+from fleet_operator.decide.turn import Turn
+
+
+def judge(turn: Turn) -> None:
+    stable, watch = turn.state.stable, turn.spec.post_promotion
+    if stable is None or not turn.rollout.watching:
+        return
+    turn.recount()
+    if turn.paused:
+        return
+    usual = Step.model_fields["min_episodes"].default
+    step = Step(percent=100, min_episodes=watch.min_episodes or usual, soak=watch.soak)
+    _, against = turn.judge(step)
+    if against is not None and turn.state.known_good:
+        reason, why = against
+        turn.give_back(reason, f"under watch, {why}")
+    elif turn.evidence.episodes >= watch.min_episodes and turn.elapsed >= seconds(watch.soak):
+        message = f"Version {stable.sequence} passed its watch: {turn.figures}."
+        turn.renew(message=message)
+        turn.tell(Reason.WATCH_PASSED, message)
+    else:
+        turn.wait(
+            Hold(
+                Reason.WATCH_STARTED,
+                f"Version {stable.sequence} runs on the fleet, under watch: {turn.figures}; awaits "
+                f"{watch.min_episodes} episodes and {watch.soak}. Newer versions wait; request "
+                f"rollback@{stable.sequence} to take it back.",
+            )
+        )
