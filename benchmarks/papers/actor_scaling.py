@@ -2,10 +2,12 @@
 
     python -m benchmarks.papers.actor_scaling [--smoke] [--plan JSON]
 
-Every `watch_every` simulated minutes the version the fleet acts by is evaluated, which takes no
-simulated time; the target is reached at the first of two evaluations in a row that are there, and
-with it the run ends. A run that never is counts with all its `minutes`. Each robot has a person.
-Whether robots or updates were scarce shows when the learner is made half and twice as fast.
+Between attempts a robot waits for its scene to be made ready, as robots do: `reset_s` decides
+whether a fleet is short of experience or of updates, so two of the fleets meet a learner half and
+one twice as fast as well. Every `watch_every` robot-minutes, so about as many attempts whatever the
+fleet, the version it acts by is evaluated, which takes no simulated time; the target is reached at
+the first of two evaluations in a row that are there, and with it the run ends. A run that never is
+counts with all its `minutes`. Each robot has a person.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ def arms(plan: Plan) -> tuple[Arm, ...]:
             changes={
                 "robots": robots,
                 "people": robots,
+                "watch_every": plan.watch_every / robots,
                 "updates_per_minute": plan.updates_per_minute * rate,
             },
         )
@@ -79,7 +82,14 @@ TABLE = Table(
     arms=arms,
     baseline=_name(1, 1),
     goal=goal,
-    plan=ScalingPlan(minutes=24.0, watch_every=0.5, until_target=True),
+    plan=ScalingPlan(
+        reset_s=20.0,
+        updates_per_minute=1000.0,
+        minutes=60.0,
+        watch_every=4.0,
+        watched=30,
+        until_target=True,
+    ),
     smoke=ScalingPlan(
         seeds=(0,),
         tasks=("drawer-open",),
@@ -90,7 +100,7 @@ TABLE = Table(
         publish_every=10,
         reset_s=3.0,
         minutes=1.0,
-        watch_every=0.2,
+        watch_every=0.4,
         watched=8,
         attempts=8,
     ),

@@ -136,7 +136,7 @@ def rate(found: dict[str, list[int]]) -> float:
 def reached(curve: list[list[float]], target: float) -> float | None:
     """Minutes until the first of two evaluations in a row at the target; None if it never was."""
     for (minute, first), (_, second) in itertools.pairwise(curve):
-        if min(first, second) >= target:
+        if min(first, second) > target - 1e-9:  # a mean of exactly 0.8 may come out a bit below
             return minute
     return None
 

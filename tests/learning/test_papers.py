@@ -236,6 +236,7 @@ def test_nothing_can_be_due_in_the_past() -> None:
         ([[1, 0.9]], None),
         ([[1, 0.9], [2, 0.7], [3, 0.8]], None),
         ([[1, 0.9], [2, 0.7], [3, 0.8], [4, 0.8], [5, 0.1]], 3),
+        ([[1, (0.75 + 0.75 + 0.9) / 3], [2, (1 + 0.8 + 0.6) / 3]], 1),  # 0.8 less a last bit
     ],
 )
 def test_a_target_is_reached_when_two_evaluations_in_a_row_are_there(
