@@ -34,7 +34,7 @@ demo: $(READY) binaries  ## Four simulated robots, a learner and an operator on 
 	@$(BIN)/fleet demo $(if $(CHAOS),--chaos) $(if $(ALGORITHM),--algorithm $(ALGORITHM))
 
 test: check  ## Every check and every test.
-	@$(BIN)/python -m fleet_cli.local.binaries versitygw
+	@$(BIN)/python -m fleet_cli.local.binaries versitygw gitops-judge
 	@$(BIN)/python -m fleet_cli.local.prometheus
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 

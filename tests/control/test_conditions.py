@@ -292,7 +292,10 @@ def test_pods_of_robots(case: tuple[RobotActor, robot_actor.Seen, str]) -> None:
 
 
 def test_a_robot_without_its_job_says_what_to_do() -> None:
-    status = robot_actor.status(robot("External"), seen(job_exists=False), NOW)
+    first = robot_actor.status(robot("External"), seen(job_exists=False), NOW)
+    assert summary(first)["Reconciling"] == "True", "its job may be on its way"
+    waits = robot("External").model_copy(update={"status": first})
+    status = robot_actor.status(waits, seen(job_exists=False), NOW + 31)
     stalled = status.condition(C.STALLED)
     assert stalled is not None
     assert stalled.reason == "JobNotFound"

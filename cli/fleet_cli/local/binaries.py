@@ -117,6 +117,15 @@ PROGRAMS = {
             95,
             kit="storage",
         ),
+        Program(  # what Flux and Argo CD make of an object, for tests
+            "gitops-judge",
+            "gitops",
+            "github.com/fluxcd/cli-utils",
+            ".",
+            ("--version",),
+            30,
+            kit="gitops",
+        ),
         # A node that runs containers, for the end-to-end suite.
         _kubernetes("kubelet", 100, module="node", kit="node"),
         _kubernetes("kube-proxy", 10, module="node", kit="node"),
@@ -149,7 +158,9 @@ def bin_folder(kit: str = "cluster") -> Path:
     """
     programs = [program for program in PROGRAMS.values() if program.kit == kit]
     pins = hashlib.sha256(platform.machine().encode())
-    for path in sorted({path for program in programs for path in program.folder.glob("go.*")}):
+    sources = ("go.*", "main.go")  # of a program of ours its code, too
+    folders = {program.folder for program in programs}
+    for path in sorted(path for one in folders for name in sources for path in one.glob(name)):
         pins.update(path.read_bytes())
     for program in programs:
         pins.update(program.ldflags.encode())

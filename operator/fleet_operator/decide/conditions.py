@@ -68,6 +68,13 @@ def stalled_by(before: Sequence[Condition], *reasons: Reason) -> bool:
     )
 
 
+def waits_for(before: Sequence[Condition], reason: Reason) -> bool:
+    """Whether it is not Ready for this reason, Stalled by it or not yet."""
+    return any(
+        one.type is C.READY and one.status == "False" and one.reason == reason for one in before
+    )
+
+
 def turned(before: Sequence[Condition], after: Sequence[Condition]) -> list[Told]:
     """What is worth an Event: Ready, Complete or Stalled came, or Stalled has another reason."""
     known = {one.type: one for one in before}

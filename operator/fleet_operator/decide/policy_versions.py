@@ -68,7 +68,7 @@ def _standing(  # noqa: PLR0911 - a list of rules, the first wins
 
 def _status(version: PolicyVersion, move: Move, now: float) -> PolicyVersionStatus:
     before, evidence = version.status, move.evidence
-    end = move.phase not in UNDER_WAY
+    end = move.phase not in UNDER_WAY or move.reason is Reason.PINNED  # nobody tries it
     back = move.phase is PolicyPhase.ROLLED_BACK
     promoted = move.phase is PolicyPhase.PROMOTED
     findings = [

@@ -17,6 +17,7 @@ from fleet_operator.decide.conditions import (
     settle,
     stalled,
     stalled_by,
+    waits_for,
 )
 from fleet_operator.decide.pod import Pod
 from fleet_operator.decide.training_job import rate
@@ -113,7 +114,8 @@ def _findings(robot: RobotActor, seen: Seen, now: float, *, connected: bool) -> 
         if connected
         else Finding(C.CONNECTED, False, Reason.HEARTBEAT_MISSING, "It is not heard of.")
     )
-    suspended = Finding(C.SUSPENDED, not seen.at_work, Reason.SUSPENDED, "It or its job is.")
+    why = "spec.suspend of the robot or of its job is true."
+    suspended = Finding(C.SUSPENDED, not seen.at_work, Reason.SUSPENDED, why)
     spool = seen.beat.spool_fault if seen.beat else ""
     full = Finding(C.SPOOL_FAILING, bool(spool), Reason.SPOOL_FAILED, spool)
     return [*verdict, heard, _synced(robot, seen), full, *([suspended] if seen.job_exists else [])]
@@ -125,7 +127,11 @@ def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
     before = robot.status.conditions
     pod = seen.pod
     if not seen.job_exists:
-        return stalled(
+        # Whoever applies both at once may bring the robot a moment before its job.
+        waits = waits_for(before, Reason.JOB_NOT_FOUND)
+        return impatient(
+            lasted(before, C.READY, "False", now) if waits else 0.0,
+            seen.patience,
             Reason.JOB_NOT_FOUND,
             f"There is no FleetTrainingJob {robot.spec.job} in this namespace: apply it, or "
             "delete this robot and enroll it for another.",

@@ -50,6 +50,8 @@ async def reconcile(office: Office, name: str) -> float | None:
     doubted = conditions.stalled_by(after.conditions, Reason.ROBOT_CRASHING, Reason.ROBOT_REFUSED)
     doubted |= conditions.holds(after.conditions, ConditionType.SPOOL_FAILING)
     resync = office.settings.resync_seconds
+    if not seen.job_exists and conditions.holds(after.conditions, ConditionType.RECONCILING):
+        return min(office.settings.patience_seconds, resync)
     return min(WATCHFUL, resync) if doubted else resync
 
 
@@ -69,7 +71,10 @@ async def _observe(
     found = await office.cluster.get("Pod", robot_pod(name))
     pod = Pod.of(found) if found else None
     if job is None or job.metadata.deletion_timestamp:
-        return robot_actor.Seen(job_exists=job is not None, at_work=False, pod=pod)
+        patience = office.settings.patience_seconds
+        return robot_actor.Seen(
+            job_exists=job is not None, at_work=False, pod=pod, patience=patience
+        )
     feed = inbox.feed(job.metadata.name, job.metadata.uid)
     connected = feed is not None and feed.connected(name, uid, inbox.heard_since)
     success, intervention = feed.rates(name) if feed else (None, None)

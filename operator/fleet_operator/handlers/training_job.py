@@ -124,7 +124,7 @@ async def reconcile(office: Office, name: str) -> float | None:
 def _wake_orphans(office: Office, world: World) -> None:
     """Robots that were enrolled before their job was applied."""
     for robot in world.robots:
-        if conditions.stalled_by(robot.status.conditions, Reason.JOB_NOT_FOUND):
+        if conditions.waits_for(robot.status.conditions, Reason.JOB_NOT_FOUND):
             office.wake(Key(Kind.ROBOT_ACTOR, robot.metadata.name))
 
 
