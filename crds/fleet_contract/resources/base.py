@@ -28,6 +28,9 @@ Quantity = (
 FreeForm = dict[str, Any]
 """An object whose fields we do not know: kept as it is by the apiserver."""
 
+REQUEST_MAX = 256
+"""Characters of a request that count."""
+
 
 def seconds(duration: str) -> float:
     """``1m30s`` → 90.0. Raises ``ValueError`` on anything the ``Duration`` pattern refuses."""
@@ -107,7 +110,7 @@ class Status(Model):
     last_handled_request: str = Field(
         default="",
         description=f"The last value of the annotation {names.Label.REQUEST} acted upon.",
-        max_length=256,
+        max_length=REQUEST_MAX,
     )
 
     def condition(self, type_: ConditionType) -> Condition | None:

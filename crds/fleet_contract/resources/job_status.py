@@ -1,12 +1,19 @@
 """Where a FleetTrainingJob stands."""
 
+from typing import Annotated
+
 from pydantic import Field
 
+from fleet_contract import names
 from fleet_contract.resources.base import (
+    REQUEST_MAX,
     Model,
     Status,
 )
 from fleet_contract.resources.rollout import RolloutStatus, VersionRef
+
+HANDLED_MAX = 32
+"""Requests of which a job remembers that they were acted upon."""
 
 
 class RobotsStatus(Model):
@@ -69,6 +76,12 @@ class FleetTrainingJobStatus(Status):
         default=[],
         max_length=1000,
         description="Sequences taken back; never assigned again, unless pinned or by retry.",
+    )
+    handled_requests: list[Annotated[str, Field(max_length=REQUEST_MAX)]] = Field(
+        default=[],
+        max_length=HANDLED_MAX,
+        description=f"Values of the annotation {names.Label.REQUEST} acted upon, the latest last: "
+        "none counts again, whoever writes it anew.",
     )
     last_sequence: int = Field(default=0, description="Newest sequence ever made a candidate.")
     assignment: AssignmentStatus = Field(

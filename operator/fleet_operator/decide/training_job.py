@@ -12,7 +12,9 @@ from fleet_contract.resources import (
     FleetTrainingJobStatus,
     RolloutPhase,
 )
+from fleet_contract.resources.base import REQUEST_MAX
 from fleet_contract.resources.job_status import (
+    HANDLED_MAX,
     AssignmentStatus,
     LearnerStatus,
     RobotsStatus,
@@ -109,6 +111,7 @@ def status(
         rollout=facts.state.rollout,
         last_known_good=list(facts.state.known_good),
         rolled_back=list(facts.state.rolled_back),
+        handled_requests=remembered(job.status, facts.state.last_handled_request),
         last_sequence=facts.state.last_sequence,
         assignment=facts.assignment,
         tasks=[
@@ -122,6 +125,21 @@ def status(
         success_rate=rate(sum(rates.values()) / len(rates) if rates else None),
         episodes=facts.episodes,
     )
+
+
+def fresh(request: str, status: FleetTrainingJobStatus) -> str:
+    """The request, as far as it counts; the last one where it was acted upon before.
+
+    Git may write an old one anew, after a button wrote another.
+    """
+    request = request[:REQUEST_MAX]
+    return status.last_handled_request if request in status.handled_requests else request
+
+
+def remembered(before: FleetTrainingJobStatus, last: str) -> list[str]:
+    """Every request acted upon, the latest last, as far back as is kept."""
+    known = before.handled_requests
+    return known if last in ("", *known) else [*known, last][-HANDLED_MAX:]
 
 
 def rate(value: float | None) -> str:

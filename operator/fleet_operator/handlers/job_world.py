@@ -8,7 +8,7 @@ from fleet_contract.names import ConditionType, Kind, Label, Reason, Role
 from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor
 from fleet_contract.resources.job_status import RobotsStatus
 from fleet_operator.cluster import Object, RefusedError
-from fleet_operator.decide import conditions, learner, robot_actor
+from fleet_operator.decide import conditions, learner, robot_actor, training_job
 from fleet_operator.decide.analysis import Evidence, gather
 from fleet_operator.decide.cohort import Robot
 from fleet_operator.decide.pod import Pod
@@ -130,7 +130,9 @@ def seen_by(world: World, evidence: Evidence) -> Observed:
         robots=robots_of(world),
         evidence=evidence,
         last_event=max(feed.last_event, world.line.last_event),
-        request=world.job.metadata.annotations.get(Label.REQUEST, ""),
+        request=training_job.fresh(
+            world.job.metadata.annotations.get(Label.REQUEST, ""), world.job.status
+        ),
         known={
             one.spec.sequence: Known(desired_versions.ref(one), one.status.phase)
             for one in world.versions

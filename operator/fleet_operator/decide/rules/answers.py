@@ -4,12 +4,10 @@ from collections.abc import Callable, Mapping
 
 from fleet_contract.names import Reason
 from fleet_contract.resources import PolicyPhase, RolloutMode, VersionRef
-from fleet_contract.resources.base import now_rfc3339
+from fleet_contract.resources.base import REQUEST_MAX, now_rfc3339
 from fleet_operator.decide.requests import FORM, TABLE, Request, Standing, Verb, helpful, parse
 from fleet_operator.decide.rules import holds
 from fleet_operator.decide.turn import Turn
-
-LONGEST = 256  # characters of a request that status repeats
 
 
 class RefusalError(ValueError):
@@ -18,7 +16,7 @@ class RefusalError(ValueError):
 
 def answer(turn: Turn) -> None:
     """Done or refused; either way it is repeated in status and not looked at again."""
-    text = turn.seen.request[:LONGEST]
+    text = turn.seen.request[:REQUEST_MAX]
     if not text or text == turn.state.last_handled_request:
         return
     turn.state = turn.state._replace(last_handled_request=text)

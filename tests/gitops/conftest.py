@@ -1,0 +1,31 @@
+"""A real cluster with the three kinds, an operator in the test's namespace, and kubectl."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from contract.conftest import Kubectl
+from fleet_cli.local.cluster import LocalCluster
+from fleet_cli.setup import install_kinds
+from helpers.control import Operator
+from helpers.kube import Kube
+from helpers.nats import drop_streams
+
+
+@pytest.fixture(scope="session")
+def kinds(cluster: LocalCluster) -> None:
+    install_kinds(cluster.kubectl, cluster.kubeconfig)
+
+
+@pytest.fixture
+def kubectl(kinds: None, cluster: LocalCluster, kube: Kube) -> Kubectl:
+    """In the test's own namespace."""
+    return Kubectl(cluster, kube.namespace)
+
+
+@pytest.fixture
+async def operator(kinds: None, cluster: LocalCluster, kube: Kube) -> AsyncIterator[Operator]:
+    running = await Operator(cluster, kube.namespace).start()
+    yield running
+    await running.stop()
+    await drop_streams(cluster.nats_url, kube.namespace)
