@@ -9,7 +9,8 @@ from typing import NamedTuple
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fleet_contract.messages import AssignmentState, digest_of
+from control.rollouts import NOW, version
+from fleet_contract.messages import AssignmentState
 from fleet_contract.names import Reason
 from fleet_contract.resources import (
     Approval,
@@ -22,7 +23,6 @@ from fleet_contract.resources import (
     Selector,
     Step,
     Strategy,
-    VersionRef,
     Window,
 )
 from fleet_contract.resources.job_status import AssignmentStatus
@@ -30,13 +30,6 @@ from fleet_operator.decide import assignment, cohort, requests, windows
 from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.cohort import Robot, able, choose, maintain, size
 from fleet_operator.decide.rollout import Decision, Known, Observed, State, decide
-
-NOW = 1_800_000_000.0  # 08:00:00 UTC
-
-
-def version(sequence: int) -> VersionRef:
-    digest = digest_of(str(sequence).encode())
-    return VersionRef(name=f"job-v{sequence}", sequence=sequence, digest=digest, uri="u")
 
 
 def rarely(strategy: st.SearchStrategy[object], usual: object) -> st.SearchStrategy[object]:

@@ -1,19 +1,17 @@
 """The rollout, as a list of sentences: before, what was seen, after."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-from fleet_contract.messages import digest_of
+from control.rollouts import NOW, STABLE, THREE, on_trial, version
 from fleet_contract.resources import (
     PolicyPhase,
     Rollout,
     RolloutMode,
-    RolloutPhase,
     RolloutStatus,
     Step,
     Strategy,
-    VersionRef,
 )
 from fleet_contract.resources.rollout import Analysis
 from fleet_operator.decide import phases
@@ -21,33 +19,7 @@ from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.cohort import Robot
 from fleet_operator.decide.rollout import Decision, Observed, State, decide
 
-NOW = 1_800_000_000.0
 ONE_STEP = Rollout(steps=[Step(robots=1, min_episodes=10)])
-THREE = tuple(Robot(f"r{index}") for index in range(1, 4))
-
-
-def version(sequence: int) -> VersionRef:
-    return VersionRef(
-        name=f"job-v{sequence}",
-        sequence=sequence,
-        digest=digest_of(str(sequence).encode()),
-        uri=f"versions/{sequence}",
-    )
-
-
-def on_trial(sequence: int = 2, *, robots: tuple[str, ...] = ("r1",), **fields: Any) -> State:
-    """Version 1 is stable, the given one in its first stage since NOW."""
-    rollout = RolloutStatus(
-        phase=RolloutPhase.STAGED,
-        candidate=version(sequence),
-        robots=list(robots),
-        started_at="2027-01-15T08:00:00Z",
-        events_from=1,
-    )
-    return State(version(1), rollout.model_copy(update=fields), (), sequence)
-
-
-STABLE = State(version(1), RolloutStatus(), (), 1)
 
 
 class Case(NamedTuple):

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from fleet_contract.resources import Selector, Step
@@ -57,12 +58,16 @@ def choose(
     kept = frozenset(current)
 
     def rank(robot: Robot) -> tuple[bool, bool, bool, str]:
-        mixed = hashlib.sha256(f"{salt}/{robot.name}".encode()).hexdigest()
         there = robot.connected or (robot.name in kept and robot.away < AWAY)
-        return (not there, robot.name not in kept, not robot.connected, mixed)
+        return (not there, robot.name not in kept, not robot.connected, _mixed(salt, robot.name))
 
     eligible = sorted((one for one in robots if one.eligible), key=rank)
     return sorted(robot.name for robot in eligible[:count])
+
+
+@lru_cache(maxsize=32_768)
+def _mixed(salt: str, name: str) -> str:
+    return hashlib.sha256(f"{salt}/{name}".encode()).hexdigest()
 
 
 def maintain(

@@ -40,12 +40,13 @@ def _standing(  # noqa: PLR0911 - a list of rules, the first wins
     sequence, phase = version.spec.sequence, version.status.phase
     candidate = state.candidate
     if candidate and candidate.sequence == sequence:
+        awaited = Reason(state.rollout.reason or Reason.ANNOUNCED)
         if not state.started:
-            return Move(candidate, PolicyPhase.CANDIDATE, Reason.ANNOUNCED, state.rollout.message)
+            return Move(candidate, PolicyPhase.CANDIDATE, awaited, state.rollout.message)
         return Move(
             candidate,
             PolicyPhase.STAGED,
-            Reason.CANARY_STARTED,
+            awaited,
             state.rollout.message,
             evidence,
             len(state.rollout.robots),
@@ -72,9 +73,7 @@ def _status(version: PolicyVersion, move: Move, now: float) -> PolicyVersionStat
     back = move.phase is PolicyPhase.ROLLED_BACK
     promoted = move.phase is PolicyPhase.PROMOTED
     findings = [
-        Finding(C.READY, end, move.reason, move.message)
-        if end
-        else Finding(C.READY, False, move.reason, "Its trial is not over."),
+        Finding(C.READY, end, move.reason, move.message),
         Finding(C.PROMOTED, promoted, move.reason if promoted else Reason.ANNOUNCED),
         *([Finding(C.ROLLED_BACK, True, move.reason, move.message)] if back else []),
     ]

@@ -32,7 +32,7 @@ class Standing(StrEnum):
     STABLE = "stable"
     BACK = "taken back"
     SUPERSEDED = "superseded"
-    UNKNOWN = "unknown"
+    ELSEWHERE = "not at hand"
 
 
 MEANS = {
@@ -42,7 +42,7 @@ MEANS = {
     Standing.STABLE: "what the fleet runs",
     Standing.BACK: "taken back, and its PolicyVersion is still there",
     Standing.SUPERSEDED: "superseded, and its PolicyVersion is still there",
-    Standing.UNKNOWN: "none of these",
+    Standing.ELSEWHERE: "none of these: never tried, no longer kept, or replaced by a later one",
 }
 
 

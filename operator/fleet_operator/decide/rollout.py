@@ -35,7 +35,7 @@ def decide(spec: Rollout, state: State, seen: Observed, now: float) -> Decision:
     turn = Turn(spec, state, seen, now)
     for _ in range(MOST):
         before = turn.state
-        turn.update(reason="", opens_at=None)  # each round says anew what is awaited
+        turn.hold = None  # each round says anew what is awaited
         for rule in RULES:
             rule(turn)
         if turn.state == before:

@@ -43,6 +43,8 @@ class Turn:
         self.notes: list[Note] = []
         self.evidence = seen.evidence
         self.state = state
+        self.hold: Hold | None = None
+        """What is awaited, as far as this round of rules knows."""
 
     def done(self) -> Decision:
         return Decision(self.state, tuple(self.moves), tuple(self.notes))
@@ -233,12 +235,9 @@ class Turn:
         self.state = self.state._replace(rollout=fresh)
 
     def update(self, **fields: object) -> None:
+        if all(getattr(self.rollout, name) == value for name, value in fields.items()):
+            return  # most of them say what is so already, and a copy costs more than a look
         self.state = self.state._replace(rollout=self.rollout.model_copy(update=fields))
-
-    def wait(self, hold: Hold) -> None:
-        """Say what is awaited."""
-        opens = None if hold.opens_at is None else now_rfc3339(hold.opens_at)
-        self.update(reason=hold.reason.value, message=hold.message, opens_at=opens)
 
     def tell(self, reason: Reason, message: str, *, warning: bool = False) -> None:
         """An Event that is no version's move."""

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
@@ -23,7 +24,7 @@ def opens_at(windows: Sequence[Window], now: float) -> float | None:
     openings = []
     for index, window in enumerate(windows):
         try:
-            open_, following = _around(window, now)
+            open_, following = _around(window, math.floor(now))
         except (CronSimError, StopIteration, KeyError, ValueError, OSError) as fault:
             raise WindowError(
                 f"spec.rollout.windows[{index}] ({window.schedule!r} in {window.time_zone!r}) "
@@ -35,9 +36,10 @@ def opens_at(windows: Sequence[Window], now: float) -> float | None:
     return min(openings, default=None)
 
 
-def _around(window: Window, now: float) -> tuple[bool, float]:
+@lru_cache(maxsize=64)  # asked several times in a turn
+def _around(window: Window, now: int) -> tuple[bool, float]:
     """Whether it is open, and when it opens next."""
-    here = datetime.fromtimestamp(math.floor(now), ZoneInfo(window.time_zone))
+    here = datetime.fromtimestamp(now, ZoneInfo(window.time_zone))
     following = next(CronSim(window.schedule, here))
     # With a part of a second, the second itself is the first one looked at on the way back.
     past = CronSim(window.schedule, here + timedelta(microseconds=1), reverse=True)

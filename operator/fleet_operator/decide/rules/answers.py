@@ -39,10 +39,10 @@ def standing(turn: Turn, sequence: int) -> Standing:
         return Standing.NEWEST
     known = turn.seen.known.get(sequence)
     if known is None or sequence > state.last_sequence:
-        return Standing.UNKNOWN
+        return Standing.ELSEWHERE
     if sequence in state.rolled_back:
         return Standing.BACK
-    return Standing.UNKNOWN if known.phase is PolicyPhase.PROMOTED else Standing.SUPERSEDED
+    return Standing.ELSEWHERE if known.phase is PolicyPhase.PROMOTED else Standing.SUPERSEDED
 
 
 def _do(turn: Turn, request: Request | None) -> str:
@@ -111,7 +111,7 @@ def _pause(turn: Turn) -> str:
 
 def _resume(turn: Turn) -> str:
     if not turn.rollout.paused and not turn.rollout.frozen:
-        by_git = "; spec.rollout.paused is set to false where it was set" * turn.spec.paused
+        by_git = "; set spec.rollout.paused to false where it was set" * turn.spec.paused
         raise RefusalError(f"no request paused the fleet, no stage ran into its deadline{by_git}")
     if turn.rollout.frozen:
         turn.update(frozen=False, started_at=now_rfc3339(turn.now), paused_at=None)

@@ -31,7 +31,7 @@ def take_newest(turn: Turn) -> None:
     asks = holds.needs_approval(turn) or turn.spec.mode is RolloutMode.MANUAL
     hold = holds.calendar(turn, newest.sequence) or holds.nobody(turn, newest.sequence)
     if hold and not asks:
-        turn.wait(hold)
+        turn.hold = hold
     else:
         turn.take(newest, Reason.ANNOUNCED, "The learner announced it.")
 
@@ -42,7 +42,7 @@ def begin(turn: Turn) -> None:
         return
     for asks in holds.BEFORE_FIRST:
         if hold := asks(turn):
-            turn.wait(hold)
+            turn.hold = hold
             return
     if turn.state.stable is None:
         turn.promote(candidate, Reason.FIRST_VERSION, "the first version, nothing to compare with")

@@ -2,6 +2,7 @@
 
 from fleet_contract.names import Reason
 from fleet_contract.resources import RolloutPhase
+from fleet_contract.resources.base import now_rfc3339
 from fleet_operator.decide.rollout_state import Hold
 from fleet_operator.decide.turn import Turn
 
@@ -17,12 +18,15 @@ STUCK = frozenset({Reason.NO_ROBOT_CONNECTED, Reason.DEADLINE_PASSED})
 
 def name(turn: Turn) -> None:
     if turn.paused:
-        turn.wait(Hold(Reason.PAUSED, _paused(turn)))
-    phase = _phase(turn)
-    before, after = turn.before.rollout, turn.rollout
-    turn.update(phase=phase)
-    if phase is RolloutPhase.IDLE and before.reason and before.message == after.message:
-        turn.update(message="")  # what it awaited is not awaited any more
+        turn.hold = Hold(Reason.PAUSED, _paused(turn))
+    hold, before, message = turn.hold, turn.before.rollout, turn.rollout.message
+    if hold is not None:
+        message = hold.message
+    elif before.reason and before.message == message:
+        message = ""  # what it awaited is not awaited any more
+    opens = None if hold is None or hold.opens_at is None else now_rfc3339(hold.opens_at)
+    reason = hold.reason.value if hold else ""
+    turn.update(phase=_phase(turn), reason=reason, message=message, opens_at=opens)
 
 
 def tell(turn: Turn) -> None:
@@ -39,10 +43,11 @@ def _phase(turn: Turn) -> RolloutPhase:
     if turn.paused:
         return RolloutPhase.PAUSED
     if turn.state.started:
-        return RolloutPhase.FROZEN if turn.rollout.reason in STUCK else RolloutPhase.STAGED
+        stuck = turn.hold is not None and turn.hold.reason in STUCK
+        return RolloutPhase.FROZEN if stuck else RolloutPhase.STAGED
     if turn.rollout.watching:
         return RolloutPhase.WATCHING
-    return RolloutPhase.WAITING if turn.rollout.reason else RolloutPhase.IDLE
+    return RolloutPhase.WAITING if turn.hold else RolloutPhase.IDLE
 
 
 def _paused(turn: Turn) -> str:

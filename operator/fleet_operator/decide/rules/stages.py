@@ -23,14 +23,14 @@ def judge(turn: Turn) -> None:
     elif _late(turn, verdict):
         _end_late(turn, candidate)
     elif hold := _hold(turn, candidate, verdict):
-        turn.wait(hold)
+        turn.hold = hold
     else:
         _go_on(turn, candidate, Reason.CANARY_PASSED, turn.figures)
 
 
 def _go_on(turn: Turn, candidate: VersionRef, reason: Reason, why: str) -> None:
     if hold := holds.calendar(turn):
-        turn.wait(hold)
+        turn.hold = hold
     else:
         turn.forward(candidate, reason, why)
 
@@ -49,17 +49,21 @@ def _end_late(turn: Turn, candidate: VersionRef) -> None:
         turn.roll_back(candidate, Reason.DEADLINE_PASSED, why)
         return
     turn.update(frozen=True)
-    turn.wait(
-        Hold(
-            Reason.DEADLINE_PASSED,
-            f"Frozen, version {at}: {why}. Request skip@{at} to go on, resume@{at} for that time "
-            f"again, or abort@{at}.",
-        )
+    turn.hold = Hold(
+        Reason.DEADLINE_PASSED,
+        f"Frozen, version {at}: {why}. Request skip@{at} to go on, resume@{at} for that time "
+        f"again, or abort@{at}.",
     )
 
 
 def _hold(turn: Turn, candidate: VersionRef, verdict: Verdict) -> Hold | None:
     at = candidate.sequence
+    if not turn.rollout.robots:
+        return Hold(
+            Reason.NO_ROBOT_CONNECTED,
+            f"Frozen: no robot may run version {at} in {turn.stage}: not suspended, not pinned, "
+            f"chosen by the step's selector. Enroll one, or request skip@{at} or abort@{at}.",
+        )
     if not turn.anyone_there():
         return Hold(
             Reason.NO_ROBOT_CONNECTED,

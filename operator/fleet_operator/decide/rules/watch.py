@@ -24,11 +24,9 @@ def judge(turn: Turn) -> None:
         turn.renew(message=message)
         turn.tell(Reason.WATCH_PASSED, message)
     else:
-        turn.wait(
-            Hold(
-                Reason.WATCH_STARTED,
-                f"Version {stable.sequence} runs on the fleet, under watch: {turn.figures}; awaits "
-                f"{watch.min_episodes} episodes and {watch.soak}. Newer versions wait; request "
-                f"rollback@{stable.sequence} to take it back.",
-            )
+        turn.hold = Hold(
+            Reason.WATCH_STARTED,
+            f"Version {stable.sequence} runs on the fleet, under watch: {turn.figures}; awaits "
+            f"{watch.min_episodes} episodes and {watch.soak}. Newer versions wait; request "
+            f"rollback@{stable.sequence} to take it back.",
         )
