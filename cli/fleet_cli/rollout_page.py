@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from fleet_contract.names import Label
 from fleet_contract.resources import RolloutStatus
 from fleet_operator.decide import phases, requests
+from fleet_operator.decide.rules.phase import AWAITED
 
 INTRODUCTION = """\
 <!-- Made by `make generate` from operator/fleet_operator/decide; edit that. -->
@@ -22,7 +23,7 @@ is tried next.
 
 def render() -> str:
     """The whole page."""
-    return "\n".join([INTRODUCTION + diagram(), *_moves(), *_requests(), *_phases()])
+    return "\n".join([INTRODUCTION + diagram(), *_moves(), *_requests(), *_awaited(), RULES])
 
 
 def diagram() -> str:
@@ -62,10 +63,49 @@ is left alone, and the answer says what to do instead.
         yield f"| {standing} | {means} |"
 
 
-def _phases() -> Iterator[str]:
+def _awaited() -> Iterator[str]:
     said = RolloutStatus.model_fields["phase"].description
     yield f"""
-## status.rollout.phase
+## What is awaited
 
-{said}
+`status.rollout.phase`: {said}
+
+`status.rollout.message` says it in a sentence, `status.rollout.reason` in a word:
+
+| reason | what to do |
+|---|---|"""
+    for reason, do in AWAITED.items():
+        yield f"| `{reason}` | {do} |"
+    yield ""
+
+
+RULES = """\
+## What the engine promises
+
+- **Exposure.** Exactly the robots that a step says run the candidate, chosen by a hash of version
+  and name. A share follows the fleet: robots that join come in, and who is in stays in. A robot
+  that is offline is chosen last; one that stays away for two minutes gives its place to one that
+  is connected. Offline robots never hold a stage up, and never count as healthy either: only
+  judged episodes do.
+- **Evidence.** Each stage counts its own episodes only. Bad evidence takes a version back at any
+  time, outside of windows too; only a pause holds that as well.
+- **Windows and freezes.** No stage begins, no version is promoted and no robot joins a stage while
+  no window is open, or while the namespace carries the annotation `fleetloop.dev/freeze: <why>`.
+  The freeze holds for every job of the namespace, and Git may own it. Where nobody has to say yes,
+  a version is not even taken up meanwhile: the newest is tried when the window opens.
+- **Pauses.** `spec.rollout.paused` is Git's, `pause` and `resume` are the operator's own: either
+  freezes the fleet, and a pause does not count as time.
+- **After a promotion.** With `spec.rollout.postPromotion` the whole fleet is judged for some
+  time more. A bad verdict returns it to `status.lastKnownGood`, by a new assignment that names the
+  older version, and the bad one counts as taken back.
+- **Taken back** is for good: Git syncs, restarts and the learner's own words do not bring a version
+  back. A pin does, and `retry` by its name.
+- **Death.** All that the engine knows stands in the job's status. A new operator goes on from there
+  and counts nothing twice.
+
+```sh
+kubectl annotate ftj/staged fleetloop.dev/request='skip@7#1' --overwrite
+kubectl annotate namespace "$NAMESPACE" fleetloop.dev/freeze='fair week, ask Ana'
+kubectl annotate namespace "$NAMESPACE" fleetloop.dev/freeze-   # go on
+```
 """

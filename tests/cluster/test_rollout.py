@@ -131,3 +131,68 @@ async def test_in_mode_manual_people_press_the_buttons(
         await press(kube, "job", "skip@2#b")
         job = await fleet.until(lambda job: stable(job) == 2)
         assert job["status"]["lastHandledRequest"] == "skip@2#b"
+
+
+async def test_a_version_that_is_bad_on_the_fleet_is_given_back_after_its_promotion(
+    operator: Operator, cluster: LocalCluster, kube: Kube
+) -> None:
+    rollout = STAGED["rollout"] | {"postPromotion": {"minEpisodes": 4}}
+    await kube.create(JOBS, training_job(rollout=rollout))
+    await enroll(kube, "job", "r1", "r2")
+    async with Fleet.of(kube, cluster.nats_url, "job", ["r1", "r2"]) as fleet:
+        await fleet.announce(1)
+        await fleet.until(lambda job: stable(job) == 1)
+        await fleet.announce(2)
+        (canary,) = trial(await fleet.until(lambda job: len(trial(job)) == 1))
+        await fleet.until_runs(canary, 2)
+        for _ in range(4):
+            await fleet.end_episode(canary, success=True)
+        await fleet.until(lambda job: job["status"]["rollout"]["phase"] == "Watching")
+        await operator.kill()
+        for robot in ("r1", "r2"):
+            await fleet.until_runs(robot, 2)
+            for _ in range(2):
+                await fleet.end_episode(robot, success=False)
+        await operator.start()
+        job = await fleet.until(lambda job: job["status"].get("rolledBack") == [2])
+        assert stable(job) == 1
+        for robot in ("r1", "r2"):
+            await fleet.until_runs(robot, 1)
+        await kube.until(VERSIONS, "job-v2", lambda v: v["status"]["phase"] == "RolledBack")
+        await press(kube, "job", "retry@2#a")
+        job = await fleet.until(lambda job: len(trial(job)) == 1)
+        assert job["status"]["rollout"]["candidate"]["sequence"] == 2
+        assert "once more" in job["status"]["rollout"]["answer"]
+        for reason in ("WatchStarted", "SuccessBelowThreshold", "Retried"):
+            await kube.event("job", reason)
+
+
+async def test_a_frozen_namespace_begins_nothing_and_a_pause_needs_no_edit_of_the_job(
+    operator: Operator, cluster: LocalCluster, kube: Kube
+) -> None:
+    async def freeze(why: str) -> None:
+        namespace = f"/api/v1/namespaces/{kube.namespace}"
+        found = await kube.api.get(namespace)
+        found["metadata"].setdefault("annotations", {})["fleetloop.dev/freeze"] = why
+        await kube.api.update(namespace, found)
+
+    await kube.create(JOBS, training_job(**STAGED))
+    await enroll(kube, "job", "r1", "r2")
+    async with Fleet.of(kube, cluster.nats_url, "job", ["r1", "r2"]) as fleet:
+        await fleet.announce(1)
+        await fleet.until(lambda job: stable(job) == 1)
+        await freeze("fair week")
+        await fleet.announce(2)
+        job = await fleet.until(lambda job: job["status"]["rollout"]["reason"] == "FleetFrozen")
+        assert "fair week" in job["status"]["rollout"]["message"]
+        generation = job["metadata"]["generation"]
+        await press(kube, "job", "pause@1#a")
+        await fleet.until(lambda job: job["status"]["rollout"]["phase"] == "Paused")
+        await freeze("false")
+        await press(kube, "job", "resume@1#b")
+        job = await fleet.until(lambda job: len(trial(job)) == 1)
+        assert job["metadata"]["generation"] == generation
+        await press(kube, "job", "rollback@2#c")
+        await fleet.until(lambda job: "version 2 is on trial" in job["status"]["rollout"]["answer"])
+        for reason in ("FleetFrozen", "Paused", "Resumed", "RequestRefused"):
+            await kube.event("job", reason)

@@ -94,8 +94,14 @@ PRESSED = {
         MANUAL, on_trial(), SEEN, "promote@2#1", (), 1, 2, "goes on as soon as it may"
     ),
     "promote of a newer one supersedes the one that waits": Press(
-        *(MANUAL, waiting(), Observed(version(7), THREE), "promote@7#1"),
-        *((P.SUPERSEDED, P.CANDIDATE, P.STAGED), 1, 7, "goes on"),
+        MANUAL,
+        waiting(),
+        Observed(version(7), THREE),
+        "promote@7#1",
+        (P.SUPERSEDED, P.CANDIDATE, P.STAGED),
+        1,
+        7,
+        "goes on",
     ),
     "promote in mode Auto has nothing to say yes to": Press(
         ASKING, on_trial(), SEEN, "promote@2#1", (), 1, 2, "skip@2"
@@ -128,16 +134,27 @@ PRESSED = {
         ASKING, waiting(), SEEN, "approve@2#1", (P.STAGED,), 1, 2, "asks for none"
     ),
     "retry tries what was taken back once more": Press(
-        *(ASKING, BACK, WHERE[Standing.BACK][1], "retry@2#1"),
-        *((P.CANDIDATE, P.STAGED), 1, 2, "once more"),
+        ASKING,
+        BACK,
+        WHERE[Standing.BACK][1],
+        "retry@2#1",
+        (P.CANDIDATE, P.STAGED),
+        1,
+        2,
+        "once more",
     ),
     "retry needs the approval that the first time needed": Press(
         APPROVED, BACK, WHERE[Standing.BACK][1], "retry@2#1", (P.CANDIDATE,), 1, 2, "once more"
     ),
     "retry does not end a trial": Press(
-        *(ASKING, on_trial(3)._replace(rolled_back=(2,))),
-        *(Observed(version(3), THREE, known=known(v2=P.ROLLED_BACK)), "retry@2#1"),
-        *((), 1, 3, "abort@3 first"),
+        ASKING,
+        on_trial(3)._replace(rolled_back=(2,)),
+        Observed(version(3), THREE, known=known(v2=P.ROLLED_BACK)),
+        "retry@2#1",
+        (),
+        1,
+        3,
+        "abort@3 first",
     ),
     "retry of a version whose object is gone": Press(
         ASKING, BACK, SEEN, "retry@2#1", (), 1, 0, "version 2 is not at hand"
@@ -146,9 +163,14 @@ PRESSED = {
         ASKING, AFTER, SEEN, "rollback@2#1", (P.ROLLED_BACK,), 1, 0, "returned to version 1"
     ),
     "rollback ends a trial of what came after": Press(
-        *(ASKING, on_trial(3)._replace(stable=version(2), known_good=(version(1),))),
-        *(Observed(version(3), THREE), "rollback@2#1"),
-        *((P.SUPERSEDED, P.ROLLED_BACK), 1, 0, "returned to version 1"),
+        ASKING,
+        on_trial(3)._replace(stable=version(2), known_good=(version(1),)),
+        Observed(version(3), THREE),
+        "rollback@2#1",
+        (P.SUPERSEDED, P.ROLLED_BACK),
+        1,
+        0,
+        "returned to version 1",
     ),
     "rollback ends a watch": Press(
         ASKING, watched(), SEEN, "rollback@2#1", (P.ROLLED_BACK,), 1, 0, "returned to version 1"

@@ -30,6 +30,7 @@ from fleet_operator.decide import assignment, cohort, requests, windows
 from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.cohort import Robot, able, choose, maintain, size
 from fleet_operator.decide.rollout import Decision, Known, Observed, State, decide
+from fleet_operator.decide.rules.phase import AWAITED
 
 
 def rarely(strategy: st.SearchStrategy[object], usual: object) -> st.SearchStrategy[object]:
@@ -267,6 +268,7 @@ def no_robot_tries_what_nobody_approved(turn: Seen) -> None:
 
 def where_something_waits_a_sentence_says_for_what(turn: Seen) -> None:
     rollout, newest = turn.state.rollout, turn.seen.announced
+    assert not rollout.reason or Reason(rollout.reason) in AWAITED
     waits = newest is not None and newest.sequence > turn.state.last_sequence
     if turn.paused or rollout.candidate or rollout.watching:
         assert rollout.reason

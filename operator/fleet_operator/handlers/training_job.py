@@ -170,7 +170,7 @@ async def _tell(office: Office, world: World, decision: Decision, after: Any) ->
     said = [
         Note(move.reason, move.message, move.phase is PolicyPhase.ROLLED_BACK)
         for move in decision.moves
-        if move.phase is not PolicyPhase.CANDIDATE
+        if move.reason is not Reason.ANNOUNCED  # whatever becomes of it is told
     ]
     said += decision.notes
     turned = conditions.turned(world.job.status.conditions, after.conditions)

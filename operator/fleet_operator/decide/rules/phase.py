@@ -1,18 +1,28 @@
 """One word and one sentence for whoever looks; last, when all is decided."""
 
-from fleet_contract.names import Reason
+from fleet_contract.names import Label, Reason
 from fleet_contract.resources import RolloutPhase
 from fleet_contract.resources.base import now_rfc3339
 from fleet_operator.decide.rollout_state import Hold
 from fleet_operator.decide.turn import Turn
 
-TOLD = frozenset(
-    {
-        *(Reason.AWAITING_APPROVAL, Reason.AWAITING_PROMOTION, Reason.DEADLINE_PASSED),
-        *(Reason.OUTSIDE_WINDOW, Reason.WINDOW_INVALID, Reason.FLEET_FROZEN, Reason.PAUSED),
-    }
-)
-"""What is worth an Event when it begins to be awaited."""
+AWAITED = {
+    Reason.AWAITING_APPROVAL: "`spec.rollout.approval` asks for a person: request `approve`.",
+    Reason.AWAITING_PROMOTION: "Mode Manual: request `promote` to begin, or to go on.",
+    Reason.OUTSIDE_WINDOW: "Nothing: it goes on at `status.rollout.opensAt`.",
+    Reason.WINDOW_INVALID: "Correct the window that the message names.",
+    Reason.FLEET_FROZEN: f"Take the namespace's annotation `{Label.FREEZE}` away.",
+    Reason.NO_ROBOT_CONNECTED: "Connect a robot that may run it, or `abort`.",
+    Reason.AWAITING_EPISODES: "Nothing: its robots gather evidence. `skip` goes on without.",
+    Reason.DEADLINE_PASSED: "Request `skip`, `resume` for the same time again, or `abort`.",
+    Reason.WATCH_STARTED: "Nothing: the fleet gathers evidence. `rollback` takes it back.",
+    Reason.PAUSED: "Request `resume`, or set `spec.rollout.paused` to false, as it says.",
+}
+"""All that ``status.rollout.reason`` may say, and what to do then."""
+TOLD = AWAITED.keys() - {
+    *(Reason.NO_ROBOT_CONNECTED, Reason.AWAITING_EPISODES, Reason.WATCH_STARTED)
+}
+"""What is worth an Event when it begins to be awaited; the others come and go, or moved."""
 STUCK = frozenset({Reason.NO_ROBOT_CONNECTED, Reason.DEADLINE_PASSED})
 
 
