@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet_cli import dataset
+from fleet_cli.oncall import commands, robot_commands
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(commands.app)
+app.add_typer(robot_commands.app, name="robots", help="Robots: list, enroll, drain.")
 app.add_typer(dataset.app, name="dataset", help="Demonstrations: import, export, inspect.")
 
 Output = Annotated[Path | None, typer.Option(help="Write there instead of printing.")]

@@ -1,0 +1,290 @@
+"""The one room for the Kubernetes API in the command line: plain objects in and out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config.config_exception import ConfigException
+from kubernetes.aio.config.kube_config import KubeConfigLoader, KubeConfigMerger
+
+from fleet_cli.exits import Exit, Fault
+from fleet_contract import names
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
+ENDLESS = aiohttp.ClientTimeout(total=None, sock_connect=10)
+WATCH_SECONDS = 240  # the server closes the watch then, and we ask for the next one
+HEALS_WITHIN = 60.0  # seconds for which a watch is tried again before we give up
+RETRY = 1.0
+GONE = 410
+HOME = "~/.kube/config"
+POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+PATHS = {kind.value: (names.API_VERSION, plural) for kind, plural in names.PLURALS.items()} | {
+    "Deployment": ("apps/v1", "deployments"),
+    "Event": ("v1", "events"),
+    "Job": ("batch/v1", "jobs"),
+    "Pod": ("v1", "pods"),
+}
+PATCH = {"Content-Type": "application/merge-patch+json"}
+MANAGER = "fleet"
+"""Our field manager: who looks at managedFields sees what was changed by hand."""
+
+Object = dict[str, Any]
+
+
+class Target(NamedTuple):
+    """Which cluster and namespace, as kubectl's options name them; empty: as kubectl would."""
+
+    namespace: str = ""
+    context: str = ""
+    kubeconfig: str = ""
+
+
+class Kube:
+    """One namespace as the caller's kubeconfig reaches it. Use it in ``async with``.
+
+    Every method raises ``Fault``: with a code for what is not there and for what is not allowed.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self.namespace = target.namespace
+        self._headers: dict[str, str] = {}
+        self._client: ApiClient | None = None
+
+    async def __aenter__(self) -> Self:
+        configuration = Configuration()
+        try:
+            await self._log_in(configuration)
+        except ConfigException as fault:
+            raise Fault(f"your kubeconfig will not do: {fault}", Exit.NO_ACCESS) from fault
+        self._client = ApiClient(configuration)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._client is not None:
+            await self._client.close()  # type: ignore[no-untyped-call]
+
+    async def _log_in(self, configuration: Configuration) -> None:
+        chosen = self._target.kubeconfig or os.environ.get("KUBECONFIG") or HOME
+        if not _there(chosen):
+            if self._target.kubeconfig or not _in_pod():
+                raise Fault(
+                    f"no kubeconfig at {chosen}: name one by --kubeconfig or KUBECONFIG; "
+                    "`fleet up` starts a cluster of your own and prints its",
+                    Exit.NO_ACCESS,
+                )
+            config.load_incluster_config(  # type: ignore[no-untyped-call]
+                client_configuration=configuration
+            )
+            self.namespace = self.namespace or _own_namespace()
+            return
+        merged = KubeConfigMerger(chosen).config  # type: ignore[no-untyped-call]
+        loader = KubeConfigLoader(  # type: ignore[no-untyped-call]
+            merged, active_context=self._target.context or None, config_base_path=None
+        )
+        await loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
+        context = loader.current_context["context"]
+        self.namespace = self.namespace or context.get("namespace") or "default"
+        self._headers = _impersonation(merged, context.get("user"))
+
+    # --- objects --------------------------------------------------------------------------
+
+    async def get(self, kind: str, name: str) -> Object:
+        """One object; where there is none, the fault names those there are."""
+        found = await self.find(kind, name)
+        if found is None:
+            there = sorted(one["metadata"]["name"] for one in await self.list(kind))
+            others = f"there are {', '.join(there)}" if there else "there is none at all"
+            raise Fault(
+                f"no {kind} {name!r} in namespace {self.namespace}: {others}", Exit.NOT_FOUND
+            )
+        return found
+
+    async def find(self, kind: str, name: str) -> Object | None:
+        """One object, None where there is none."""
+        return await self.call("GET", self.path(kind, name), absent=True)
+
+    async def list(self, kind: str, **selectors: str) -> list[Object]:
+        """All objects, by ``labelSelector`` or ``fieldSelector``."""
+        listed = await self.call("GET", self.path(kind), query=selectors) or {}
+        items: list[Object] = listed.get("items", [])
+        return items
+
+    async def create(self, manifest: Object) -> Object:
+        """The new object."""
+        query = {"fieldManager": MANAGER}
+        made = await self.call("POST", self.path(manifest["kind"]), query=query, body=manifest)
+        return made or {}
+
+    async def merge(self, kind: str, name: str, patch: Object) -> Object:
+        """The object after a merge patch of it."""
+        query = {"fieldManager": MANAGER}
+        path = self.path(kind, name)
+        return await self.call("PATCH", path, query=query, body=patch, headers=PATCH) or {}
+
+    async def follow(self, kind: str, **selectors: str) -> AsyncIterator[dict[str, Object]]:
+        """All objects by name, at first and after every change, for ever.
+
+        A watch that ends is begun anew; the fault comes when that fails for a minute.
+        """
+        loop = asyncio.get_running_loop()
+        last, first = loop.time(), True
+        while True:
+            try:
+                listed = await self.call("GET", self.path(kind), query=selectors) or {}
+                version = listed["metadata"]["resourceVersion"]
+                known = {one["metadata"]["name"]: one for one in listed["items"]}
+                last, first = loop.time(), False
+                yield known
+                async for what, seen in self._events(kind, version, selectors):
+                    last, at = loop.time(), seen["metadata"]["name"]
+                    known = {name: one for name, one in known.items() if name != at}
+                    known |= {} if what == "DELETED" else {at: seen}
+                    yield known
+            except Fault:
+                if first or loop.time() - last > HEALS_WITHIN:
+                    raise
+                await asyncio.sleep(RETRY)
+
+    async def _events(
+        self, kind: str, version: str, selectors: Mapping[str, str]
+    ) -> AsyncIterator[tuple[str, Object]]:
+        query = dict(selectors, watch="true", resourceVersion=version)
+        query["timeoutSeconds"] = str(WATCH_SECONDS)
+        async for line in self.lines(self.path(kind), **query):
+            event = json.loads(line)
+            if event["type"] == "ERROR":
+                if event["object"].get("code") == GONE:
+                    return
+                raise Fault(f"the watch of {kind} ended: {event['object'].get('message')}")
+            yield event["type"], event["object"]
+
+    async def lines(self, path: str, **query: str) -> AsyncIterator[str]:
+        """The lines of an answer that may go on for ever: a watch, a log."""
+        try:
+            answer = await self._send("GET", path, query, limit=ENDLESS)
+            try:
+                async for line in answer.content:
+                    yield line.decode(errors="replace").rstrip("\n")
+            finally:
+                answer.close()
+        except (aiohttp.ClientError, TimeoutError, OSError) as fault:
+            raise self._unreachable(fault) from fault
+
+    # --- one request ----------------------------------------------------------------------
+
+    def path(self, kind: str, name: str = "") -> str:
+        version, plural = PATHS[kind]
+        root = "/api/v1" if version == "v1" else f"/apis/{version}"
+        return f"{root}/namespaces/{self.namespace}/{plural}" + (f"/{name}" if name else "")
+
+    async def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        headers: Mapping[str, str] | None = None,
+        absent: bool = False,
+    ) -> Object | None:
+        """The answer; None where nothing is there and ``absent`` allows for it."""
+        try:
+            answer = await self._send(method, path, query, body=body, headers=headers)
+            result: Object = json.loads(await answer.read())
+        except Fault as fault:
+            if absent and fault.code is Exit.NOT_FOUND:
+                return None
+            raise
+        except (aiohttp.ClientError, TimeoutError, OSError) as fault:
+            raise self._unreachable(fault) from fault
+        return result
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        *,
+        body: Object | None = None,
+        headers: Mapping[str, str] | None = None,
+        limit: aiohttp.ClientTimeout = TIMEOUT,
+    ) -> aiohttp.ClientResponse:
+        if self._client is None:
+            raise RuntimeError("the cluster is closed: use it in an `async with` block")
+        method, url, sent_headers, sent, form = await self._client.param_serialize(
+            method=method,
+            resource_path=path,
+            query_params=list((query or {}).items()),
+            header_params={"Accept": "application/json", **self._headers, **(headers or {})},
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        answer = await self._client.call_api(
+            method, url, sent_headers, sent, form, _request_timeout=limit
+        )
+        if answer.status >= 400:  # noqa: PLR2004 - HTTP's border
+            message = _message(await answer.read())  # type: ignore[no-untyped-call]
+            raise Fault(*_refusal(answer.status, message))
+        response: aiohttp.ClientResponse = answer.response
+        return response
+
+    def _unreachable(self, fault: BaseException) -> Fault:
+        host = self._client.configuration.host if self._client else "?"
+        why = str(fault) or type(fault).__name__
+        return Fault(
+            f"the API server at {host} cannot be reached ({why}): look whether the cluster runs, "
+            "and whether --context and --kubeconfig name the one you mean",
+            Exit.NO_ACCESS,
+        )
+
+
+def _there(files: str) -> bool:
+    return any(Path(one).expanduser().is_file() for one in files.split(os.pathsep) if one)
+
+
+def _in_pod() -> bool:
+    return (POD / "token").exists()
+
+
+def _own_namespace() -> str:
+    return (POD / "namespace").read_text().strip()
+
+
+def _refusal(status: int, message: str) -> tuple[str, Exit]:
+    if status == 404:  # noqa: PLR2004
+        return message, Exit.NOT_FOUND
+    if status == 401:  # noqa: PLR2004
+        return f"{message}: log in to the cluster again", Exit.NO_ACCESS
+    if status == 403:  # noqa: PLR2004
+        return f"{message}; `fleet doctor` lists what you may do", Exit.NO_ACCESS
+    return message, Exit.NOT_DONE
+
+
+def _impersonation(merged: Any, user: str | None) -> dict[str, str]:
+    """``as`` of the user, which the library overlooks: it would act with the caller's own rights.
+
+    Raises ``Fault`` for groups: several headers of one name are more than it can send.
+    """
+    users = [one.value for one in merged.value["users"]]
+    who: Object = next((one.get("user") or {} for one in users if one["name"] == user), {})
+    if who.get("as-groups") or who.get("as-user-extra"):
+        raise Fault(f"user {user!r} of your kubeconfig has as-groups or as-user-extra: use another")
+    return {"Impersonate-User": who["as"]} if who.get("as") else {}
+
+
+def _message(data: bytes) -> str:
+    try:
+        return str(json.loads(data)["message"])
+    except (ValueError, KeyError, TypeError):
+        return data[:200].decode(errors="replace")

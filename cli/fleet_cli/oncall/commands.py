@@ -1,0 +1,242 @@
+"""The commands of a person on call. Each gathers, makes a view and prints it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleet_cli.oncall.options import (
+    Context,
+    Force,
+    Format,
+    JobName,
+    Kubeconfig,
+    Namespace,
+    Output,
+    Wait,
+    Watch,
+    known_jobs,
+    run,
+    show,
+)
+
+if TYPE_CHECKING:
+    from fleet_cli.kube import Kube
+
+TEXT = Format.TEXT
+WAIT = 30.0  # seconds
+app = typer.Typer()
+
+
+@app.command()
+def get(
+    job: Annotated[
+        str, typer.Argument(help="Only this one.", autocompletion=known_jobs, show_default=False)
+    ] = "",
+    watch: Watch = False,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """List jobs: what the fleet runs, what is on trial, how it fares."""
+    from fleet_cli.oncall import listing
+
+    run((namespace, context, kubeconfig), lambda kube: listing.jobs(kube, job, output, watch=watch))
+
+
+@app.command()
+def status(
+    job: JobName,
+    watch: Watch = False,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """Show one job on one screen: its rollout, what is awaited, what to do next, its robots."""
+    from fleet_cli.oncall import listing
+
+    run(
+        (namespace, context, kubeconfig),
+        lambda kube: listing.status(kube, job, output, watch=watch),
+    )
+
+
+@app.command()
+def history(
+    job: JobName,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """List the versions of a job that were tried, and what became of each."""
+    from fleet_cli.oncall import look, text, world
+
+    async def work(kube: Kube) -> None:
+        seen = await world.observe(kube, job)
+        view = look.history(seen.job, seen.versions, seen.now)
+        show(view, text.history(view), output)
+
+    run((namespace, context, kubeconfig), work)
+
+
+@app.command()
+def lineage(
+    version: Annotated[str, typer.Argument(help="A PolicyVersion, JOB-vN; or an episode's id.")],
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """Tell where a version comes from: parents, learner, data; and what is not known here."""
+    from fleet_cli.oncall import lineage as origin
+    from fleet_cli.oncall import text
+    from fleet_contract.names import Kind
+    from fleet_contract.resources import PolicyVersion
+
+    async def work(kube: Kube) -> None:
+        job = origin.job_of(version)
+        found = PolicyVersion.model_validate(await kube.get(Kind.POLICY_VERSION, version))
+        siblings = await kube.list(Kind.POLICY_VERSION, fieldSelector=f"spec.job={job}")
+        view = origin.lineage(found, [PolicyVersion.model_validate(one) for one in siblings])
+        show(view, text.lineage(view), output)
+
+    run((namespace, context, kubeconfig), work)
+
+
+@app.command()
+def pin(
+    job: JobName,
+    version: Annotated[int, typer.Argument(help="The version to hold.", min=1)],
+    robot: Annotated[str, typer.Option(help="Only this robot.", show_default=False)] = "",
+    force: Force = False,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """Hold the fleet, or one robot, on a version; tells the edit where Git owns the object."""
+    from fleet_cli.oncall import edits
+
+    async def work(kube: Kube) -> int:
+        view = await edits.pin(kube, job, version, robot=robot, force=force)
+        return edits.told(view, output)
+
+    run((namespace, context, kubeconfig), work)
+
+
+@app.command()
+def unpin(
+    job: JobName,
+    robot: Annotated[str, typer.Option(help="Only this robot.", show_default=False)] = "",
+    manual: Annotated[bool, typer.Option(help="Into mode Manual, not Auto.")] = False,
+    force: Force = False,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """Let newer versions through again."""
+    from fleet_cli.oncall import edits
+    from fleet_contract.resources import RolloutMode
+
+    async def work(kube: Kube) -> int:
+        mode = RolloutMode.MANUAL if manual else RolloutMode.AUTO
+        view = await edits.unpin(kube, job, mode, robot=robot, force=force)
+        return edits.told(view, output)
+
+    run((namespace, context, kubeconfig), work)
+
+
+@app.command()
+def doctor(
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """Check API server, kinds, rights, operator, NATS, storage, jobs and robots."""
+    import time
+
+    from fleet_cli.oncall import checks, text
+    from fleet_cli.oncall import doctor as gathering
+
+    async def work(kube: Kube) -> int:
+        view = checks.checkup(await gathering.facts(kube, time.time()))
+        show(view, text.checkup(view), output)
+        return 0 if view.ok else 1
+
+    run((namespace, context, kubeconfig), work)
+
+
+@app.command()
+def logs(
+    name: Annotated[
+        str, typer.Argument(help="A job, for its learner, or a robot.", autocompletion=known_jobs)
+    ],
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on.")] = False,
+    previous: Annotated[bool, typer.Option("--previous", "-p", help="Of its last life.")] = False,
+    tail: Annotated[int, typer.Option(help="Last lines only; 0: all.", min=0)] = 0,
+    rank: Annotated[int, typer.Option(help="Which pod of the learner.", min=0)] = 0,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """Print the log of a job's learner, or of a robot that is a pod."""
+    import json
+
+    from fleet_cli.oncall import logs as reading
+
+    async def work(kube: Kube) -> None:
+        pod = await reading.pod_of(kube, name, rank)
+        async for line in reading.lines(kube, pod, follow=follow, previous=previous, tail=tail):
+            typer.echo(line if output is TEXT else json.dumps({"pod": pod, "line": line}))
+
+    run((namespace, context, kubeconfig), work)
+
+
+# --- buttons --------------------------------------------------------------------------------
+
+VERBS = {
+    "promote": "Let the version on trial go on, in mode Manual; it never skips evidence.",
+    "abort": "Take the version on trial back, for good.",
+    "skip": "Send the version on trial to its next stage without this one's evidence.",
+    "approve": "Let robots try a version, where spec.rollout.approval asks for that.",
+    "pause": "Freeze the fleet: no robot takes another version up.",
+    "resume": "End a pause that was asked for; give a stage that ran out of time its time again.",
+    "retry": "Try a version once more that was taken back or superseded.",
+    "rollback": "Take back what the fleet runs, for the last version that was good before it.",
+}
+
+
+def _button(verb: str, help_: str) -> None:
+    def press(
+        job: JobName,
+        version: Annotated[
+            int | None,
+            typer.Argument(help="Empty: the one it can only mean.", min=1, show_default=False),
+        ] = None,
+        timeout: Wait = WAIT,
+        namespace: Namespace = "",
+        context: Context = "",
+        kubeconfig: Kubeconfig = "",
+        output: Output = TEXT,
+    ) -> None:
+        from fleet_cli.oncall import buttons
+
+        async def work(kube: Kube) -> int:
+            view = await buttons.press(kube, verb, job, version, timeout)
+            show(view, [view.message], output)
+            return 0 if view.done or not timeout else 1
+
+        run((namespace, context, kubeconfig), work)
+
+    app.command(verb, help=help_)(press)
+
+
+for _verb, _help in VERBS.items():
+    _button(_verb, _help)

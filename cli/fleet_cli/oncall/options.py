@@ -1,0 +1,107 @@
+"""Options that every command has, how its answer is printed and how its faults end."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from fleet_cli.kube import Kube
+    from fleet_cli.oncall.views import View
+
+
+class Format(StrEnum):
+    """How an answer is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+Namespace = Annotated[
+    str, typer.Option("--namespace", "-n", help="Empty: the context's.", show_default=False)
+]
+Context = Annotated[
+    str, typer.Option(help="Of the kubeconfig; empty: the current one.", show_default=False)
+]
+Kubeconfig = Annotated[
+    str, typer.Option(help="Empty: KUBECONFIG, or ~/.kube/config.", show_default=False)
+]
+Output = Annotated[Format, typer.Option("--output", "-o", help="text, or json for programs.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Go on; Ctrl-C ends it.")]
+Wait = Annotated[float, typer.Option(help="Seconds to wait for the answer; 0: do not.", min=0)]
+Force = Annotated[bool, typer.Option(help="Also where Git owns the object: until its next sync.")]
+
+
+def known_jobs(context: typer.Context, incomplete: str) -> list[str]:
+    """For the shell's completion."""
+    return _known("FleetTrainingJob", context, incomplete)
+
+
+def known_robots(context: typer.Context, incomplete: str) -> list[str]:
+    """For the shell's completion."""
+    return _known("RobotActor", context, incomplete)
+
+
+JobName = Annotated[str, typer.Argument(help="The job.", autocompletion=known_jobs)]
+RobotName = Annotated[str, typer.Argument(help="The robot.", autocompletion=known_robots)]
+
+
+def run(target: tuple[str, str, str], work: Callable[[Kube], Awaitable[int | None]]) -> None:
+    """Do it with a cluster at hand; a fault is a sentence on stderr and an exit code."""
+    import asyncio
+
+    from fleet_cli.exits import Exit, Fault
+    from fleet_cli.kube import Kube, Target
+
+    async def entered() -> int | None:
+        async with Kube(Target(*target)) as kube:
+            return await work(kube)
+
+    try:
+        code = asyncio.run(entered())
+    except* Fault as group:
+        fault = first(group)
+        typer.echo(f"error: {fault}", err=True)
+        code = fault.code
+    except* KeyboardInterrupt:
+        code = Exit.INTERRUPTED
+    if code:
+        raise typer.Exit(code)
+
+
+def first(group: BaseException) -> Any:
+    """The first fault of those that came together."""
+    while isinstance(group, BaseExceptionGroup):
+        group = group.exceptions[0]
+    return group
+
+
+def show(view: View, lines: Sequence[str], output: Format) -> None:
+    """One answer."""
+    if output is Format.JSON:
+        import json
+
+        typer.echo(json.dumps(view.document(), indent=2, ensure_ascii=False))
+    else:
+        for line in lines:
+            typer.echo(line)
+
+
+def _known(kind: str, context: typer.Context, incomplete: str) -> list[str]:
+    import asyncio
+
+    async def names() -> list[str]:
+        from fleet_cli.kube import Kube, Target
+
+        given = [context.params.get(one) or "" for one in ("namespace", "context", "kubeconfig")]
+        async with asyncio.timeout(3), Kube(Target(*given)) as kube:
+            return [one["metadata"]["name"] for one in await kube.list(kind)]
+
+    try:
+        return [one for one in asyncio.run(names()) if one.startswith(incomplete)]
+    except Exception:  # noqa: BLE001 - a shell that completes has no place for errors
+        return []

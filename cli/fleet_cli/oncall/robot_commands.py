@@ -1,0 +1,109 @@
+"""``fleet robots``: list, enroll, drain, undrain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleet_cli.oncall.options import (
+    Context,
+    Force,
+    Format,
+    Kubeconfig,
+    Namespace,
+    Output,
+    RobotName,
+    Wait,
+    Watch,
+    known_jobs,
+    run,
+    show,
+)
+
+if TYPE_CHECKING:
+    from fleet_cli.kube import Kube
+
+TEXT = Format.TEXT
+WAIT = 120.0  # seconds: an episode may have to end first
+app = typer.Typer(no_args_is_help=True)
+Job = Annotated[
+    str, typer.Option(help="Of this job only.", autocompletion=known_jobs, show_default=False)
+]
+
+
+@app.command("list")
+def list_(
+    job: Job = "",
+    watch: Watch = False,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """List robots: what each runs, how it fares, what is wrong with it."""
+    from fleet_cli.oncall import listing
+
+    run(
+        (namespace, context, kubeconfig),
+        lambda kube: listing.robots(kube, job, output, watch=watch),
+    )
+
+
+@app.command()
+def enroll(
+    robot: RobotName,
+    job: Annotated[str, typer.Option(help="The job it works for.", autocompletion=known_jobs)],
+    site: Annotated[str, typer.Option(help="Where it stands.", show_default=False)] = "",
+    group: Annotated[list[str] | None, typer.Option(help="A group of it; may be repeated.")] = None,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """Make a robot from outside known, and print what its program needs."""
+    from fleet_cli.oncall import robots, text
+
+    async def work(kube: Kube) -> None:
+        view = await robots.enroll(kube, robot, job, site, group or [])
+        show(view, text.enrolled(view), output)
+
+    run((namespace, context, kubeconfig), work)
+
+
+@app.command()
+def drain(
+    robot: RobotName,
+    timeout: Wait = WAIT,
+    force: Force = False,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """Take a robot out of work and wait until it is idle."""
+    from fleet_cli.oncall import edits, robots
+
+    async def work(kube: Kube) -> int:
+        view = await robots.drain(kube, robot, within=timeout, force=force)
+        return edits.told(view, output)
+
+    run((namespace, context, kubeconfig), work)
+
+
+@app.command()
+def undrain(
+    robot: RobotName,
+    force: Force = False,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """Put a drained robot back to work."""
+    from fleet_cli.oncall import edits, robots
+
+    async def work(kube: Kube) -> int:
+        return edits.told(await robots.undrain(kube, robot, force=force), output)
+
+    run((namespace, context, kubeconfig), work)

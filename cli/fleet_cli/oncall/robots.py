@@ -1,0 +1,133 @@
+"""Robots: enroll one from outside, drain one and put it back to work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+from fleet_cli.exits import Exit, Fault
+from fleet_cli.oncall import edits, look, views
+from fleet_cli.oncall.doctor import OPERATOR
+from fleet_contract import names
+from fleet_contract.agents import RobotConfig
+from fleet_contract.names import ConditionType as C
+from fleet_contract.names import Env, Kind
+from fleet_contract.resources import FleetTrainingJob, RobotActor, RobotMode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fleet_cli.kube import Kube, Object
+
+SPOOL = "/var/lib/fleetloop/spool"
+
+
+def manifest(robot: str, job: str, site: str, groups: Sequence[str]) -> Object:
+    """A robot that runs by itself."""
+    spec = {"job": job, "mode": RobotMode.EXTERNAL.value}
+    spec |= {"site": site} if site else {}
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": Kind.ROBOT_ACTOR.value,
+        "metadata": {"name": robot},
+        "spec": spec | ({"groups": list(groups)} if groups else {}),
+    }
+
+
+def enrolled(
+    job: FleetTrainingJob, robot: RobotActor, operator: Mapping[str, str]
+) -> views.Enrolled:
+    """What its program needs; ``operator`` are the operator's own variables, for its defaults."""
+    transport, simulated = job.spec.transport, job.spec.robots.simulated
+    config = RobotConfig(
+        tasks=job.spec.tasks, control_hz=simulated.control_hz, seed=robot.spec.seed
+    )
+    told = {
+        Env.NAMESPACE: job.metadata.namespace,
+        Env.JOB: job.metadata.name,
+        Env.JOB_UID: job.metadata.uid,
+        Env.ROBOT: robot.metadata.name,
+        Env.ROBOT_UID: robot.metadata.uid,
+        Env.NATS_URL: transport.nats.url or operator.get(Env.NATS_URL, ""),
+        Env.STORAGE_URL: transport.storage.url or operator.get(Env.STORAGE_URL, ""),
+        Env.SPOOL_DIR: SPOOL,
+        Env.SPEC: config.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True),
+    }
+    missing = [
+        f"{name.value}: the job names none, and the operator's default cannot be seen from here"
+        for name, value in told.items()
+        if not value
+    ]
+    secret = transport.storage.secret_ref.name or operator.get(Env.STORAGE_SECRET, "")
+    if secret:
+        missing.append(f"AWS_…: the keys of the store, as in Secret {secret}")
+    return views.Enrolled(
+        robot=robot.metadata.name,
+        job=job.metadata.name,
+        environment={name.value: value for name, value in told.items() if value},
+        missing=missing,
+    )
+
+
+async def enroll(
+    kube: Kube, robot: str, job: str, site: str, groups: Sequence[str]
+) -> views.Enrolled:
+    """Make the RobotActor. Raises ``Fault`` where the job is not there or the name is taken."""
+    found = FleetTrainingJob.model_validate(await kube.get(Kind.TRAINING_JOB, job))
+    if await kube.find(Kind.ROBOT_ACTOR, robot) is not None:
+        raise Fault(f"there is a robot {robot} already: name another, or `kubectl delete` it first")
+    made = await kube.create(manifest(robot, job, site, groups))
+    told: dict[str, str] = {}
+    with contextlib.suppress(Fault):  # an operator that runs elsewhere, or is not ours to see
+        for one in await kube.list("Deployment", labelSelector=OPERATOR):
+            for container in one["spec"]["template"]["spec"]["containers"]:
+                told |= {e["name"]: e.get("value", "") for e in container.get("env", [])}
+    return enrolled(found, RobotActor.model_validate(made), told)
+
+
+def idle(robot: RobotActor) -> bool:
+    """Out of work, as far as its object tells: no pod is left, or nothing waits on its disk."""
+    status = robot.status
+    seen = status.observed_generation >= robot.metadata.generation
+    out = seen and look.holds(status, C.SUSPENDED) and look.holds(status, C.READY)
+    return out and (robot.spec.mode is RobotMode.SIMULATED or status.spool_depth == 0)
+
+
+async def drain(kube: Kube, name: str, *, within: float, force: bool) -> views.Edit:
+    """Take a robot out of work and await that it is idle.
+
+    Raises ``Fault`` where there is none, or it is not idle after ``within`` seconds; 0: no wait.
+    """
+    patch, does = {"spec": {"suspend": True}}, f"Robot {name} is drained."
+    made = await edits.edit(kube, Kind.ROBOT_ACTOR, name, patch, does=does, force=force)
+    if not made.applied or not within:
+        return made
+    last: RobotActor | None = None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(within):
+            async for known in kube.follow(Kind.ROBOT_ACTOR, fieldSelector=f"metadata.name={name}"):
+                if name not in known:
+                    raise Fault(f"robot {name} was deleted meanwhile", Exit.NOT_FOUND)
+                last = RobotActor.model_validate(known[name])
+                if idle(last):
+                    return _told(made, last)
+    waits = f"{last.status.spool_depth} records wait on its disk" if last else "it was not seen"
+    raise Fault(
+        f"robot {name} is suspended, but not idle after {within:g} s: {waits}; "
+        f"`fleet robots list` shows it, `fleet robots undrain {name}` puts it back to work",
+        Exit.NO_ANSWER,
+    )
+
+
+def _told(made: views.Edit, robot: RobotActor) -> views.Edit:
+    if robot.spec.mode is RobotMode.SIMULATED:
+        return made
+    more = " It is in no trial any more; its program still runs: stop it now."
+    return made.model_copy(update={"message": made.message + more})
+
+
+async def undrain(kube: Kube, name: str, *, force: bool) -> views.Edit:
+    """Put it back to work."""
+    patch, does = {"spec": {"suspend": False}}, f"Robot {name} is at work again."
+    return await edits.edit(kube, Kind.ROBOT_ACTOR, name, patch, does=does, force=force)

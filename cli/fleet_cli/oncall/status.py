@@ -1,0 +1,156 @@
+"""One job on one screen: what runs, what is awaited, what to do next. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from statistics import fmean
+from typing import TYPE_CHECKING
+
+from fleet_cli.oncall import look, views
+from fleet_cli.oncall.world import since
+from fleet_contract.names import ConditionType as C
+from fleet_contract.resources import RolloutMode, Strategy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleet_cli.oncall.world import World
+    from fleet_contract.resources import RobotActor, Step
+
+TROUBLESHOOTING = "docs/troubleshooting.md"
+
+
+def status(world: World) -> views.Status:
+    """The whole screen."""
+    job, now = world.job, world.now
+    rollout, learner = job.spec.rollout, job.status.learner
+    told = job.status.condition(C.LEARNER_READY)
+    robots = [look.robot(one, now) for one in world.robots]
+    return views.Status(
+        job=look.job(job, now),
+        mode=rollout.mode.value,
+        strategy=rollout.strategy.value,
+        stages=_stages(world),
+        cohorts=_cohorts(world),
+        awaits=job.status.rollout.message,
+        next=list(_next(world)),
+        troubled=[one for one in robots if one.trouble],
+        learner=views.Learner(
+            run=learner.run,
+            stage=learner.stage,
+            step=learner.step,
+            goal_step=learner.goal_step,
+            message=told.message if told else "",
+        ),
+        tasks=[
+            views.TaskRate(name=one.name, episodes=one.episodes, success_rate=one.success_rate)
+            for one in job.status.tasks
+        ],
+        took=_took(world),
+    )
+
+
+def says(step: Step) -> str:
+    """A step of the rollout in words."""
+    who = f"{step.percent} % of the fleet" if step.percent else f"{step.robots} robots"
+    who = "1 robot" if step.robots == 1 else who
+    soak = "" if step.soak == "0s" else f", at least {step.soak}"
+    return f"{who}, {step.min_episodes} episodes{soak}"
+
+
+def _stages(world: World) -> list[views.Stage]:
+    spec, rollout = world.job.spec.rollout, world.job.status.rollout
+    if rollout.candidate is None or spec.strategy is Strategy.BROADCAST:
+        return []
+    at = rollout.step if rollout.robots else -1
+    stages = [
+        views.Stage(
+            state="done" if index < at else "now" if index == at else "ahead", what=says(step)
+        )
+        for index, step in enumerate(spec.steps)
+    ]
+    return [*stages, views.Stage(state="ahead", what="the whole fleet")]
+
+
+def _cohorts(world: World) -> list[views.Cohort]:
+    """By the version robots run, the candidate first."""
+    found = world.job.status
+    candidate = found.rollout.candidate.sequence if found.rollout.candidate else None
+    stable = found.stable.sequence if found.stable else None
+    groups: dict[int | None, list[RobotActor]] = defaultdict(list)
+    for one in world.robots:
+        if not one.spec.suspend:
+            groups[one.status.active.sequence if one.status.active else None].append(one)
+    if candidate is not None and found.rollout.robots:
+        groups.setdefault(candidate, [])
+    order = sorted(groups, key=lambda v: (v != candidate, v != stable, -(v or 0)))
+    return [_cohort(world, version, groups[version]) for version in order]
+
+
+def _cohort(world: World, version: int | None, robots: list[RobotActor]) -> views.Cohort:
+    found = world.job.status
+    candidate, stable = found.rollout.candidate, found.stable
+    trial = candidate is not None and candidate.sequence == version and found.rollout.robots
+    if trial:
+        role = "candidate"
+    elif stable is not None and stable.sequence == version:
+        role = "stable"
+    else:
+        role = "pinned" if robots and all(one.spec.pin for one in robots) else "other"
+    rates = [float(one.status.success_rate) for one in robots if one.status.success_rate]
+    common = {
+        "role": role,
+        "version": version,
+        "robots": len(robots),
+        "connected": sum(look.holds(one.status, C.CONNECTED) for one in robots),
+    }
+    if not trial:
+        return views.Cohort(**common, success_rate=f"{fmean(rates):.2f}" if rates else "")
+    kept = next((one for one in world.versions if one.spec.sequence == version), None)
+    cohort = kept.status.cohort if kept else None
+    episodes, successes = found.rollout.episodes, found.rollout.successes
+    return views.Cohort(
+        **common,
+        episodes=episodes,
+        successes=successes,
+        interventions=cohort.interventions if cohort else None,
+        guard_trips=cohort.guard_trips if cohort else None,
+        success_rate=f"{successes / episodes:.2f}" if episodes else "",
+    )
+
+
+def _next(world: World) -> Iterator[views.Step]:
+    """What is wrong comes first, then what may be done by choice."""
+    job, name = world.job, world.job.metadata.name
+    spec, rollout = job.spec.rollout, job.status.rollout
+    stalled = job.status.condition(C.STALLED)
+    if stalled is not None:
+        yield views.Step(what=f"{stalled.message} ({TROUBLESHOOTING}, {stalled.reason})")
+    elif job.status.observed_generation < job.metadata.generation:
+        yield views.Step(
+            command="fleet doctor",
+            what="the operator has not looked at the newest edit; if that lasts, see why",
+        )
+    if spec.paused:
+        yield views.Step(what="set spec.rollout.paused to false where the job is written, to go on")
+    if spec.mode is RolloutMode.PINNED:
+        yield views.Step(command=f"fleet unpin {name}", what="let newer versions through again")
+    if (candidate := rollout.candidate) is not None:
+        at = candidate.sequence
+        waits = spec.mode is RolloutMode.MANUAL
+        what = "let it go on, for which it waits" if waits else "take the next step now"
+        yield views.Step(command=f"fleet promote {name} {at}", what=what)
+        yield views.Step(command=f"fleet abort {name} {at}", what="take it back for good")
+
+
+def _took(world: World) -> float | None:
+    """From the stable version's making to its promotion."""
+    stable = world.job.status.stable
+    for one in world.versions:
+        if stable is not None and one.spec.sequence == stable.sequence:
+            promoted = one.status.condition(C.PROMOTED)
+            if promoted is not None and promoted.status == "True":
+                began = since(one.metadata.creation_timestamp, world.now)
+                ended = since(promoted.last_transition_time, world.now)
+                return None if began is None or ended is None else max(0.0, began - ended)
+    return None

@@ -1,0 +1,247 @@
+"""What the commands tell, as ``--output json`` prints it; text is laid out from the same.
+
+A field that is not known is absent. Rates are decimal strings from 0 to 1, ages are seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from fleet_contract.resources.base import Model
+
+API_VERSION = "cli.fleetloop.dev/v1alpha1"
+
+
+class View(Model):
+    """A document of its own: it says its kind."""
+
+    def document(self) -> dict[str, Any]:
+        """As it is printed."""
+        return {"apiVersion": API_VERSION, "kind": type(self).__name__, **self.dump()}
+
+
+class Fleet(Model):
+    """Robots in numbers."""
+
+    desired: int = Field(description="Robots that are not suspended.")
+    connected: int = Field(description="Of these, heard of lately.")
+    synced: int = Field(description="Of these, on the version they are assigned.")
+
+
+class Job(View):
+    """One FleetTrainingJob in a line."""
+
+    name: str = Field(description="Its name.")
+    namespace: str = Field(description="Its namespace.")
+    phase: str = Field(description="One word: Pending, Training, Staged, Paused, Stalled …")
+    ready: str = Field(description="True, False or Unknown.")
+    reason: str = Field(default="", description="Reason of the condition Ready.")
+    message: str = Field(default="", description="Sentence of the condition Ready.")
+    stable: int | None = Field(default=None, description="Version the fleet runs.")
+    candidate: int | None = Field(default=None, description="Version under trial.")
+    stage: str = Field(default="", description="Stage of the trial and of how many: 1/2.")
+    robots: Fleet = Field(description="Its robots in numbers.")
+    success_rate: str = Field(default="", description="Mean autonomous success over the tasks.")
+    age: float = Field(description="Seconds since it was made.")
+
+
+class Robot(View):
+    """One RobotActor in a line."""
+
+    name: str = Field(description="Its name.")
+    job: str = Field(description="The job it works for.")
+    mode: str = Field(description="Simulated or External.")
+    phase: str = Field(description="One word: Running, Offline, Suspended …")
+    connected: bool = Field(description="Whether it was heard of lately.")
+    synced: bool = Field(description="Whether it runs what it is assigned.")
+    version: int | None = Field(default=None, description="Version it runs.")
+    pending: int | None = Field(default=None, description="Version it takes up next.")
+    pin: int | None = Field(default=None, description="Version it is pinned to.")
+    success_rate: str = Field(default="", description="Of its recent judged episodes.")
+    intervention_rate: str = Field(default="", description="Share of episodes with a takeover.")
+    spool_depth: int = Field(description="Records that wait on its disk.")
+    last_seen: float | None = Field(default=None, description="Seconds since it was heard of.")
+    trouble: str = Field(default="", description="What is wrong, in a sentence.")
+    site: str = Field(default="", description="Where it stands.")
+    groups: list[str] = Field(default=[], description="Its groups.")
+    age: float = Field(description="Seconds since it was enrolled.")
+
+
+class Cohort(Model):
+    """Robots that run one version, and how they fare."""
+
+    role: str = Field(description="candidate, stable, pinned or other.")
+    version: int | None = Field(default=None, description="The version; absent before the first.")
+    robots: int = Field(description="Robots that run it.")
+    connected: int = Field(description="Of these, heard of lately.")
+    episodes: int | None = Field(default=None, description="Judged episodes of the trial.")
+    successes: int | None = Field(default=None, description="Autonomous successes among them.")
+    interventions: int | None = Field(default=None, description="Episodes with a takeover.")
+    guard_trips: int | None = Field(default=None, description="Actions the guard refused.")
+    success_rate: str = Field(
+        default="",
+        description="Of the trial's episodes; elsewhere the mean of its robots' recent rates.",
+    )
+
+
+class Stage(Model):
+    """One step of the rollout."""
+
+    state: str = Field(description="done, now or ahead.")
+    what: str = Field(description="How many robots, until what.")
+
+
+class Learner(Model):
+    """The learner's current run."""
+
+    run: int = Field(description="Its number.")
+    stage: str = Field(default="", description="What it does; empty before it was heard of.")
+    step: int = Field(description="Updates so far.")
+    goal_step: int = Field(default=0, description="Updates of the offline stage; 0 without one.")
+    message: str = Field(default="", description="Sentence of the condition LearnerReady.")
+
+
+class TaskRate(Model):
+    """One task over its latest judged episodes."""
+
+    name: str = Field(description="The task.")
+    episodes: int = Field(description="Judged episodes.")
+    success_rate: str = Field(default="", description="Autonomous success.")
+
+
+class Step(Model):
+    """Something a person may do now."""
+
+    command: str = Field(default="", description="To be pasted; empty where it is no command.")
+    what: str = Field(description="What it does.")
+
+
+class Status(View):
+    """One job on one screen."""
+
+    job: Job = Field(description="The job in a line.")
+    mode: str = Field(description="Auto, Manual or Pinned.")
+    strategy: str = Field(description="Staged or Broadcast.")
+    stages: list[Stage] = Field(description="The steps of the trial; empty without one.")
+    cohorts: list[Cohort] = Field(description="Robots by the version they run.")
+    awaits: str = Field(default="", description="What the rollout waits for, in a sentence.")
+    next: list[Step] = Field(description="What to do, or may be done, now.")
+    troubled: list[Robot] = Field(description="Robots with something wrong.")
+    learner: Learner = Field(description="The learner's current run.")
+    tasks: list[TaskRate] = Field(description="How each task fares.")
+    took: float | None = Field(
+        default=None, description="Seconds the stable version took from its making to promotion."
+    )
+
+
+class Version(View):
+    """One PolicyVersion in a line."""
+
+    name: str = Field(description="Name of the PolicyVersion.")
+    version: int = Field(description="Its number.")
+    phase: str = Field(description="Candidate, Gated, Staged, Promoted, RolledBack, Superseded.")
+    stable: bool = Field(description="Whether the fleet runs it.")
+    step: int = Field(description="Updates behind it.")
+    robots: int = Field(description="Robots of its last stage.")
+    episodes: int = Field(description="Judged episodes there.")
+    success_rate: str = Field(default="", description="Autonomous success there.")
+    message: str = Field(default="", description="Why it stands where it stands.")
+    age: float = Field(description="Seconds since it was made a candidate.")
+
+
+class History(View):
+    """The versions of a job, newest first."""
+
+    job: str = Field(description="The job.")
+    items: list[Version] = Field(description="Those that are kept.")
+    rolled_back: list[int] = Field(description="Taken back for good, also those not kept.")
+
+
+class Jobs(View):
+    """Several jobs."""
+
+    items: list[Job] = Field(description="By name.")
+
+
+class RobotList(View):
+    """Several robots."""
+
+    items: list[Robot] = Field(description="By name.")
+
+
+class Ancestor(Model):
+    """One version on the way back to the first."""
+
+    version: int = Field(description="Its number.")
+    kept: bool = Field(description="Whether its PolicyVersion is still there.")
+    phase: str = Field(default="", description="Its fate.")
+    step: int | None = Field(default=None, description="Updates behind it.")
+    episodes: int | None = Field(default=None, description="Online episodes behind it.")
+
+
+class Lineage(View):
+    """Where a version comes from."""
+
+    name: str = Field(description="Name of the PolicyVersion.")
+    version: int = Field(description="Its number.")
+    job: str = Field(description="The job.")
+    digest: str = Field(description="Digest of its manifest.")
+    uri: str = Field(description="Key of its manifest in the job's store.")
+    size: int = Field(description="Bytes of the bundle.")
+    learner_epoch: int = Field(description="Epoch of the learner that published it.")
+    step: int = Field(description="Updates behind it.")
+    first_segment: int = Field(description="First journal segment it was trained on.")
+    last_segment: int = Field(description="Last one.")
+    episodes: int = Field(description="Online episodes in them.")
+    fresh_episodes: int | None = Field(
+        default=None, description="Of these, not yet behind its parent; absent if that is gone."
+    )
+    ancestors: list[Ancestor] = Field(description="Parent, its parent and so on.")
+    training_metrics: dict[str, float] = Field(description="What the learner measured.")
+    unknown: list[str] = Field(description="What the API cannot tell, and who can.")
+
+
+class Answer(View):
+    """What became of a button."""
+
+    job: str = Field(description="The job.")
+    request: str = Field(description="The annotation as it was set.")
+    done: bool = Field(description="Whether the operator did it.")
+    message: str = Field(description="The operator's answer, in a sentence.")
+
+
+class Edit(View):
+    """An edit of a spec, made here or to be made in Git."""
+
+    name: str = Field(description="The object.")
+    applied: bool = Field(description="Whether it was made here.")
+    managed_by: str = Field(default="", description="Who applies the object from Git; or empty.")
+    patch: dict[str, Any] = Field(description="The edit, as a merge patch.")
+    message: str = Field(description="What it does and what comes next.")
+
+
+class Check(Model):
+    """One line of the doctor."""
+
+    name: str = Field(description="What was looked at.")
+    ok: bool = Field(description="Whether it is well.")
+    found: str = Field(description="What was found.")
+    remedy: str = Field(default="", description="What to do about it.")
+
+
+class Checkup(View):
+    """What the doctor says."""
+
+    ok: bool = Field(description="Whether every check is well.")
+    checks: list[Check] = Field(description="In the order in which one depends on the other.")
+
+
+class Enrolled(View):
+    """A robot that was enrolled, and what its program needs."""
+
+    robot: str = Field(description="Its name.")
+    job: str = Field(description="The job.")
+    environment: dict[str, str] = Field(description="Variables of its program.")
+    missing: list[str] = Field(description="Variables that could not be told, and why.")
