@@ -60,6 +60,19 @@ class Role(StrEnum):
     ROBOT = "robot"
 
 
+class Verb(StrEnum):
+    """What a person may ask of a rollout, by ``Label.REQUEST``: ``<verb>@<version>#<nonce>``."""
+
+    PROMOTE = "promote"
+    ABORT = "abort"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RETRY = "retry"
+    SKIP = "skip"
+    APPROVE = "approve"
+    ROLLBACK = "rollback"
+
+
 class ConditionType(StrEnum):
     """Condition types; ``RECONCILING`` and ``STALLED`` are present only while true (kstatus)."""
 
