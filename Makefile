@@ -67,6 +67,7 @@ generate: $(READY)  ## Write crds/*.yaml and docs/*.md from the models.
 	$(BIN)/fleet docs algorithms --output docs/algorithms.md
 	$(BIN)/fleet docs policies --output docs/policies.md
 	$(BIN)/fleet docs rollout --output docs/rollout.md
+	$(BIN)/fleet docs cli --output docs/cli.md
 
 bench: $(READY) binaries  ## Every benchmark, short.
 	@failed=; for file in benchmarks/[a-z]*.py $$(grep -l ^TABLE benchmarks/papers/*.py); do \

@@ -104,7 +104,7 @@ class Kube:
         found = await self.find(kind, name)
         if found is None:
             there = sorted(one["metadata"]["name"] for one in await self.list(kind))
-            others = f"there are {', '.join(there)}" if there else "there is none at all"
+            others = f"there: {', '.join(there)}" if there else "there is none at all"
             raise Fault(
                 f"no {kind} {name!r} in namespace {self.namespace}: {others}", Exit.NOT_FOUND
             )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,15 +14,16 @@ import typer
 
 from fleet_cli import dataset
 from fleet_cli.oncall import commands, robot_commands
+from fleet_cli.oncall.options import Format, show
+from fleet_cli.oncall.options import Output as Answer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 app = typer.Typer(
     name="fleet",
     help="Post-train robot policies on a fleet that is at work.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 
@@ -55,6 +58,14 @@ def crds(output: Output = None) -> None:
             typer.echo(path)
 
 
+class Shell(StrEnum):
+    """Shells that complete."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
 class Page(StrEnum):
     """What there is to read."""
 
@@ -63,6 +74,7 @@ class Page(StrEnum):
     ALGORITHMS = "algorithms"
     POLICIES = "policies"
     ROLLOUT = "rollout"
+    CLI = "cli"
 
 
 @app.command()
@@ -71,15 +83,24 @@ def docs(
     output: Output = None,
 ) -> None:
     """Print a page of the documentation as Markdown, or write it into a file."""
-    from fleet_cli import algorithms, metrics_page, policies, reference, rollout_page
+    from fleet_cli import (
+        algorithms,
+        cli_page,
+        metrics_page,
+        policies,
+        reference,
+        rollout_page,
+    )
 
-    render = {
+    pages: dict[Page, Callable[[], str]] = {
         Page.REFERENCE: reference.render,
         Page.METRICS: metrics_page.render,
         Page.ALGORITHMS: algorithms.render,
         Page.POLICIES: policies.render,
         Page.ROLLOUT: rollout_page.render,
-    }[page]
+        Page.CLI: lambda: cli_page.render(app),
+    }
+    render = pages[page]
     if output is None:
         typer.echo(render(), nl=False)
         return
@@ -114,6 +135,7 @@ def tell_policies(
 @app.command()
 def lint(
     files: Annotated[list[Path], typer.Argument(help="YAML files; - is standard input.")],
+    output: Answer = Format.TEXT,
 ) -> None:
     """Check files for what apiserver, learner and robots would refuse; needs no cluster."""
     from fleet_cli.lint import faults, jobs
@@ -121,14 +143,19 @@ def lint(
     with plainly():
         texts = {file: sys.stdin.read() if str(file) == "-" else file.read_text() for file in files}
     known = {name for text in texts.values() for name in jobs(text)}
-    found = 0
-    for file, text in texts.items():
-        for fault in faults(text, known):
-            typer.echo(f"{file}:{fault}")
-            found += not fault.hint
-    if found:
+    found = [(file, fault) for file, text in texts.items() for fault in faults(text, known)]
+    ok = all(fault.hint for _, fault in found)
+    if output is Format.JSON:
+        from fleet_cli.oncall import views
+
+        items = [views.LintFault(file=str(file), **fault._asdict()) for file, fault in found]
+        show(views.Lint(ok=ok, items=items), [], output)
+    else:
+        lines = [f"{file}:{fault}" for file, fault in found]
+        well = ["ok; `kubectl apply --dry-run=server` asks the cluster for the rest"] if ok else []
+        typer.echo("\n".join([*lines, *well]))
+    if not ok:
         raise typer.Exit(1)
-    typer.echo("ok; `kubectl apply --dry-run=server` asks the cluster for the rest")
 
 
 @app.command()
@@ -217,10 +244,35 @@ def record(
 
 
 @app.command()
-def version() -> None:
+def version(output: Answer = Format.TEXT) -> None:
     """Print the version of this program and of the API it speaks."""
     from importlib.metadata import version as installed
 
+    from fleet_cli.oncall import views
     from fleet_contract.names import API_VERSION
 
-    typer.echo(f"fleetloop {installed('fleetloop')} ({API_VERSION})")
+    view = views.Program(version=installed("fleetloop"), api=API_VERSION)
+    show(view, [f"fleetloop {view.version} ({view.api})"], output)
+
+
+@app.command()
+def completion(
+    shell: Annotated[Shell, typer.Argument(help="Yours.", show_default=False)],
+) -> None:
+    """Print the script by which a shell completes commands, jobs and robots."""
+    # Asked for as the scripts themselves ask.
+    os.environ["_FLEET_COMPLETE"] = f"source_{shell.value}"
+    app(prog_name="fleet")
+
+
+def complete_for_kubectl() -> None:
+    """``kubectl_complete-fleet``: what kubectl runs to complete ``kubectl fleet …``."""
+    words = sys.argv[1:]
+    os.environ |= {
+        "_FLEET_COMPLETE": f"complete_{Shell.BASH.value}",
+        "COMP_WORDS": shlex.join(["fleet", *words]),
+        "COMP_CWORD": str(len(words)),
+    }
+    with suppress(SystemExit):
+        app(prog_name="fleet")
+    print(":4")  # of kubectl's protocol: no files

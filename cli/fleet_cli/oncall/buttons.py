@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fleet_cli.exits import Exit, Fault
 from fleet_cli.oncall import views
-from fleet_contract.names import ConditionType, Kind, Label
+from fleet_contract.names import ConditionType, Kind, Label, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ class Button(NamedTuple):
     """One verb: which version it means where none is named, and what to say where none is there."""
 
     version: Callable[[FleetTrainingJob], int | None]
-    none: str
+    none: str = ""
 
 
 def _candidate(job: FleetTrainingJob) -> int | None:
@@ -39,8 +39,9 @@ def _stable(job: FleetTrainingJob) -> int | None:
     return job.status.stable.sequence if job.status.stable else None
 
 
-def _at_hand(job: FleetTrainingJob) -> int | None:
-    return _candidate(job) or _stable(job)
+def _any(job: FleetTrainingJob) -> int:
+    """Of what concerns the whole fleet."""
+    return _candidate(job) or _stable(job) or 0
 
 
 def _taken_back(job: FleetTrainingJob) -> int | None:
@@ -48,22 +49,23 @@ def _taken_back(job: FleetTrainingJob) -> int | None:
 
 
 TRIAL = Button(_candidate, "no version is under trial")
-BUTTONS: dict[str, Button] = {
-    "promote": TRIAL,
-    "abort": TRIAL,
-    "skip": TRIAL,
-    "approve": TRIAL,
-    "pause": Button(_at_hand, "there is no version yet"),
-    "resume": Button(_at_hand, "there is no version yet"),
-    "retry": Button(_taken_back, "no version was taken back"),
-    "rollback": Button(_stable, "the fleet runs no version yet"),
+FLEET = Button(_any)
+BUTTONS = {
+    Verb.PROMOTE: TRIAL,
+    Verb.ABORT: TRIAL,
+    Verb.SKIP: TRIAL,
+    Verb.APPROVE: TRIAL,
+    Verb.PAUSE: FLEET,
+    Verb.RESUME: FLEET,
+    Verb.RETRY: Button(_taken_back, "no version was taken back"),
+    Verb.ROLLBACK: Button(_stable, "the fleet runs no version yet"),
 }
 
 
-def request(verb: str, job: FleetTrainingJob, version: int | None, nonce: str) -> str:
+def request(verb: Verb, job: FleetTrainingJob, version: int | None, nonce: str) -> str:
     """The annotation's text. Raises ``Fault`` where no version is meant."""
     button, name = BUTTONS[verb], job.metadata.name
-    meant = version or button.version(job)
+    meant = button.version(job) if version is None else version
     if meant is None:
         raise Fault(
             f"{button.none} of {name}: name one (`fleet {verb} {name} VERSION`), or look at "
@@ -103,7 +105,7 @@ def silence(text: str, raw: Object, within: float) -> Fault:
 
 
 async def press(
-    kube: Kube, verb: str, name: str, version: int | None, within: float
+    kube: Kube, verb: Verb, name: str, version: int | None, within: float
 ) -> views.Answer:
     """Press it and await the operator's answer, for at most ``within`` seconds; 0: do not wait.
 

@@ -227,9 +227,10 @@ def _button(verb: str, help_: str) -> None:
         output: Output = TEXT,
     ) -> None:
         from fleet_cli.oncall import buttons
+        from fleet_contract.names import Verb
 
         async def work(kube: Kube) -> int:
-            view = await buttons.press(kube, verb, job, version, timeout)
+            view = await buttons.press(kube, Verb(verb), job, version, timeout)
             show(view, [view.message], output)
             return 0 if view.done or not timeout else 1
 

@@ -53,16 +53,16 @@ async def edit(
         return views.Edit(
             **common,
             applied=False,
-            managed_by=owner.words,
-            message=f"{name} comes from Git by {owner.words}, which would undo an edit made here. "
+            managed_by=owner,
+            message=f"{name} comes from Git by {owner}, which would undo an edit made here. "
             "Change it there, or use --force until the next sync.",
         )
     await kube.merge(kind, name, patch)
-    undone = "" if owner is None else f" {owner.words} undoes it at its next sync."
+    undone = "" if owner is None else f" {owner} undoes it at its next sync."
     return views.Edit(
         **common,
         applied=True,
-        managed_by=owner.words if owner else "",
+        managed_by=owner or "",
         message=f"{does}{undone}",
     )
 

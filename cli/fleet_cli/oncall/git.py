@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fleet_cli.kube import Object
@@ -23,24 +23,18 @@ APPLIERS = {
 """Field managers of the appliers, for where labels were taken off or are told otherwise."""
 
 
-class Owner(NamedTuple):
-    """Who puts the object back to what Git says."""
-
-    words: str
-
-
-def owner(found: Object) -> Owner | None:
-    """None where nobody does, as far as can be seen."""
+def owner(found: Object) -> str | None:
+    """In words; None where nobody does, as far as can be seen."""
     metadata = found["metadata"]
     labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
     for prefix, words in FLUX.items():
         if name := labels.get(f"{prefix}/name"):
             namespace = labels.get(f"{prefix}/namespace", "?")
-            return Owner(words.format(namespace=namespace, name=name))
+            return words.format(namespace=namespace, name=name)
     tracked = annotations.get(ARGO_TRACKING, "").partition(":")[0]
     if application := tracked or labels.get(ARGO_INSTANCE) or annotations.get(ARGO_INSTANCE):
-        return Owner(f"Argo CD (Application {application})")
+        return f"Argo CD (Application {application})"
     for entry in metadata.get("managedFields") or []:
         if who := APPLIERS.get(entry.get("manager", "")):
-            return Owner(who)
+            return who
     return None

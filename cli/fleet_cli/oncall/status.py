@@ -12,7 +12,7 @@ from fleet_contract.names import ConditionType as C
 from fleet_contract.resources import RolloutMode, Strategy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from fleet_cli.oncall.world import World
     from fleet_contract.resources import RobotActor, Step
@@ -73,49 +73,59 @@ def _stages(world: World) -> list[views.Stage]:
 
 
 def _cohorts(world: World) -> list[views.Cohort]:
-    """By the version robots run, the candidate first."""
-    found = world.job.status
-    candidate = found.rollout.candidate.sequence if found.rollout.candidate else None
-    stable = found.stable.sequence if found.stable else None
+    """The robots of the trial first, then all others by the version they run."""
+    found, at_work = world.job.status, [one for one in world.robots if not one.spec.suspend]
+    rollout, stable = found.rollout, found.stable.sequence if found.stable else None
+    trial = frozenset(rollout.robots if rollout.candidate else ())
     groups: dict[int | None, list[RobotActor]] = defaultdict(list)
-    for one in world.robots:
-        if not one.spec.suspend:
-            groups[one.status.active.sequence if one.status.active else None].append(one)
-    if candidate is not None and found.rollout.robots:
-        groups.setdefault(candidate, [])
-    order = sorted(groups, key=lambda v: (v != candidate, v != stable, -(v or 0)))
-    return [_cohort(world, version, groups[version]) for version in order]
-
-
-def _cohort(world: World, version: int | None, robots: list[RobotActor]) -> views.Cohort:
-    found = world.job.status
-    candidate, stable = found.rollout.candidate, found.stable
-    trial = candidate is not None and candidate.sequence == version and found.rollout.robots
+    for one in at_work:
+        if one.metadata.name not in trial:
+            groups[_runs(one)].append(one)
+    order = sorted(groups, key=lambda version: (version != stable, -(version or 0)))
+    cohorts = [_others(version, stable, groups[version]) for version in order]
     if trial:
-        role = "candidate"
-    elif stable is not None and stable.sequence == version:
-        role = "stable"
-    else:
-        role = "pinned" if robots and all(one.spec.pin for one in robots) else "other"
+        robots = [one for one in at_work if one.metadata.name in trial]
+        cohorts.insert(0, _trial(world, robots))
+    return cohorts
+
+
+def _runs(robot: RobotActor) -> int | None:
+    return robot.status.active.sequence if robot.status.active else None
+
+
+def _connected(robots: Iterable[RobotActor]) -> int:
+    return sum(look.holds(one.status, C.CONNECTED) for one in robots)
+
+
+def _others(version: int | None, stable: int | None, robots: list[RobotActor]) -> views.Cohort:
+    pinned = all(one.spec.pin is not None for one in robots)
     rates = [float(one.status.success_rate) for one in robots if one.status.success_rate]
-    common = {
-        "role": role,
-        "version": version,
-        "robots": len(robots),
-        "connected": sum(look.holds(one.status, C.CONNECTED) for one in robots),
-    }
-    if not trial:
-        return views.Cohort(**common, success_rate=f"{fmean(rates):.2f}" if rates else "")
+    return views.Cohort(
+        role="stable" if version == stable else "pinned" if pinned else "other",
+        version=version,
+        robots=len(robots),
+        on_it=len(robots),
+        connected=_connected(robots),
+        success_rate=f"{fmean(rates):.2f}" if rates else "",
+    )
+
+
+def _trial(world: World, robots: list[RobotActor]) -> views.Cohort:
+    rollout = world.job.status.rollout
+    version = rollout.candidate.sequence if rollout.candidate else None
     kept = next((one for one in world.versions if one.spec.sequence == version), None)
     cohort = kept.status.cohort if kept else None
-    episodes, successes = found.rollout.episodes, found.rollout.successes
     return views.Cohort(
-        **common,
-        episodes=episodes,
-        successes=successes,
+        role="candidate",
+        version=version,
+        robots=len(rollout.robots),
+        on_it=sum(_runs(one) == version for one in robots),
+        connected=_connected(robots),
+        episodes=rollout.episodes,
+        successes=rollout.successes,
         interventions=cohort.interventions if cohort else None,
         guard_trips=cohort.guard_trips if cohort else None,
-        success_rate=f"{successes / episodes:.2f}" if episodes else "",
+        success_rate=f"{rollout.successes / rollout.episodes:.2f}" if rollout.episodes else "",
     )
 
 

@@ -141,19 +141,20 @@ def _rollout(view: views.Status) -> list[str]:
     else:
         lines = [f"  version {job.candidate} is under trial, {runs}"]
     if view.took is not None:
-        lines[0] += f" ({age(view.took)} from its making to promotion)"
+        lines[0] += f", promoted {age(view.took)} after it was made"
     lines += [f"  {MARK[stage.state]} {stage.what}" for stage in view.stages]
     return lines + ([f"  {view.awaits}"] if view.awaits else [])
 
 
 def _cohorts(cohorts: Iterable[views.Cohort]) -> list[str]:
-    head = ["VERSION", "ROLE", "ROBOTS", "CONNECTED", "EPISODES", "SUCCESS", "TAKEOVERS", "GUARD"]
+    head = ["VERSION", "ROLE", "ROBOTS", "ON IT", "CONNECTED"]
+    head += ["EPISODES", "SUCCESS", "TAKEOVERS", "GUARD"]
     return table(
         head,
         (
             (
-                one.version, one.role, one.robots, one.connected, one.episodes, one.success_rate,
-                one.interventions, one.guard_trips,
+                one.version, one.role, one.robots, one.on_it, one.connected, one.episodes,
+                one.success_rate, one.interventions, one.guard_trips,
             )
             for one in cohorts
         ),

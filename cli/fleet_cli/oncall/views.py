@@ -70,11 +70,12 @@ class Robot(View):
 
 
 class Cohort(Model):
-    """Robots that run one version, and how they fare."""
+    """Robots of one version, and how they fare."""
 
     role: str = Field(description="candidate, stable, pinned or other.")
     version: int | None = Field(default=None, description="The version; absent before the first.")
-    robots: int = Field(description="Robots that run it.")
+    robots: int = Field(description="Robots that shall run it.")
+    on_it: int = Field(description="Of these, those that do.")
     connected: int = Field(description="Of these, heard of lately.")
     episodes: int | None = Field(default=None, description="Judged episodes of the trial.")
     successes: int | None = Field(default=None, description="Autonomous successes among them.")
@@ -245,3 +246,27 @@ class Enrolled(View):
     job: str = Field(description="The job.")
     environment: dict[str, str] = Field(description="Variables of its program.")
     missing: list[str] = Field(description="Variables that could not be told, and why.")
+
+
+class LintFault(Model):
+    """One fault of a file."""
+
+    file: str = Field(description="The file.")
+    line: int = Field(description="Its line, from 1.")
+    where: str = Field(description="The field.")
+    what: str = Field(description="What is wrong, and often what was meant.")
+    hint: bool = Field(description="Whether it may be well all the same.")
+
+
+class Lint(View):
+    """What `fleet lint` found."""
+
+    ok: bool = Field(description="Whether there are hints at most.")
+    items: list[LintFault] = Field(description="By file and line.")
+
+
+class Program(View):
+    """This program."""
+
+    version: str = Field(description="Its version.")
+    api: str = Field(description="API version of the kinds it speaks.")

@@ -1,0 +1,253 @@
+"""What is shown of jobs, robots and versions: objects in, text out."""
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from fleet_cli.oncall import lineage, look, tables, text
+from fleet_cli.oncall import status as screen
+from fleet_cli.oncall.live import styled
+from helpers.oncall import NOW, READY, ago, condition, job, reference, robot, seen, version
+
+SPEC = {
+    "rollout": {
+        "steps": [
+            {"robots": 1, "minEpisodes": 10},
+            {"percent": 50, "minEpisodes": 20, "soak": "30s"},
+        ]
+    }
+}
+TRIAL = {
+    "phase": "Staged",
+    "candidate": reference(7),
+    "step": 1,
+    "robots": ["r1", "r2"],
+    "episodes": 12,
+    "successes": 9,
+    "message": "Version 7, stage 2 of 2: 12 of 20 episodes.",
+}
+SILENT = [
+    condition("Ready", "False", "HeartbeatMissing", "It does not send heartbeats."),
+    condition("Connected", "False", "HeartbeatMissing", "It is not heard of."),
+]
+WORLD = seen(
+    job(
+        READY,
+        condition("LearnerReady", "True", "LearnerRunning", "Run 1 is at work."),
+        spec=SPEC,
+        phase="Staged",
+        rollout=TRIAL,
+    ),
+    robot("r1", runs=7),
+    robot("r2"),
+    robot("r3"),
+    robot("r4", *SILENT, phase="Offline", lastSeen=ago(600), runs=5),
+    version(
+        6,
+        "Promoted",
+        condition("Promoted", "True", "CanaryPassed"),
+        parent=5,
+        cohort={"robots": 2, "episodes": 20},
+        successRate="0.95",
+        message="Promoted: 19 of 20.",
+    ),
+    version(7, "Staged", parent=6, cohort={"interventions": 1, "guardTrips": 0}),
+)
+"""Four robots, of which two try version 7 and one is away."""
+
+
+def assert_shows(lines: Sequence[str], expected: str) -> None:
+    assert "\n".join(lines) == textwrap.dedent(expected).strip("\n")
+
+
+def test_a_job_on_trial_is_one_screen() -> None:
+    assert_shows(
+        text.status(screen.status(WORLD)),
+        """
+        staged in namespace lab: Staged
+          Learner, streams and fleet are at work.
+
+        ROLLOUT  Auto, Staged
+          version 7 is under trial, the fleet runs version 6, promoted 9m after it was made
+          ✓ 1 robot, 10 episodes
+          ▸ 50 % of the fleet, 20 episodes, at least 30s
+          · the whole fleet
+          Version 7, stage 2 of 2: 12 of 20 episodes.
+
+        NEXT
+          fleet promote staged 7  take the next step now
+          fleet abort staged 7    take it back for good
+
+        ROBOTS  4 of 4 connected, 4 on their version
+          VERSION   ROLE        ROBOTS   ON IT   CONNECTED   EPISODES   SUCCESS   TAKEOVERS   GUARD
+          7         candidate   2        1       2           12         0.75      1           0
+          6         stable      1        1       1           -          0.90      -           -
+          5         other       1        1       0           -          0.90      -           -
+          ! r4 (Offline, seen 10m ago): It does not send heartbeats.
+
+        LEARNER  run 1: online, step 1200
+          Run 1 is at work.
+
+        TASKS
+          TASK   SUCCESS   EPISODES
+          push   0.95      50
+        """,
+    )
+
+
+def test_a_job_nobody_has_looked_at_is_a_screen_too() -> None:
+    fresh = job()
+    fresh["status"] = {"observedGeneration": -1}
+    assert_shows(
+        text.status(screen.status(seen(fresh))),
+        """
+        staged in namespace lab: Unknown
+          No operator has looked at it yet.
+
+        ROLLOUT  Auto, Staged
+          no version is under trial, the fleet has no version yet
+
+        NEXT
+          fleet doctor  the operator has not looked at the newest edit; if that lasts, see why
+
+        ROBOTS  0 of 0 connected, 0 on their version
+
+        LEARNER  run 0: not heard of yet
+        """,
+    )
+
+
+STALLED = condition("Stalled", "True", "StorageFailed", "The store is full: free room.")
+PINNED = {"rollout": {"mode": "Pinned", "pinnedVersion": 5}}
+NEXT: dict[str, tuple[dict[str, Any], list[str]]] = {
+    "nothing is to be done": (job(), []),
+    "a stalled job says why and where to read on": (
+        job(STALLED),
+        ["The store is full: free room. (docs/troubleshooting.md, StorageFailed)"],
+    ),
+    "a pinned fleet is let go by unpin": (job(spec=PINNED), ["fleet unpin staged"]),
+    "what Git paused, Git resumes": (
+        job(spec={"rollout": {"paused": True}}),
+        ["set spec.rollout.paused to false where the job is written, to go on"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "steps"), NEXT.values(), ids=NEXT.keys())
+def test_what_to_do_next_follows_from_the_state(found: dict[str, Any], steps: list[str]) -> None:
+    told = screen.status(seen(found)).next
+    assert [one.command or one.what for one in told] == steps
+
+
+def test_jobs_are_a_table() -> None:
+    assert_shows(
+        text.jobs([look.job(WORLD.job, NOW)]),
+        """
+        JOB      PHASE    READY   POLICY   CANDIDATE   STAGE   ROBOTS   SUCCESS   AGE
+        staged   Staged   True    6        7           2/2     4/4      0.95      3d
+        """,
+    )
+
+
+def test_robots_are_a_table() -> None:
+    pinned = robot("r5", spec={"pin": 4}, pending=reference(4))
+    others = [WORLD.robots[0], WORLD.robots[3], *seen(job(), pinned).robots]
+    assert_shows(
+        text.robots([look.robot(one, NOW) for one in others]),
+        """
+        ROBOT   JOB      MODE       PHASE     POLICY        SUCCESS   SPOOL   SEEN   TROUBLE
+        r1      staged   External   Running   7             0.90      0       3s     -
+        r4      staged   External   Offline   5             0.90      0       10m    It does not send heartbeats.
+        r5      staged   External   Running   6→4 (pin 4)   0.90      0       3s     -
+        """,  # noqa: E501
+    )
+
+
+def test_a_history_is_a_table_newest_first() -> None:
+    past = job(rollout=TRIAL, rolledBack=[3, 7])
+    assert_shows(
+        text.history(look.history(seen(past).job, WORLD.versions, NOW)),
+        """
+        VERSION   PHASE      STEP   ROBOTS   EPISODES   SUCCESS   AGE   WHY
+        7         Staged     700    0        0          -         10m   -
+        6 *       Promoted   600    2        20         0.95      10m   Promoted: 19 of 20.
+        taken back and no longer kept: 3
+        * what the fleet runs
+        """,
+    )
+
+
+def test_a_lineage_goes_back_as_far_as_versions_are_kept() -> None:
+    lines = text.lineage(lineage.lineage(WORLD.versions[1], WORLD.versions))
+    digest = WORLD.versions[1].spec.digest
+    assert_shows(
+        lines[: lines.index("NOT KNOWN HERE") - 1],
+        f"""
+        staged-v7: version 7 of staged, 650 kB
+          manifest  jobs/uid/versions/7  {digest}
+          learner   epoch 2, step 700
+          data      journal segments 0 to 7: 70 online episodes, 10 not behind its parent
+
+        ANCESTORS
+          VERSION   PHASE      STEP   EPISODES
+          6         Promoted   600    60
+          5         not kept   -      -
+        """,
+    )
+    assert "jobs/uid/journal/, segments 0 to 7" in lines[-4]
+    assert "past spec.history.versions" in lines[-1]
+
+
+TROUBLE: dict[str, tuple[dict[str, Any], str]] = {
+    "none": (robot("r"), ""),
+    "suspended on purpose": (robot("r", *SILENT, spec={"suspend": True}), ""),
+    "silent": (robot("r", *SILENT), "It does not send heartbeats."),
+    "stalled": (robot("r", *SILENT, STALLED), "The store is full: free room."),
+    "its disk is full": (
+        robot("r", READY, condition("SpoolFailing", "True", "SpoolFailed", "No room.")),
+        "No room.",
+    ),
+    "it refuses its version": (
+        robot("r", READY, condition("PolicySynced", "False", "PolicyRefused", "It is broken.")),
+        "It is broken.",
+    ),
+    "it waits for its episode's end": (
+        robot("r", READY, condition("PolicySynced", "False", "AwaitingEpisodeEnd", "Soon.")),
+        "",
+    ),
+    "nobody has looked at it": (
+        robot("r") | {"status": {"observedGeneration": -1}},
+        "No operator has looked at it yet.",
+    ),
+}
+
+
+@pytest.mark.parametrize(("found", "words"), TROUBLE.values(), ids=TROUBLE.keys())
+def test_trouble_of_a_robot_is_told_in_a_sentence(found: dict[str, Any], words: str) -> None:
+    (one,) = seen(job(), found).robots
+    assert look.trouble(one) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(None, "-"), (0, "0s"), (119, "119s"), (120, "2m"), (7200, "2h"), (172_800, "2d")],
+)
+def test_ages_are_short(seconds: float | None, words: str) -> None:
+    assert tables.age(seconds) == words
+
+
+@pytest.mark.parametrize(("count", "words"), [(7, "7 B"), (650_000, "650 kB"), (4e9, "4 GB")])
+def test_sizes_are_short(count: int, words: str) -> None:
+    assert tables.size(count) == words
+
+
+def test_trouble_is_red_on_a_terminal_and_headings_are_bold() -> None:
+    spans = styled(["NEXT", "  fleet doctor", "  ! r4 is away"]).spans
+    assert [(one.start, one.style) for one in spans] == [(0, "bold"), (20, "red")]
+
+
+def test_versions_of_an_earlier_job_of_that_name_are_not_shown() -> None:
+    old = version(3, "Promoted", spec={"jobUid": "another"})
+    assert seen(job(), old, version(4, "Staged")).versions[0].spec.sequence == 4

@@ -1,0 +1,208 @@
+"""What a person on call types, with the operator at work."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleet_cli.local.cluster import LocalCluster
+from helpers.contexts import with_contexts
+from helpers.control import JOBS, ROBOTS, Fleet, Operator, edit, enroll, training_job
+from helpers.fleet import FLEET, Shell
+from helpers.kube import Kube, condition, exists
+
+MANUAL: dict[str, Any] = {"rollout": {"mode": "Manual", "steps": [{"robots": 1, "minEpisodes": 4}]}}
+
+
+@pytest.fixture
+def fleet(cluster: LocalCluster, namespace: str) -> Shell:
+    return Shell(cluster, namespace)
+
+
+def candidate(job: dict[str, Any]) -> int:
+    found = job["status"].get("rollout", {}).get("candidate", {})
+    return int(found.get("sequence", 0))
+
+
+@pytest.fixture
+async def waiting(operator: Operator, cluster: LocalCluster, kube: Kube) -> AsyncIterator[Fleet]:
+    """Two robots on version 1; version 2 waits, in mode Manual, for somebody to press a button."""
+    await kube.create(JOBS, training_job(**MANUAL))
+    await enroll(kube, "job", "r1", "r2")
+    async with Fleet.of(kube, cluster.nats_url, "job", ["r1", "r2"]) as fleet:
+        await fleet.announce(1)
+        await fleet.until(lambda job: job["status"]["robots"]["synced"] == 2)
+        await fleet.announce(2)
+        await fleet.until(lambda job: candidate(job) == 2)
+        yield fleet
+
+
+async def test_a_version_is_seen_let_on_taken_back_and_then_the_operator_dies(
+    waiting: Fleet, operator: Operator, fleet: Shell, kube: Kube
+) -> None:
+    (job,) = (await fleet("get", "-o", "json")).json["items"]
+    assert (job["stable"], job["candidate"], job["robots"]["connected"]) == (1, 2, 2)
+    said = await fleet("status", "job")
+    assert "fleet promote job 2" in said.out
+
+    pressed = await fleet("promote", "job")
+    assert pressed.code == 0, pressed
+    await waiting.until(lambda job: len(job["status"]["rollout"].get("robots", [])) == 1)
+    told = (await fleet("status", "job", "-o", "json")).json
+    assert [(one["role"], one["version"], one["robots"]) for one in told["cohorts"]] == [
+        ("candidate", 2, 1),
+        ("stable", 1, 1),
+    ]
+
+    answer = (await fleet("abort", "job", "-o", "json")).json
+    assert (answer["kind"], answer["done"], answer["request"][:8]) == ("Answer", True, "abort@2#")
+    refused = await fleet("abort", "job", "7")
+    assert (refused.code, "not done" in refused.out) == (1, True)
+    nothing = await fleet("abort", "job")
+    assert (nothing.code, "no version is under trial" in nothing.err) == (1, True)
+
+    past = (await fleet("history", "job", "-o", "json")).json
+    assert [(one["version"], one["phase"]) for one in past["items"]] == [
+        (2, "RolledBack"),
+        (1, "Promoted"),
+    ]
+    origin = (await fleet("lineage", "job-v2", "-o", "json")).json
+    assert (origin["version"], origin["step"], origin["uri"]) == (2, 50, "versions/2")
+
+    well = await fleet("doctor")
+    assert well.code == 0, well.out
+    await operator.kill()
+
+    def suspend(found: dict[str, Any]) -> None:
+        found["spec"]["suspend"] = True
+
+    await edit(kube, JOBS, "job", suspend)
+    ill = (await fleet("doctor", "-o", "json")).json
+    assert {one["name"] for one in ill["checks"] if not one["ok"]} == {"operator", "job job"}
+
+
+async def test_a_pin_is_made_or_told_for_git(waiting: Fleet, fleet: Shell, kube: Kube) -> None:
+    gone = await fleet("pin", "job", "9")
+    assert (gone.code, "version 9 of job is not kept: there are 1, 2" in gone.err) == (1, True)
+    assert (await fleet("pin", "job", "1")).code == 0
+    await waiting.until(lambda job: candidate(job) == 0)  # the pin ends the trial
+    assert (await fleet("unpin", "job", "--manual")).code == 0
+    rollout = (await kube.get(JOBS, "job"))["spec"]["rollout"]
+    assert (rollout["mode"], "pinnedVersion" in rollout) == ("Manual", False)
+
+    def by_flux(found: dict[str, Any]) -> None:
+        found["metadata"]["labels"] = {"kustomize.toolkit.fluxcd.io/name": "robots"}
+
+    await edit(kube, JOBS, "job", by_flux)
+    told = await fleet("pin", "job", "1")
+    assert told.code == 1
+    assert "comes from Git by Flux (Kustomization ?/robots)" in told.out
+    assert told.out.endswith("spec:\n  rollout:\n    mode: Pinned\n    pinnedVersion: 1\n")
+    assert (await kube.get(JOBS, "job"))["spec"]["rollout"]["mode"] == "Manual"
+    forced = (await fleet("pin", "job", "1", "--force", "-o", "json")).json
+    assert (forced["applied"], "at its next sync" in forced["message"]) == (True, True)
+
+    assert (await fleet("pin", "job", "2", "--robot", "r1")).code == 0
+    await waiting.until_runs("r1", 2)
+    assert (await fleet("unpin", "job", "--robot", "r1")).code == 0
+    assert "pin" not in (await kube.get(ROBOTS, "r1"))["spec"]
+
+
+async def test_one_who_watches_sees_the_trial_begin_and_the_job_go(
+    waiting: Fleet, fleet: Shell, kube: Kube
+) -> None:
+    words = [str(FLEET), "status", "job", "--watch", "--output", "json", *fleet.target]
+    watching = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+    assert watching.stdout is not None
+    async with asyncio.timeout(60):
+        first = json.loads(await watching.stdout.readline())
+        assert [one["state"] for one in first["stages"]] == ["ahead", "ahead"]
+        await fleet("promote", "job", "--timeout", "0")
+        async for line in watching.stdout:
+            if [one["state"] for one in json.loads(line)["stages"]] == ["now", "ahead"]:
+                break
+        await kube.delete(JOBS, "job")
+        async for _ in watching.stdout:
+            pass
+        assert await watching.wait() == 0
+
+
+async def test_robots_are_enrolled_and_drained(
+    operator: Operator, fleet: Shell, kube: Kube
+) -> None:
+    await kube.create(JOBS, training_job(replicas=1))
+    words = ("robots", "enroll", "arm", "--job", "job", "--site", "lab", "--group", "left")
+    made = (await fleet(*words, "-o", "json")).json
+    found = await kube.get(ROBOTS, "arm")
+    spec = found["spec"]
+    assert [spec[key] for key in ("job", "mode", "site", "groups")] == [
+        *("job", "External", "lab"),
+        ["left"],
+    ]
+    assert made["environment"]["FLEET_ROBOT_UID"] == found["metadata"]["uid"]
+    again = await fleet(*words)
+    assert (again.code, "there is a robot arm already" in again.err) == (1, True)
+    drained = await fleet("robots", "drain", "arm")
+    assert (drained.code, "its program still runs" in drained.out) == (0, True)
+    listed = (await fleet("robots", "list", "--job", "job", "-o", "json")).json["items"]
+    assert {one["name"]: one["phase"] for one in listed}["arm"] == "Suspended"
+    assert (await fleet("robots", "undrain", "arm")).code == 0
+    assert (await kube.get(ROBOTS, "arm"))["spec"]["suspend"] is False
+
+    await kube.phase("job-sim-0-robot", "Running")
+    assert (await fleet("robots", "drain", "job-sim-0")).code == 0
+    assert not await exists(kube, "pods", "job-sim-0-robot")  # idle is: its pod is gone
+    none = await fleet("logs", "job-sim-0")
+    assert (none.code, "has no pod now" in none.err) == (3, True)
+
+
+async def test_logs_are_those_of_the_learner(operator: Operator, fleet: Shell, kube: Kube) -> None:
+    spoken = [{"name": "learner", "command": ["sh", "-c", "echo one; echo two; sleep 1000"]}]
+    await kube.create(JOBS, training_job(learner={"podOverrides": {"containers": spoken}}))
+    await kube.until(JOBS, "job", lambda job: condition(job, "LearnerReady") == "True")
+    words = [str(FLEET), "logs", "job", "--follow", *fleet.target]
+    reading = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+    assert reading.stdout is not None
+    async with asyncio.timeout(30):
+        assert [await reading.stdout.readline() for _ in "12"] == [b"one\n", b"two\n"]
+    reading.terminate()
+    await reading.wait()
+    last = await fleet("logs", "job", "--tail", "1", "-o", "json")
+    assert last.json["line"] == "two"
+
+
+@pytest.mark.usefixtures("kinds")
+async def test_where_no_operator_answers_the_request_stands(fleet: Shell, kube: Kube) -> None:
+    await kube.create(JOBS, training_job())
+    said = await fleet("pause", "job", "--timeout", "0.5")
+    assert (said.code, "`fleet doctor` tells whether the operator runs" in said.err) == (5, True)
+    written = (await kube.get(JOBS, "job"))["metadata"]["annotations"]["fleetloop.dev/request"]
+    assert written.startswith("pause@0#")
+
+
+@pytest.mark.usefixtures("kinds")
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        ("status none", 3, "no FleetTrainingJob 'none' in namespace"),
+        ("lineage none-v1", 3, "no PolicyVersion 'none-v1' in namespace"),
+        ("logs none", 3, "no job and no robot 'none'"),
+        ("robots drain none", 3, "no RobotActor 'none'"),
+        ("robots enroll arm --job none", 3, "no FleetTrainingJob 'none'"),
+        ("get --context down", 4, "cannot be reached"),
+        ("get --context elsewhere", 4, "your kubeconfig will not do"),
+        ("get --context guest", 4, "`fleet doctor` lists what you may do"),
+        ("doctor --context guest", 1, ""),
+    ],
+)
+async def test_what_cannot_be_done_is_one_sentence_and_a_code(
+    cluster: LocalCluster, namespace: str, tmp_path: Path, words: str, code: int, sentence: str
+) -> None:
+    fleet = Shell(cluster, namespace, with_contexts(cluster, tmp_path / "config"))
+    context = () if "--context" in words else ("--context", "there")
+    said = await fleet(*words.split(), *context)
+    assert (said.code, sentence in said.err) == (code, True), said
+    assert len(said.err.splitlines()) == bool(sentence)
