@@ -18,14 +18,15 @@ from fleet_cli.exits import Exit, Fault
 from fleet_contract import names
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncGenerator, Mapping
 
 TIMEOUT = aiohttp.ClientTimeout(total=30, sock_connect=10)
-ENDLESS = aiohttp.ClientTimeout(total=None, sock_connect=10)
 WATCH_SECONDS = 240  # the server closes the watch then, and we ask for the next one
 HEALS_WITHIN = 60.0  # seconds for which a watch is tried again before we give up
 RETRY = 1.0
 GONE = 410
+TOO_MANY_REQUESTS = 429  # nothing was done: it may be asked again
+PATIENCE = 5  # times that it is
 HOME = "~/.kube/config"
 POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PATHS = {kind.value: (names.API_VERSION, plural) for kind, plural in names.PLURALS.items()} | {
@@ -132,7 +133,7 @@ class Kube:
         path = self.path(kind, name)
         return await self.call("PATCH", path, query=query, body=patch, headers=PATCH) or {}
 
-    async def follow(self, kind: str, **selectors: str) -> AsyncIterator[dict[str, Object]]:
+    async def follow(self, kind: str, **selectors: str) -> AsyncGenerator[dict[str, Object], None]:
         """All objects by name, at first and after every change, for ever.
 
         A watch that ends is begun anew; the fault comes when that fails for a minute.
@@ -158,10 +159,11 @@ class Kube:
 
     async def _events(
         self, kind: str, version: str, selectors: Mapping[str, str]
-    ) -> AsyncIterator[tuple[str, Object]]:
+    ) -> AsyncGenerator[tuple[str, Object], None]:
         query = dict(selectors, watch="true", resourceVersion=version)
         query["timeoutSeconds"] = str(WATCH_SECONDS)
-        async for line in self.lines(self.path(kind), **query):
+        # The server ends a watch in time: one that is silent for longer has a dead connection.
+        async for line in self.lines(self.path(kind), query, silent=WATCH_SECONDS + 30):
             event = json.loads(line)
             if event["type"] == "ERROR":
                 if event["object"].get("code") == GONE:
@@ -169,10 +171,13 @@ class Kube:
                 raise Fault(f"the watch of {kind} ended: {event['object'].get('message')}")
             yield event["type"], event["object"]
 
-    async def lines(self, path: str, **query: str) -> AsyncIterator[str]:
-        """The lines of an answer that may go on for ever: a watch, a log."""
+    async def lines(
+        self, path: str, query: Mapping[str, str], *, silent: float | None = None
+    ) -> AsyncGenerator[str, None]:
+        """Lines that may come for ever; ``silent`` is the longest gap between two, in seconds."""
+        limit = aiohttp.ClientTimeout(total=None, sock_connect=10, sock_read=silent)
         try:
-            answer = await self._send("GET", path, query, limit=ENDLESS)
+            answer = await self._send("GET", path, query, limit=limit)
             try:
                 async for line in answer.content:
                     yield line.decode(errors="replace").rstrip("\n")
@@ -230,9 +235,13 @@ class Kube:
             body=body,
             auth_settings=["BearerToken"],
         )
-        answer = await self._client.call_api(
-            method, url, sent_headers, sent, form, _request_timeout=limit
-        )
+        for again in range(PATIENCE, -1, -1):
+            answer = await self._client.call_api(
+                method, url, sent_headers, sent, form, _request_timeout=limit
+            )
+            if answer.status != TOO_MANY_REQUESTS or not again:
+                break
+            await asyncio.sleep(float(answer.headers.get("Retry-After", RETRY)))
         if answer.status >= 400:  # noqa: PLR2004 - HTTP's border
             message = _message(await answer.read())  # type: ignore[no-untyped-call]
             raise Fault(*_refusal(answer.status, message))

@@ -1,14 +1,19 @@
 """What is shown of jobs, robots and versions: objects in, text out."""
 
+import asyncio
 import textwrap
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from io import StringIO
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from fleet_cli.oncall import lineage, look, tables, text
+from fleet_cli.oncall import lineage, live, look, tables, text
 from fleet_cli.oncall import status as screen
 from fleet_cli.oncall.live import styled
+from fleet_cli.oncall.views import Status
+from fleet_cli.oncall.world import World
 from helpers.oncall import NOW, READY, ago, condition, job, reference, robot, seen, version
 
 SPEC = {
@@ -251,3 +256,41 @@ def test_trouble_is_red_on_a_terminal_and_headings_are_bold() -> None:
 def test_versions_of_an_earlier_job_of_that_name_are_not_shown() -> None:
     old = version(3, "Promoted", spec={"jobUid": "another"})
     assert seen(job(), old, version(4, "Staged")).versions[0].spec.sequence == 4
+
+
+async def test_a_terminal_is_drawn_anew_for_as_long_as_the_job_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(live, "REDRAWN", 0.02)
+    drawn: list[float] = []
+    again = asyncio.Event()
+
+    def view(world: World) -> Status:
+        drawn.append(world.now)
+        if len(drawn) == 3:
+            again.set()
+        return screen.status(world)
+
+    async def worlds() -> AsyncIterator[World]:
+        yield seen(job())
+        await again.wait()  # nothing happens, and ages go on
+        yield WORLD
+
+    paper = StringIO()
+    console = Console(file=paper, force_terminal=True, width=100, height=60)
+    await live.screen(worlds(), view, text.status, console, as_json=False)
+    assert drawn[0] < drawn[1] < drawn[2]
+    assert "version 7 is under trial" in paper.getvalue()
+
+
+async def test_a_pipe_gets_a_block_for_each_change() -> None:
+    async def worlds() -> AsyncIterator[World]:
+        yield WORLD
+        yield WORLD
+
+    paper = StringIO()
+    await live.screen(
+        worlds(), screen.status, text.status, Console(file=paper, width=20), as_json=False
+    )
+    block = "\n".join(text.status(screen.status(WORLD)))
+    assert paper.getvalue() == f"{block}\n\n" * 2

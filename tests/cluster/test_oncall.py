@@ -2,17 +2,22 @@
 
 import asyncio
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fleet_cli.kube import Kube as Client
+from fleet_cli.kube import Target
 from fleet_cli.local.cluster import LocalCluster
 from helpers.contexts import with_contexts
 from helpers.control import JOBS, ROBOTS, Fleet, Operator, edit, enroll, training_job
 from helpers.fleet import FLEET, Shell
 from helpers.kube import Kube, condition, exists
+from helpers.proxy import ApiProxy
 
 MANUAL: dict[str, Any] = {"rollout": {"mode": "Manual", "steps": [{"robots": 1, "minEpisodes": 4}]}}
 
@@ -111,23 +116,37 @@ async def test_a_pin_is_made_or_told_for_git(waiting: Fleet, fleet: Shell, kube:
     assert "pin" not in (await kube.get(ROBOTS, "r1"))["spec"]
 
 
-async def test_one_who_watches_sees_the_trial_begin_and_the_job_go(
+async def test_those_who_watch_see_the_trial_begin_and_the_job_go(
     waiting: Fleet, fleet: Shell, kube: Kube
 ) -> None:
-    words = [str(FLEET), "status", "job", "--watch", "--output", "json", *fleet.target]
-    watching = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
-    assert watching.stdout is not None
+    screen, table = [
+        await asyncio.create_subprocess_exec(
+            *(str(FLEET), *words, "--watch", *fleet.target), stdout=asyncio.subprocess.PIPE
+        )
+        for words in (("status", "job", "--output", "json"), ("get",))
+    ]
+    assert screen.stdout is not None
+    assert table.stdout is not None
     async with asyncio.timeout(60):
-        first = json.loads(await watching.stdout.readline())
+        first = json.loads(await screen.stdout.readline())
         assert [one["state"] for one in first["stages"]] == ["ahead", "ahead"]
+        head, row = [(await table.stdout.readline()).decode().split() for _ in "12"]
+        assert (head[0], row[0], row[4:6]) == ("JOB", "job", ["2", "-"])
+
         await fleet("promote", "job", "--timeout", "0")
-        async for line in watching.stdout:
+        async for line in screen.stdout:
             if [one["state"] for one in json.loads(line)["stages"]] == ["now", "ahead"]:
                 break
+        async for line in table.stdout:
+            if line.decode().split()[4:6] == ["2", "1/1"]:
+                break
+        table.send_signal(signal.SIGINT)
+        assert await table.wait() == 130
+
         await kube.delete(JOBS, "job")
-        async for _ in watching.stdout:
+        async for _ in screen.stdout:
             pass
-        assert await watching.wait() == 0
+        assert await screen.wait() == 0
 
 
 async def test_robots_are_enrolled_and_drained(
@@ -206,3 +225,39 @@ async def test_what_cannot_be_done_is_one_sentence_and_a_code(
     said = await fleet(*words.split(), *context)
     assert (said.code, sentence in said.err) == (code, True), said
     assert len(said.err.splitlines()) == bool(sentence)
+
+
+@pytest.mark.usefixtures("kinds")
+async def test_a_watch_that_breaks_off_is_begun_anew(
+    cluster: LocalCluster, kube: Kube, tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    async with (
+        ApiProxy.before(cluster, config) as proxy,
+        Client(Target(kube.namespace, kubeconfig=str(config))) as client,
+    ):
+        following = client.follow("FleetTrainingJob")
+        assert await anext(following) == {}
+        proxy.silence()
+        missed = asyncio.ensure_future(anext(following))
+        await kube.create(JOBS, training_job())
+        proxy.heal()
+        async with asyncio.timeout(30):
+            assert list(await missed) == ["job"]
+        await following.aclose()
+
+
+@pytest.mark.usefixtures("kinds")
+async def test_kubectl_runs_and_completes_it(cluster: LocalCluster, namespace: str) -> None:
+    async def kubectl(*words: str) -> str:
+        told = await asyncio.create_subprocess_exec(
+            *(str(cluster.kubectl), *words),
+            env=os.environ | {"PATH": f"{FLEET.parent}:{os.environ['PATH']}"},
+            stdout=asyncio.subprocess.PIPE,
+        )
+        out, _ = await told.communicate()
+        return out.decode()
+
+    target = ["--kubeconfig", str(cluster.kubeconfig), "-n", namespace]
+    assert f"no job in namespace {namespace}" in await kubectl("fleet", "get", *target)
+    assert "enroll" in (await kubectl("__complete", "fleet", "robots", "enr")).split()

@@ -52,7 +52,7 @@ async def lines(
     """Its lines, the last ``tail`` ones (0: all), and on for ever when followed."""
     query = {"follow": str(follow).lower(), "previous": str(previous).lower()}
     query |= {"tailLines": str(tail)} if tail else {}
-    async for line in kube.lines(f"{kube.path('Pod', pod)}/log", **query):
+    async for line in kube.lines(f"{kube.path('Pod', pod)}/log", query):
         yield line
 
 
