@@ -31,6 +31,7 @@ TRIAL = {
     "robots": ["r1", "r2"],
     "episodes": 12,
     "successes": 9,
+    "reason": "AwaitingEpisodes",
     "message": "Version 7, stage 2 of 2: 12 of 20 episodes.",
 }
 SILENT = [
@@ -82,8 +83,8 @@ def test_a_job_on_trial_is_one_screen() -> None:
           Version 7, stage 2 of 2: 12 of 20 episodes.
 
         NEXT
-          fleet promote staged 7  take the next step now
-          fleet abort staged 7    take it back for good
+          fleet skip staged 7   let it go on without this stage's evidence
+          fleet abort staged 7  take it back for good
 
         ROBOTS  4 of 4 connected, 4 on their version
           VERSION   ROLE        ROBOTS   ON IT   CONNECTED   EPISODES   SUCCESS   TAKEOVERS   GUARD
@@ -133,6 +134,30 @@ NEXT: dict[str, tuple[dict[str, Any], list[str]]] = {
         ["The store is full: free room. (docs/troubleshooting.md, StorageFailed)"],
     ),
     "a pinned fleet is let go by unpin": (job(spec=PINNED), ["fleet unpin staged"]),
+    "a version that passed waits to be promoted": (
+        job(rollout=TRIAL | {"reason": "AwaitingPromotion"}),
+        ["fleet promote staged 7", "fleet abort staged 7"],
+    ),
+    "a version waits for its approval": (
+        job(rollout={"candidate": reference(7), "reason": "AwaitingApproval"}),
+        ["fleet approve staged 7", "fleet abort staged 7"],
+    ),
+    "a stage ran out of time": (
+        job(rollout=TRIAL | {"reason": "DeadlinePassed"}),
+        ["fleet skip staged 7", "fleet resume staged 7", "fleet abort staged 7"],
+    ),
+    "a window is closed": (
+        job(rollout=TRIAL | {"reason": "OutsideWindow"}),
+        ["fleet abort staged 7"],
+    ),
+    "the stable version has one before it": (
+        job(lastKnownGood=[reference(4), reference(5)]),
+        ["fleet rollback staged 6"],
+    ),
+    "what was paused by request is resumed by request": (
+        job(rollout={"paused": True}),
+        ["fleet resume staged"],
+    ),
     "what Git paused, Git resumes": (
         job(spec={"rollout": {"paused": True}}),
         ["set spec.rollout.paused to false where the job is written, to go on"],
@@ -144,6 +169,25 @@ NEXT: dict[str, tuple[dict[str, Any], list[str]]] = {
 def test_what_to_do_next_follows_from_the_state(found: dict[str, Any], steps: list[str]) -> None:
     told = screen.status(seen(found)).next
     assert [one.command or one.what for one in told] == steps
+
+
+def test_a_stage_is_said_in_words() -> None:
+    steps = [
+        {"robots": 3, "selector": {"sites": ["lab"], "groups": ["left"]}, "deadline": "2h"},
+        {"percent": 20, "minEpisodes": 5},
+    ]
+    stages = screen.status(seen(job(spec={"rollout": {"steps": steps}}, rollout=TRIAL))).stages
+    assert [one.what for one in stages] == [
+        "3 robots of site lab or group left, 10 episodes, within 2h",
+        "20 % of the fleet, 5 episodes",
+        "the whole fleet",
+    ]
+
+
+def test_under_watch_the_evidence_is_the_fleets() -> None:
+    watch = {"phase": "Watching", "watching": True, "episodes": 20, "successes": 19}
+    (cohort,) = screen.status(seen(job(rollout=watch), robot("r1"), robot("r2"))).cohorts
+    assert (cohort.role, cohort.episodes, cohort.success_rate) == ("stable", 20, "0.95")
 
 
 def test_jobs_are_a_table() -> None:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from fleet_cli.kube import Kube, Object
     from fleet_contract.resources import FleetTrainingJob
 
-REFUSED = ("not done", "is unknown")
-
 
 class Button(NamedTuple):
     """One verb: which version it means where none is named, and what to say where none is there."""
@@ -79,9 +77,8 @@ def answer(text: str, raw: Object) -> views.Answer | None:
     status = raw.get("status", {})
     if status.get("lastHandledRequest") != text:
         return None
-    rollout = status.get("rollout", {})
-    said = str(rollout.get("answer") or rollout.get("message") or "It was done.")
-    refused = any(words in said for words in REFUSED)
+    said = str(status.get("rollout", {}).get("answer", ""))
+    refused = said.startswith(f"{text} was not done")
     return views.Answer(job=raw["metadata"]["name"], request=text, done=not refused, message=said)
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 from fleet_cli.oncall import look, views
 from fleet_cli.oncall.world import since
 from fleet_contract.names import ConditionType as C
+from fleet_contract.names import Reason, Verb
 from fleet_contract.resources import RolloutMode, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from fleet_cli.oncall.world import World
-    from fleet_contract.resources import RobotActor, Step
+    from fleet_contract.resources import RobotActor, RolloutStatus, Step
 
 TROUBLESHOOTING = "docs/troubleshooting.md"
 
@@ -54,8 +55,12 @@ def says(step: Step) -> str:
     """A step of the rollout in words."""
     who = f"{step.percent} % of the fleet" if step.percent else f"{step.robots} robots"
     who = "1 robot" if step.robots == 1 else who
+    where = [f"site {one}" for one in step.selector.sites]
+    where += [f"group {one}" for one in step.selector.groups]
+    who += f" of {' or '.join(where)}" if where else ""
     soak = "" if step.soak == "0s" else f", at least {step.soak}"
-    return f"{who}, {step.min_episodes} episodes{soak}"
+    deadline = f", within {step.deadline}" if step.deadline else ""
+    return f"{who}, {step.min_episodes} episodes{soak}{deadline}"
 
 
 def _stages(world: World) -> list[views.Stage]:
@@ -83,6 +88,11 @@ def _cohorts(world: World) -> list[views.Cohort]:
             groups[_runs(one)].append(one)
     order = sorted(groups, key=lambda version: (version != stable, -(version or 0)))
     cohorts = [_others(version, stable, groups[version]) for version in order]
+    if rollout.watching:  # the evidence is the fleet's own
+        told = rollout.model_dump(include={"episodes", "successes"}) | {
+            "success_rate": _rate(rollout)
+        }
+        cohorts = [one.model_copy(update=told) if one.role == "stable" else one for one in cohorts]
     if trial:
         robots = [one for one in at_work if one.metadata.name in trial]
         cohorts.insert(0, _trial(world, robots))
@@ -125,14 +135,37 @@ def _trial(world: World, robots: list[RobotActor]) -> views.Cohort:
         successes=rollout.successes,
         interventions=cohort.interventions if cohort else None,
         guard_trips=cohort.guard_trips if cohort else None,
-        success_rate=f"{rollout.successes / rollout.episodes:.2f}" if rollout.episodes else "",
+        success_rate=_rate(rollout),
     )
+
+
+def _rate(rollout: RolloutStatus) -> str:
+    return f"{rollout.successes / rollout.episodes:.2f}" if rollout.episodes else ""
+
+
+PRESS = {
+    Verb.APPROVE: "let robots try it",
+    Verb.PROMOTE: "let it go on",
+    Verb.SKIP: "let it go on without this stage's evidence",
+    Verb.RESUME: "go on",
+    Verb.ABORT: "take it back for good",
+    Verb.ROLLBACK: "take it back from the fleet, for version {good}",
+}
+"""What a button does, said beside it."""
+HELP: dict[str, tuple[Verb, ...]] = {
+    Reason.AWAITING_APPROVAL: (Verb.APPROVE,),
+    Reason.AWAITING_PROMOTION: (Verb.PROMOTE,),
+    Reason.AWAITING_EPISODES: (Verb.SKIP,),
+    Reason.NO_ROBOT_CONNECTED: (Verb.SKIP,),
+    Reason.DEADLINE_PASSED: (Verb.SKIP, Verb.RESUME),
+}
+"""Buttons that end what is awaited; a version on trial can always be taken back."""
 
 
 def _next(world: World) -> Iterator[views.Step]:
     """What is wrong comes first, then what may be done by choice."""
     job, name = world.job, world.job.metadata.name
-    spec, rollout = job.spec.rollout, job.status.rollout
+    spec, rollout, stable = job.spec.rollout, job.status.rollout, job.status.stable
     stalled = job.status.condition(C.STALLED)
     if stalled is not None:
         yield views.Step(what=f"{stalled.message} ({TROUBLESHOOTING}, {stalled.reason})")
@@ -143,14 +176,18 @@ def _next(world: World) -> Iterator[views.Step]:
         )
     if spec.paused:
         yield views.Step(what="set spec.rollout.paused to false where the job is written, to go on")
+    if rollout.paused:
+        yield views.Step(command=f"fleet {Verb.RESUME} {name}", what=PRESS[Verb.RESUME])
     if spec.mode is RolloutMode.PINNED:
         yield views.Step(command=f"fleet unpin {name}", what="let newer versions through again")
-    if (candidate := rollout.candidate) is not None:
-        at = candidate.sequence
-        waits = spec.mode is RolloutMode.MANUAL
-        what = "let it go on, for which it waits" if waits else "take the next step now"
-        yield views.Step(command=f"fleet promote {name} {at}", what=what)
-        yield views.Step(command=f"fleet abort {name} {at}", what="take it back for good")
+    elif rollout.candidate is not None:
+        for verb in (*HELP.get(rollout.reason, ()), Verb.ABORT):
+            command = f"fleet {verb} {name} {rollout.candidate.sequence}"
+            yield views.Step(command=command, what=PRESS[verb])
+    elif stable is not None and job.status.last_known_good:
+        good = job.status.last_known_good[-1].sequence
+        command = f"fleet {Verb.ROLLBACK} {name} {stable.sequence}"
+        yield views.Step(command=command, what=PRESS[Verb.ROLLBACK].format(good=good))
 
 
 def _took(world: World) -> float | None:
