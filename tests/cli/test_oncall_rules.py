@@ -7,11 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from fleet_cli import cli_page
 from fleet_cli.exits import Exit, Fault
 from fleet_cli.main import app
-from fleet_cli.oncall import buttons, checks, commands, edits, git, lineage, logs, robots, text
+from fleet_cli.oncall import (
+    buttons,
+    checks,
+    commands,
+    edits,
+    git,
+    latency,
+    lineage,
+    logs,
+    robots,
+    text,
+)
+from fleet_contract.metrics import POLICY_LATENCY
 from fleet_contract.names import PLURALS, Env, Kind, Label, Verb
 from fleet_contract.resources import FleetTrainingJob, RobotActor
 from fleet_contract.schema import crd
@@ -313,6 +326,34 @@ IDLE = condition("Suspended", "True", "Suspended")
 )
 def test_a_robot_is_idle_when_its_object_says_so(found: dict[str, Any], expected: bool) -> None:
     assert robots.idle(RobotActor.model_validate(found)) is expected
+
+
+# --- latency --------------------------------------------------------------------------------
+
+
+def exposed(*seconds: float) -> list[str]:
+    """As the operator serves it."""
+    registry = CollectorRegistry()
+    buckets = POLICY_LATENCY.buckets
+    histogram = Histogram(*POLICY_LATENCY.head, buckets=buckets, registry=registry)
+    for one in seconds:
+        histogram.labels("lab", "staged").observe(one)
+    histogram.labels("lab", "another").observe(300.0)
+    return generate_latest(registry).decode().splitlines()
+
+
+def test_latency_is_read_from_the_operators_histogram() -> None:
+    known = latency.quantiles(exposed(*[3.0] * 60, *[15.0] * 36, *[1000.0] * 4), "staged")
+    assert known is not None
+    assert (known.count, known.median, known.p95) == (100, 5.0, 20.0)
+    beyond = latency.quantiles(exposed(1000.0), "staged")
+    assert beyond is not None
+    assert (beyond.count, beyond.p95) == (1, None)
+
+
+def test_latency_that_nobody_measured_is_not_known() -> None:
+    assert latency.quantiles(exposed(), "staged") is None
+    assert latency.quantiles([], "staged") is None
 
 
 # --- the page and the shells ----------------------------------------------------------------

@@ -12,7 +12,7 @@ from rich.console import Console
 from fleet_cli.oncall import lineage, live, look, tables, text
 from fleet_cli.oncall import status as screen
 from fleet_cli.oncall.live import styled
-from fleet_cli.oncall.views import Status
+from fleet_cli.oncall.views import Latency, Status
 from fleet_cli.oncall.world import World
 from helpers.oncall import NOW, READY, ago, condition, job, reference, robot, seen, version
 
@@ -70,7 +70,7 @@ def assert_shows(lines: Sequence[str], expected: str) -> None:
 
 def test_a_job_on_trial_is_one_screen() -> None:
     assert_shows(
-        text.status(screen.status(WORLD)),
+        text.status(screen.status(WORLD, Latency(count=37, median=5.0))),
         """
         staged in namespace lab: Staged
           Learner, streams and fleet are at work.
@@ -95,6 +95,8 @@ def test_a_job_on_trial_is_one_screen() -> None:
 
         LEARNER  run 1: online, step 1200
           Run 1 is at work.
+
+        LATENCY  version made → acting: half within 5s, 95 % beyond measure (37 measured)
 
         TASKS
           TASK   SUCCESS   EPISODES

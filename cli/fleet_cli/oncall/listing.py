@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from fleet_cli.oncall import live, look, text, views, world
+from fleet_cli.oncall import latency, live, look, text, views, world
 from fleet_cli.oncall import status as screen
 from fleet_cli.oncall.options import Format, show
 from fleet_contract.names import Kind
@@ -63,12 +64,18 @@ async def robots(kube: Kube, job: str, output: Format, *, watch: bool) -> None:
 async def status(kube: Kube, job: str, output: Format, *, watch: bool) -> None:
     """One job on one screen."""
     if not watch:
-        seen = screen.status(await world.observe(kube, job))
+        found, known = await asyncio.gather(world.observe(kube, job), latency.measured(kube, job))
+        seen = screen.status(found, known)
         show(seen, text.status(seen), output)
         return
-    worlds = world.follow(kube, job)
-    console = Console()
-    await live.screen(worlds, screen.status, text.status, console, as_json=output is Format.JSON)
+    known = await latency.measured(kube, job)
+    await live.screen(
+        world.follow(kube, job),
+        lambda world: screen.status(world, known),
+        text.status,
+        Console(),
+        as_json=output is Format.JSON,
+    )
 
 
 async def _changes(

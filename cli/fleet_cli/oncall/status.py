@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 TROUBLESHOOTING = "docs/troubleshooting.md"
 
 
-def status(world: World) -> views.Status:
+def status(world: World, latency: views.Latency | None = None) -> views.Status:
     """The whole screen."""
     job, now = world.job, world.now
     rollout, learner = job.spec.rollout, job.status.learner
@@ -47,6 +47,7 @@ def status(world: World) -> views.Status:
             views.TaskRate(name=one.name, episodes=one.episodes, success_rate=one.success_rate)
             for one in job.status.tasks
         ],
+        latency=latency,
         took=_took(world),
     )
 

@@ -83,6 +83,10 @@ def status(view: views.Status) -> list[str]:
     stage = f"{learner.stage}, step {learner.step}{goal}" if learner.stage else "not heard of yet"
     lines += ["", f"LEARNER  run {learner.run}: {stage}"]
     lines += [f"  {learner.message}"] if learner.message else []
+    if (known := view.latency) is not None:
+        half, most = (_bound(one) for one in (known.median, known.p95))
+        lines += ["", f"LATENCY  version made → acting: half {half}, 95 % {most}"]
+        lines[-1] += f" ({known.count} measured)"
     if view.tasks:
         lines += ["", "TASKS"]
         rows = ((one.name, one.success_rate, one.episodes) for one in view.tasks)
@@ -165,6 +169,10 @@ def _steps(steps: Iterable[views.Step]) -> list[str]:
     steps = list(steps)
     width = max(len(one.command) for one in steps)
     return [f"{one.command:<{width}}  {one.what}" if one.command else one.what for one in steps]
+
+
+def _bound(seconds: float | None) -> str:
+    return "beyond measure" if seconds is None else f"within {seconds:g}s"
 
 
 def _policy(one: views.Robot) -> str:

@@ -119,6 +119,16 @@ class Step(Model):
     what: str = Field(description="What it does.")
 
 
+class Latency(Model):
+    """From the making of a version to its first episode on a robot that ran an older one."""
+
+    count: int = Field(description="How often it was measured since the operator started.")
+    median: float | None = Field(
+        default=None, description="Seconds within which half of them were; a bucket's bound."
+    )
+    p95: float | None = Field(default=None, description="The same for 95 of 100.")
+
+
 class Status(View):
     """One job on one screen."""
 
@@ -132,6 +142,7 @@ class Status(View):
     troubled: list[Robot] = Field(description="Robots with something wrong.")
     learner: Learner = Field(description="The learner's current run.")
     tasks: list[TaskRate] = Field(description="How each task fares.")
+    latency: Latency | None = Field(default=None, description="Where it is known.")
     took: float | None = Field(
         default=None, description="Seconds the stable version took from its making to promotion."
     )
