@@ -27,9 +27,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+WRITE, LOCAL = "Write jobs", "A cluster of your own"
 app.add_typer(commands.app)
-app.add_typer(robot_commands.app, name="robots", help="Robots: list, enroll, drain.")
-app.add_typer(dataset.app, name="dataset", help="Demonstrations: import, export, inspect.")
+app.add_typer(
+    robot_commands.app,
+    name="robots",
+    help="Robots: list, enroll, drain.",
+    rich_help_panel=commands.ACT,
+)
+app.add_typer(
+    dataset.app,
+    name="dataset",
+    help="Demonstrations: import, export, inspect.",
+    rich_help_panel=WRITE,
+)
 
 Output = Annotated[Path | None, typer.Option(help="Write there instead of printing.")]
 Name = Annotated[str, typer.Option(help="Which local cluster.")]
@@ -45,7 +56,7 @@ def plainly() -> Iterator[None]:
         raise typer.Exit(1) from fault
 
 
-@app.command()
+@app.command(rich_help_panel=WRITE)
 def crds(output: Output = None) -> None:
     """Print the CustomResourceDefinitions, or write them into a folder."""
     from fleet_cli.crds import files, write
@@ -77,7 +88,7 @@ class Page(StrEnum):
     CLI = "cli"
 
 
-@app.command()
+@app.command(rich_help_panel=WRITE)
 def docs(
     page: Annotated[Page, typer.Argument(help="Which page.")] = Page.REFERENCE,
     output: Output = None,
@@ -110,7 +121,7 @@ def docs(
         typer.echo(output)
 
 
-@app.command("algorithms")
+@app.command("algorithms", rich_help_panel=WRITE)
 def tell_algorithms(
     name: Annotated[str, typer.Argument(help="Only this one.")] = "",
 ) -> None:
@@ -121,7 +132,7 @@ def tell_algorithms(
         typer.echo(section(name) if name else render(), nl=False)
 
 
-@app.command("policies")
+@app.command("policies", rich_help_panel=WRITE)
 def tell_policies(
     name: Annotated[str, typer.Argument(help="Only this one.")] = "",
 ) -> None:
@@ -132,7 +143,7 @@ def tell_policies(
         typer.echo(section(name) if name else render(), nl=False)
 
 
-@app.command()
+@app.command(rich_help_panel=WRITE)
 def lint(
     files: Annotated[list[Path], typer.Argument(help="YAML files; - is standard input.")],
     output: Answer = Format.TEXT,
@@ -158,7 +169,7 @@ def lint(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=LOCAL)
 def up(
     name: Name = "default",
     foreground: Annotated[bool, typer.Option(help="Stay, and end it all on Ctrl-C.")] = False,
@@ -179,7 +190,7 @@ def up(
         lifecycle.up(name, detach=not foreground, ready=ready)
 
 
-@app.command()
+@app.command(rich_help_panel=LOCAL)
 def down(
     name: Name = "default",
     purge: Annotated[bool, typer.Option(help="Remove its data too.")] = False,
@@ -193,11 +204,12 @@ def down(
 
 
 @app.command(
+    rich_help_panel=LOCAL,
     context_settings={
         "ignore_unknown_options": True,
         "allow_extra_args": True,
         "help_option_names": [],  # --help goes through to the demo, which knows its options
-    }
+    },
 )
 def demo(context: typer.Context) -> None:
     """Watch a fleet learn: a real control plane, four simulated robots, one shared policy."""
@@ -209,7 +221,7 @@ def demo(context: typer.Context) -> None:
         inner(context.args, prog_name="fleet demo")
 
 
-@app.command()
+@app.command(rich_help_panel=LOCAL)
 def record(
     tasks: Annotated[list[str], typer.Argument(help="Its tasks, such as push or reach.")],
     folder: Annotated[str, typer.Option(help="Where in the store.")] = "datasets/demo",

@@ -198,7 +198,8 @@ def greeting(connection: Connection, name: str, *, operator: bool) -> str:
         f"Then:\n\n{by_hand}"
         "  fleet record reach push\n"
         "  kubectl apply -f manifests/samples/staged.yaml\n"
-        "  kubectl get fleet --watch\n\n"
+        "  kubectl get fleet --watch\n"
+        "  fleet status staged --watch\n\n"
         f"NATS is at {connection.nats_url}, objects lie in {connection.storage_url}.\n"
         f"`{end}` ends it; its data stays."
     )

@@ -172,6 +172,13 @@ WELL = checks.Facts(
     robots=[RobotActor.model_validate(robot("r1"))],
     now=NOW,
 )
+CRASHING = {
+    "status": {
+        "containerStatuses": [
+            {"restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+        ]
+    }
+}
 AWAY = RobotActor.model_validate(
     robot("r9", condition("Connected", "False", "HeartbeatMissing"), lastSeen=None)
 )
@@ -192,8 +199,8 @@ PROBLEMS = {
         "you may not read logs in lab",
     ),
     "an operator that is not ready": (
-        {"operator": [DEPLOYED | {"status": {}}]},
-        "Deployment fleetloop-operator: 0 of 1 ready",
+        {"operator": [DEPLOYED | {"status": {}}], "pods": [CRASHING]},
+        "Deployment fleetloop-operator: 0 of 1 ready, CrashLoopBackOff, restarted 4 times",
     ),
     "no operator": (
         {"operator": [], "jobs": []},

@@ -128,13 +128,13 @@ def _operator(facts: Facts) -> Iterator[views.Check]:
         at, ready = one["metadata"]["name"], one.get("status", {}).get("readyReplicas", 0)
         wanted = one["spec"].get("replicas", 1)
         if ready and ready >= wanted:
-            found = f"Deployment {at} is ready, its probe answers{_restarts(facts)}"
+            found = f"Deployment {at} is ready, its probe answers{_pods(facts)}"
             yield views.Check(name=name, ok=True, found=found)
             continue
         yield views.Check(
             name=name,
             ok=False,
-            found=f"Deployment {at}: {ready} of {wanted} ready{_restarts(facts)}",
+            found=f"Deployment {at}: {ready} of {wanted} ready{_pods(facts)}",
             remedy=f"`kubectl -n {facts.namespace} describe pod -l app.kubernetes.io/name={at}`"
             if wanted
             else f"`kubectl -n {facts.namespace} scale deployment/{at} --replicas=1`",
@@ -151,13 +151,16 @@ def _operator(facts: Facts) -> Iterator[views.Check]:
         yield views.Check(name=name, ok=False, found=found, remedy=INSTALL)
 
 
-def _restarts(facts: Facts) -> str:
+def _pods(facts: Facts) -> str:
+    """What its containers say: what they wait for, and how often they were started again."""
     pods = [] if isinstance(facts.pods, Fault) else facts.pods
-    statuses = chain.from_iterable(
-        one.get("status", {}).get("containerStatuses") or [] for one in pods
+    statuses = list(
+        chain.from_iterable(one.get("status", {}).get("containerStatuses") or [] for one in pods)
     )
+    waits = [one.get("state", {}).get("waiting", {}).get("reason", "") for one in statuses]
     count = sum(one.get("restartCount", 0) for one in statuses)
-    return f", restarted {count} times" if count else ""
+    told = [*filter(None, waits), *([f"restarted {count} times"] if count else [])]
+    return "".join(f", {one}" for one in told)
 
 
 PARTS = ((C.STREAMS_READY, "False", "NATS"), (C.STORAGE_FAILING, "True", "storage"))

@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 
 TEXT = Format.TEXT
 WAIT = 30.0  # seconds
+LOOK, ACT = "Look", "Act"
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def get(
     job: Annotated[
         str, typer.Argument(help="Only this one.", autocompletion=known_jobs, show_default=False)
@@ -46,7 +47,7 @@ def get(
     run((namespace, context, kubeconfig), lambda kube: listing.jobs(kube, job, output, watch=watch))
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def status(
     job: JobName,
     watch: Watch = False,
@@ -64,7 +65,7 @@ def status(
     )
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def history(
     job: JobName,
     namespace: Namespace = "",
@@ -83,7 +84,7 @@ def history(
     run((namespace, context, kubeconfig), work)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def lineage(
     version: Annotated[str, typer.Argument(help="A PolicyVersion, JOB-vN; or an episode's id.")],
     namespace: Namespace = "",
@@ -107,7 +108,7 @@ def lineage(
     run((namespace, context, kubeconfig), work)
 
 
-@app.command()
+@app.command(rich_help_panel=ACT)
 def pin(
     job: JobName,
     version: Annotated[int, typer.Argument(help="The version to hold.", min=1)],
@@ -128,7 +129,7 @@ def pin(
     run((namespace, context, kubeconfig), work)
 
 
-@app.command()
+@app.command(rich_help_panel=ACT)
 def unpin(
     job: JobName,
     robot: Annotated[str, typer.Option(help="Only this robot.", show_default=False)] = "",
@@ -151,7 +152,7 @@ def unpin(
     run((namespace, context, kubeconfig), work)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def doctor(
     namespace: Namespace = "",
     context: Context = "",
@@ -172,7 +173,7 @@ def doctor(
     run((namespace, context, kubeconfig), work)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def logs(
     name: Annotated[
         str, typer.Argument(help="A job, for its learner, or a robot.", autocompletion=known_jobs)
@@ -236,7 +237,7 @@ def _button(verb: str, help_: str) -> None:
 
         run((namespace, context, kubeconfig), work)
 
-    app.command(verb, help=help_)(press)
+    app.command(verb, help=help_, rich_help_panel=ACT)(press)
 
 
 for _verb, _help in VERBS.items():
