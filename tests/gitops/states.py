@@ -102,15 +102,15 @@ def learner(reason: Reason) -> dict[str, Any]:
 
 def turn(spec: Object, state: State, **seen: Any) -> Decision:
     """One decision with version 2 announced to three robots that run version 1."""
-    observed = Observed(announced=version_ref(2), robots=FLEET, last_event=9, **seen)
-    return decide(Rollout.model_validate(spec), state, observed, NOW)
+    fields = {"announced": version_ref(2), "robots": FLEET, "last_event": 9, **seen}
+    return decide(Rollout.model_validate(spec), state, Observed(**fields), NOW)
 
 
-def rolling(spec: Object, *requests: str) -> Object:
+def rolling(spec: Object, *requests: str, **seen: Any) -> Object:
     """A job whose version 2 was just announced, and then some buttons were pressed."""
     state = turn(spec, State(stable=version_ref(1), last_sequence=1)).state
-    for request in requests:
-        state = turn(spec, state, request=request).state
+    for request in (*requests, *([""] if seen else [])):
+        state = turn(spec, state, **{"request": request, **seen}).state
     return job({"state": state}, rollout=spec)
 
 
@@ -140,6 +140,33 @@ JOBS = {
     "with a version on trial": Shown(rolling(TRIAL), "Current", "Healthy", "Version 2, stage 1"),
     "with a version that waits for a person": Shown(
         rolling(MANUAL), "Current", "Suspended", "request promote@2"
+    ),
+    "with a version that waits for approval": Shown(
+        rolling({**TRIAL, "approval": "Always"}), "Current", "Suspended", "request approve@2"
+    ),
+    "with a version that waits for its window": Shown(
+        rolling({**TRIAL, "windows": [{"schedule": "0 3 * * *", "duration": "1m"}]}),
+        "Current",
+        "Suspended",
+        "spec.rollout.windows",
+    ),
+    "in a frozen namespace": Shown(
+        rolling(MANUAL, "promote@2#1", freeze="inventory"), "Current", "Suspended", "inventory"
+    ),
+    "whose trial nobody lives through": Shown(
+        rolling(TRIAL, robots=tuple(one._replace(connected=False) for one in FLEET)),
+        "Current",
+        "Suspended",
+        "connected",
+    ),
+    "with a promoted version under watch": Shown(
+        rolling({"strategy": "Broadcast", "postPromotion": {"minEpisodes": 50}}),
+        "Current",
+        "Healthy",
+        "50 episodes",
+    ),
+    "paused by a button": Shown(
+        rolling(TRIAL, "pause@2#1"), "Current", "Suspended", "request resume@2"
     ),
     "paused in Git": Shown(rolling({**TRIAL, "paused": True}), "Current", "Suspended", "paused"),
     "pinned": Shown(rolling({"mode": "Pinned", "pinnedVersion": 1}), "Current", "Healthy"),

@@ -41,10 +41,16 @@ BUTTONS: dict[str, tuple[Object, set[str]]] = {
     "while nothing is tried": (JOBS["at work"].item, {"pause"}),
     "while a version waits for a person": (WAITING, {"promote", "abort", "pause"}),
     "while a version waits for approval": (
-        rolling({**MANUAL, "approval": "Always"}),
-        {"promote", "approve", "abort", "pause"},
+        rolling({**TRIAL, "approval": "Always"}),
+        {"approve", "abort", "pause"},
     ),
     "while a version is on trial": (RUNNING, {"abort", "skip", "pause"}),
+    "after a promotion was asked for": (
+        rolling(MANUAL, "promote@2#1"),
+        {"abort", "skip", "pause"},
+    ),
+    "while a button pauses": (rolling(TRIAL, "pause@2#1"), {"abort", "skip", "resume"}),
+    "after a second promotion": (rolling({"strategy": "Broadcast"}), {"pause", "rollback"}),
     "after a version was taken back": (BACK, {"retry", "pause"}),
 }
 
