@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys;
 CHAOS  ?=
 ALGORITHM ?=
 
-.PHONY: help setup binaries demo test e2e lerobot check format bench generate lock clean
+.PHONY: help setup binaries demo test e2e lerobot flux check format bench generate lock clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
@@ -48,6 +48,10 @@ lerobot: $(READY)  ## Let lerobot itself load what we export, and its policies t
 	@tests/lerobot/setup $(LEROBOT)
 	FLEET_LEROBOT=$(LEROBOT)/bin/python $(BIN)/python -m pytest tests/foreign
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m pytest tests/lerobot -o filterwarnings=default
+
+flux: $(READY)  ## Let Flux itself sync jobs and robots; builds its controller once, some minutes.
+	@$(BIN)/python -m fleet_cli.local.binaries kustomize-controller
+	$(BIN)/python -m pytest tests/flux
 
 check: $(READY)  ## Format, lint, types, walls between rooms, generated files.
 	$(BIN)/ruff format --check .

@@ -47,7 +47,7 @@ BUTTONS: dict[str, tuple[Object, set[str]]] = {
     "while a version is on trial": (RUNNING, {"abort", "skip", "pause"}),
     "after a promotion was asked for": (
         rolling(MANUAL, "promote@2#1"),
-        {"abort", "skip", "pause"},
+        {"promote", "abort", "skip", "pause"},
     ),
     "while a button pauses": (rolling(TRIAL, "pause@2#1"), {"abort", "skip", "resume"}),
     "after a second promotion": (rolling({"strategy": "Broadcast"}), {"pause", "rollback"}),

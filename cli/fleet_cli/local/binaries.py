@@ -126,6 +126,15 @@ PROGRAMS = {
             30,
             kit="gitops",
         ),
+        Program(  # Flux itself, for `make flux`
+            "kustomize-controller",
+            "flux",
+            "github.com/fluxcd/kustomize-controller",
+            "github.com/fluxcd/kustomize-controller",
+            ("--version",),
+            150,
+            kit="flux",
+        ),
         # A node that runs containers, for the end-to-end suite.
         _kubernetes("kubelet", 100, module="node", kit="node"),
         _kubernetes("kube-proxy", 10, module="node", kit="node"),

