@@ -91,7 +91,8 @@ RULES = """\
   time, outside of windows too; only a pause holds that as well.
 - **Windows and freezes.** No stage begins, no version is promoted and no robot joins a stage while
   no window is open, or while the namespace carries the annotation `fleetloop.dev/freeze: <why>`.
-  The freeze holds for every job of the namespace, and Git may own it. Where nobody has to say yes,
+  The freeze holds for every job of the namespace, and Git may own it; its end is seen at the next
+  turn of a job, after `FLEET_RESYNC_SECONDS` at the latest. Where nobody has to say yes,
   a version is not even taken up meanwhile: the newest is tried when the window opens.
 - **Pauses.** `spec.rollout.paused` is Git's, `pause` and `resume` are the operator's own: either
   freezes the fleet, and a pause does not count as time.

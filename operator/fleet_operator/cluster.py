@@ -112,8 +112,9 @@ class Cluster:
 
     async def freeze(self) -> str:
         """Why the namespace is frozen, by its annotation; empty where it is not."""
-        found = await self._call("GET", f"/api/v1/namespaces/{self.namespace}") or {}
-        why = str(found["metadata"].get("annotations", {}).get(names.Label.FREEZE, ""))
+        found = await self._call("GET", f"/api/v1/namespaces/{self.namespace}")
+        annotations = found["metadata"].get("annotations", {}) if found else {}
+        why = str(annotations.get(names.Label.FREEZE, ""))
         return "" if why == "false" else why
 
     async def end_job(self, name: str, uid: str, refusal: str) -> None:
