@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
@@ -24,15 +25,18 @@ from fleet_cli.local.building import find_go
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.ports import LOOPBACK, free_ports
 from fleet_cli.local.progress import Progress
-from fleet_cli.setup import install_kinds
+from fleet_cli.setup import DISCOVERED_WITHIN, install_kinds
 from helpers.control import Operator
 from helpers.kube import Kube
 from helpers.nats import drop_streams
 
 NAMESPACE = "flux-system"
-SOURCES = "github.com/fluxcd/source-controller@v1.9.5"
-CONTROLLER = "github.com/fluxcd/kustomize-controller@v1.9.5"
-ARGOCD = "github.com/argoproj/argo-cd/v3@v3.5.7"
+CRDS = {
+    "github.com/fluxcd/kustomize-controller@v1.9.5": "config/crd/bases",
+    "github.com/fluxcd/source-controller@v1.9.5": "config/crd/bases",
+    "github.com/argoproj/argo-cd/v3@v3.5.7": "manifests/crds/application-crd.yaml",
+}
+"""Of Go modules: where they keep the kinds that our samples are of."""
 
 
 @cache
@@ -89,12 +93,17 @@ async def operator(cluster: LocalCluster, kube: Kube) -> AsyncIterator[Operator]
 
 @pytest.fixture(scope="session")
 def kubectl(cluster: LocalCluster) -> Kubectl:
-    """In the namespace that Flux watches; Flux's kinds and ours are there."""
+    """In the namespace that Flux watches; theirs, Argo CD's and our kinds are there."""
     install_kinds(cluster.kubectl, cluster.kubeconfig)
     kubectl = Kubectl(cluster, NAMESPACE)
-    for name in (CONTROLLER, SOURCES):
-        kubectl("apply", "--server-side", "-f", str(module(name) / "config" / "crd" / "bases"))
-    kubectl("create", "namespace", NAMESPACE)
+    for name, folder in CRDS.items():
+        kubectl("apply", "--server-side", "-f", str(module(name) / folder))
+    for namespace in (NAMESPACE, "argocd"):
+        kubectl("create", "namespace", namespace)
+    deadline = time.monotonic() + DISCOVERED_WITHIN
+    while kubectl.run("get", "kustomizations,gitrepositories,applications").returncode:
+        assert time.monotonic() < deadline, "the kinds of Flux and Argo CD are not served"
+        time.sleep(0.1)  # nothing tells that kubectl would find them now
     return kubectl
 
 

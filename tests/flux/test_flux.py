@@ -1,5 +1,6 @@
 """The samples for Flux and Argo CD, and what Flux itself makes of our objects."""
 
+from dataclasses import replace
 from typing import Any
 
 import yaml
@@ -8,7 +9,7 @@ from contract.conftest import Kubectl
 from fleet_cli.local.cluster import LocalCluster
 from fleet_contract import names
 from fleet_contract.names import Kind, Label
-from flux.conftest import ARGOCD, NAMESPACE, Source, module
+from flux.conftest import NAMESPACE, Source
 from helpers import gitops
 from helpers.control import JOBS, Fleet, Operator, press, training_job
 from helpers.kube import Kube
@@ -71,20 +72,16 @@ async def test_flux_waits_for_the_fleet_fails_on_a_fault_and_leaves_buttons_alon
 
 
 def test_the_samples_apply_as_they_stand(kubectl: Kubectl) -> None:
-    kubectl(
-        "apply",
-        "--server-side",
-        "-f",
-        str(module(ARGOCD) / "manifests" / "crds" / "application-crd.yaml"),
-    )
-    kubectl("wait", "crd/applications.argoproj.io", "--for=condition=Established")
-    kubectl("create", "namespace", "argocd")
-    kubectl("apply", "--dry-run=server", "-f", str(gitops.FLUX / "one-job.yaml"))
-    kubectl("apply", "--dry-run=server", "-f", str(gitops.FLUX / "fleet.yaml"))
-    kubectl("apply", "--dry-run=server", "-f", str(gitops.ARGOCD / "application.yaml"))
-    kubectl("create", "configmap", "argocd-cm", "--namespace=argocd", "--from-literal=url=mine")
+    argocd = replace(kubectl, namespace="argocd")
+    for there, sample in (
+        (kubectl, gitops.FLUX / "one-job.yaml"),
+        (kubectl, gitops.FLUX / "fleet.yaml"),
+        (argocd, gitops.ARGOCD / "application.yaml"),
+    ):
+        there("apply", "--dry-run=server", "-f", str(sample))
+    argocd("create", "configmap", "argocd-cm", "--from-literal=url=mine")
     customizations = str(gitops.ARGOCD / "customizations")
-    kubectl("apply", "--server-side", "--field-manager=fleetloop", "-k", customizations)
-    kept = kubectl.get("configmap", "argocd-cm", "--namespace=argocd")["data"]
+    argocd("apply", "--server-side", "--field-manager=fleetloop", "-k", customizations)
+    kept = argocd.get("configmap", "argocd-cm")["data"]
     assert kept["url"] == "mine"
     assert len(kept) == 5
