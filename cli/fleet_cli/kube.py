@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
-from kubernetes.aio import config
-from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config.config_exception import ConfigException
-from kubernetes.aio.config.kube_config import KubeConfigLoader, KubeConfigMerger
+from kubernetes.aio.client import ApiClient
 
 from fleet_cli.exits import Exit, Fault
+from fleet_cli.kubeconfig import Target, log_in
 from fleet_contract import names
 
 if TYPE_CHECKING:
@@ -27,12 +23,8 @@ RETRY = 1.0
 GONE = 410
 TOO_MANY_REQUESTS = 429  # nothing was done: it may be asked again
 PATIENCE = 5  # times that it is
-HOME = "~/.kube/config"
-POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PATHS = {kind.value: (names.API_VERSION, plural) for kind, plural in names.PLURALS.items()} | {
     "Deployment": ("apps/v1", "deployments"),
-    "Event": ("v1", "events"),
-    "Job": ("batch/v1", "jobs"),
     "Pod": ("v1", "pods"),
 }
 PATCH = {"Content-Type": "application/merge-patch+json"}
@@ -40,14 +32,6 @@ MANAGER = "fleet"
 """Our field manager: who looks at managedFields sees what was changed by hand."""
 
 Object = dict[str, Any]
-
-
-class Target(NamedTuple):
-    """Which cluster and namespace, as kubectl's options name them; empty: as kubectl would."""
-
-    namespace: str = ""
-    context: str = ""
-    kubeconfig: str = ""
 
 
 class Kube:
@@ -63,40 +47,14 @@ class Kube:
         self._client: ApiClient | None = None
 
     async def __aenter__(self) -> Self:
-        configuration = Configuration()
-        try:
-            await self._log_in(configuration)
-        except ConfigException as fault:
-            raise Fault(f"your kubeconfig will not do: {fault}", Exit.NO_ACCESS) from fault
-        self._client = ApiClient(configuration)
+        login = await log_in(self._target)
+        self.namespace, self._headers = login.namespace, login.headers
+        self._client = ApiClient(login.configuration)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._client is not None:
             await self._client.close()  # type: ignore[no-untyped-call]
-
-    async def _log_in(self, configuration: Configuration) -> None:
-        chosen = self._target.kubeconfig or os.environ.get("KUBECONFIG") or HOME
-        if not _there(chosen):
-            if self._target.kubeconfig or not _in_pod():
-                raise Fault(
-                    f"no kubeconfig at {chosen}: name one by --kubeconfig or KUBECONFIG; "
-                    "`fleet up` starts a cluster of your own and prints its",
-                    Exit.NO_ACCESS,
-                )
-            config.load_incluster_config(  # type: ignore[no-untyped-call]
-                client_configuration=configuration
-            )
-            self.namespace = self.namespace or _own_namespace()
-            return
-        merged = KubeConfigMerger(chosen).config  # type: ignore[no-untyped-call]
-        loader = KubeConfigLoader(  # type: ignore[no-untyped-call]
-            merged, active_context=self._target.context or None, config_base_path=None
-        )
-        await loader.load_and_set(configuration)  # type: ignore[no-untyped-call]
-        context = loader.current_context["context"]
-        self.namespace = self.namespace or context.get("namespace") or "default"
-        self._headers = _impersonation(merged, context.get("user"))
 
     # --- objects --------------------------------------------------------------------------
 
@@ -258,19 +216,9 @@ class Kube:
         )
 
 
-def _there(files: str) -> bool:
-    return any(Path(one).expanduser().is_file() for one in files.split(os.pathsep) if one)
-
-
-def _in_pod() -> bool:
-    return (POD / "token").exists()
-
-
-def _own_namespace() -> str:
-    return (POD / "namespace").read_text().strip()
-
-
 def _refusal(status: int, message: str) -> tuple[str, Exit]:
+    if status == 404 and "requested resource" in message:  # noqa: PLR2004
+        return "the cluster does not have our kinds: see `fleet doctor`", Exit.NOT_FOUND
     if status == 404:  # noqa: PLR2004
         return message, Exit.NOT_FOUND
     if status == 401:  # noqa: PLR2004
@@ -278,18 +226,6 @@ def _refusal(status: int, message: str) -> tuple[str, Exit]:
     if status == 403:  # noqa: PLR2004
         return f"{message}; `fleet doctor` lists what you may do", Exit.NO_ACCESS
     return message, Exit.NOT_DONE
-
-
-def _impersonation(merged: Any, user: str | None) -> dict[str, str]:
-    """``as`` of the user, which the library overlooks: it would act with the caller's own rights.
-
-    Raises ``Fault`` for groups: several headers of one name are more than it can send.
-    """
-    users = [one.value for one in merged.value["users"]]
-    who: Object = next((one.get("user") or {} for one in users if one["name"] == user), {})
-    if who.get("as-groups") or who.get("as-user-extra"):
-        raise Fault(f"user {user!r} of your kubeconfig has as-groups or as-user-extra: use another")
-    return {"Impersonate-User": who["as"]} if who.get("as") else {}
 
 
 def _message(data: bytes) -> str:

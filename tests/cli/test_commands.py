@@ -1,5 +1,6 @@
 """The `fleet` command as people type it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -41,6 +42,14 @@ def test_kubectl_finds_it_as_a_plugin() -> None:
 
 def test_the_version_names_the_api_too() -> None:
     assert fleet("version").strip() == f"fleetloop {version('fleetloop')} (fleetloop.dev/v1alpha1)"
+
+
+def test_programs_are_told_the_version_as_json() -> None:
+    told = json.loads(fleet("version", "--output", "json"))
+    assert (told["kind"], told["version"], told["api"]) == (
+        *("Program", version("fleetloop")),
+        "fleetloop.dev/v1alpha1",
+    )
 
 
 def test_the_kinds_are_printed_as_one_stream() -> None:

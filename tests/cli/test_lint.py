@@ -1,5 +1,6 @@
 """`fleet lint`: each fault by its line, with what is allowed instead."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,3 +248,20 @@ def test_lint_says_which_file_is_missing() -> None:
     result = CliRunner().invoke(app, ["lint", "nowhere.yaml"])
     assert result.exit_code == 1
     assert "nowhere.yaml" in result.output
+
+
+def test_programs_are_told_faults_as_json(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(f"{JOB}  rolout: {{}}\n")
+    result = CliRunner().invoke(app, ["lint", str(file), "--output", "json"])
+    told = json.loads(result.stdout)
+    assert (result.exit_code, told["ok"]) == (1, False)
+    assert told["items"] == [
+        {
+            "file": str(file),
+            "line": 6,
+            "where": "spec.rolout",
+            "what": "no such field; did you mean rollout?",
+            "hint": False,
+        }
+    ]

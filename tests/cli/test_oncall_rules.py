@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from fleet_cli import cli_page
+from fleet_cli import cli_page, kube
 from fleet_cli.exits import Exit, Fault
 from fleet_cli.main import app
 from fleet_cli.oncall import (
@@ -110,6 +110,23 @@ def test_another_persons_press_is_told() -> None:
     fault = buttons.silence("abort@7#a", asked("promote@7#z", ""), 30.0)
     assert fault.code is Exit.NOT_DONE
     assert "another button meanwhile (promote@7#z)" in str(fault)
+
+
+REFUSALS = [
+    (404, "the server could not find the requested resource", 3, "does not have our kinds"),
+    (404, 'pods "x" not found', 3, 'pods "x" not found'),
+    (401, "Unauthorized", 4, "log in to the cluster again"),
+    (403, "forbidden", 4, "`fleet doctor` lists what you may do"),
+    (422, "spec.x: Invalid value", 1, "spec.x: Invalid value"),
+]
+
+
+@pytest.mark.parametrize(("status", "said", "code", "words"), REFUSALS)
+def test_a_refusal_of_the_api_server_says_what_to_do(
+    status: int, said: str, code: int, words: str
+) -> None:
+    sentence, exit_code = kube._refusal(status, said)
+    assert (exit_code, words in sentence) == (code, True)
 
 
 # --- Git ------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fleet_cli.kube import Kube as Client
-from fleet_cli.kube import Target
+from fleet_cli.kubeconfig import Target
 from fleet_cli.local.cluster import LocalCluster
 from helpers.contexts import with_contexts
 from helpers.control import JOBS, ROBOTS, Fleet, Operator, edit, enroll, training_job
@@ -19,6 +19,7 @@ from helpers.fleet import FLEET, Shell
 from helpers.kube import Kube, condition, exists
 from helpers.proxy import ApiProxy
 
+INTERRUPTIBLE = ("env", "--default-signal=INT")  # also where the tests run in the background
 MANUAL: dict[str, Any] = {"rollout": {"mode": "Manual", "steps": [{"robots": 1, "minEpisodes": 4}]}}
 
 
@@ -121,7 +122,8 @@ async def test_those_who_watch_see_the_trial_begin_and_the_job_go(
 ) -> None:
     screen, table = [
         await asyncio.create_subprocess_exec(
-            *(str(FLEET), *words, "--watch", *fleet.target), stdout=asyncio.subprocess.PIPE
+            *(*INTERRUPTIBLE, str(FLEET), *words, "--watch", *fleet.target),
+            stdout=asyncio.subprocess.PIPE,
         )
         for words in (("status", "job", "--output", "json"), ("get",))
     ]
@@ -238,12 +240,14 @@ async def test_a_watch_that_breaks_off_is_begun_anew(
     ):
         following = client.follow("FleetTrainingJob")
         assert await anext(following) == {}
+        await kube.create(JOBS, training_job("one"))
+        assert sorted(await anext(following)) == ["one"]  # the watch is at work
         proxy.silence()
+        await kube.create(JOBS, training_job("two"))
         missed = asyncio.ensure_future(anext(following))
-        await kube.create(JOBS, training_job())
         proxy.heal()
         async with asyncio.timeout(30):
-            assert list(await missed) == ["job"]
+            assert sorted(await missed) == ["one", "two"]
         await following.aclose()
 
 

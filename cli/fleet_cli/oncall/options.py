@@ -55,7 +55,8 @@ def run(target: tuple[str, str, str], work: Callable[[Kube], Awaitable[int | Non
     import asyncio
 
     from fleet_cli.exits import Exit, Fault
-    from fleet_cli.kube import Kube, Target
+    from fleet_cli.kube import Kube
+    from fleet_cli.kubeconfig import Target
 
     async def entered() -> int | None:
         async with Kube(Target(*target)) as kube:
@@ -95,7 +96,8 @@ def _known(kind: str, context: typer.Context, incomplete: str) -> list[str]:
     import asyncio
 
     async def names() -> list[str]:
-        from fleet_cli.kube import Kube, Target
+        from fleet_cli.kube import Kube
+        from fleet_cli.kubeconfig import Target
 
         given = [context.params.get(one) or "" for one in ("namespace", "context", "kubeconfig")]
         async with asyncio.timeout(3), Kube(Target(*given)) as kube:
