@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import takewhile
 from typing import NamedTuple
 
 from fleet_contract.errors import FleetError
@@ -46,6 +47,8 @@ class Feed:
         self.events: deque[tuple[int, Event]] = deque(maxlen=KEPT_EVENTS)
         self.last_event = 0
         self.last_outcome_at = float("-inf")
+        self.ended: dict[str, float] = {}
+        """By robot: when its last episode was heard to have ended, in seconds of our clock."""
         self.heard: dict[str, Heard] = {}
         self.learner: LearnerHeartbeat | None = None
         self.learner_at = float("-inf")
@@ -92,7 +95,7 @@ class Feed:
         if event.kind is EventKind.REFUSAL and event.policy is not None:
             self.refused[event.robot] = (event.policy.digest, event.detail)
         if event.kind is EventKind.OUTCOME and event.outcome is not Outcome.DISCARDED:
-            self.last_outcome_at = now
+            self.last_outcome_at = self.ended[event.robot] = now
             mine = self._episodes.setdefault(event.robot, deque(maxlen=RECENT))
             episode = Episode(event.episode_id, event.judged, event.human_frames > 0)
             for index, known in enumerate(mine):
@@ -102,6 +105,11 @@ class Feed:
             else:
                 mine.append(episode)
         return True
+
+    def since(self, sequence: int) -> list[tuple[int, Event]]:
+        """The events kept that came after that one, in order."""
+        newest = list(takewhile(lambda one: one[0] > sequence, reversed(self.events)))
+        return newest[::-1]
 
     def heartbeat(self, subject: str, data: bytes, now: float) -> Heartbeat | None:
         """A robot's heartbeat; the heartbeat where it tells something new, else None."""

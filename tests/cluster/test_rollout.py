@@ -36,6 +36,8 @@ async def second_version_on_trial(
         await fleet.announce(1)
         await fleet.until(lambda job: stable(job) == 1)
         await fleet.until(lambda job: job["status"]["robots"]["synced"] == 2)
+        for robot in ("r1", "r2") * 10:
+            await fleet.end_episode(robot, success=True)
         await fleet.announce(2)
         (canary,) = trial(await fleet.until(lambda job: len(trial(job)) == 1))
         await fleet.until_runs(canary, 2)
@@ -72,7 +74,7 @@ async def test_a_bad_version_is_taken_back_and_does_not_return(
     operator: Operator, cluster: LocalCluster, kube: Kube
 ) -> None:
     async with second_version_on_trial(kube, cluster) as (fleet, canary):
-        for _ in range(3):
+        for _ in range(4):
             await fleet.end_episode(canary, success=False)
         job = await fleet.until(lambda job: job["status"]["rolledBack"] == [2])
         assert stable(job) == 1
@@ -80,6 +82,7 @@ async def test_a_bad_version_is_taken_back_and_does_not_return(
             VERSIONS, "job-v2", lambda v: v["status"].get("phase") == "RolledBack"
         )
         assert condition(version, "RolledBack") == "True"
+        assert "reach: 0 of" in version["status"]["message"]
         await fleet.until_runs(canary, 1)
         assert fleet.assignment is not None
         assert len(fleet.assignment.denied) == 1
@@ -89,7 +92,7 @@ async def test_a_bad_version_is_taken_back_and_does_not_return(
         await fleet.until_runs(next_one, 3)
         await fleet.trip_guard(next_one)
         job = await fleet.until(lambda job: job["status"]["rolledBack"] == [2, 3])
-        for reason in ("FirstVersion", "CanaryStarted", "SuccessBelowThreshold", "GuardTripped"):
+        for reason in ("FirstVersion", "CanaryStarted", "WorseThanStable", "GuardTripped"):
             await kube.event("job", reason)
 
 

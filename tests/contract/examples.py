@@ -115,6 +115,7 @@ MESSAGES: dict[str, m.Message] = {
         human_frames=3,
         frames=120,
         duration=6.0,
+        latency=0.04,
         detail="first try",
         at=1_795_000_010.25,
     ),

@@ -13,7 +13,7 @@ from fleet_contract.messages import (
     RobotState,
     digest_of,
 )
-from fleet_operator.decide.analysis import Evidence, gather
+from fleet_operator.decide.analysis import Evidence, Scope, gather
 from fleet_operator.feed import Feed
 
 DIGEST = digest_of(b"2")
@@ -36,14 +36,14 @@ def told(feed: Feed, sequence: int, robot: str = "r", sender: str = "", **fields
 
 
 def evidence(feed: Feed, start: int = 1, robots: str = "r") -> Evidence:
-    return gather(feed.events, start=start, digest=DIGEST, robots=frozenset(robots))
+    return gather(feed.events, Scope(DIGEST, frozenset(robots), start, start))._replace(tasks=())
 
 
 def test_an_episode_counts_once_however_often_it_is_told() -> None:
     feed = Feed("uid")
     for sequence in range(1, 4):
         told(feed, sequence, episode_id="e", judged=True)
-    assert evidence(feed) == Evidence(1, 1)
+    assert evidence(feed) == Evidence(1, 1, cycles=(0.0,))
     assert feed.windows({"reach"}, 10) == {"reach": (1, 1)}
     assert feed.rates("r") == (1.0, 0.0)
 
@@ -83,7 +83,7 @@ def test_only_the_stage_the_cohort_and_the_candidate_count() -> None:
     old = PolicyRef(sequence=1, digest=digest_of(b"1"), uri="u")
     told(feed, 4, episode_id="other version", judged=True, policy=old)
     told(feed, 5, kind=EventKind.GUARD, episode_id="ours")
-    assert evidence(feed, start=2) == Evidence(1, 1, 1, 1)
+    assert evidence(feed, start=2) == Evidence(1, 1, 1, 1, cycles=(0.0,))
 
 
 def test_garbage_moves_the_position_and_nothing_else() -> None:

@@ -143,6 +143,7 @@ async def test_a_robot_takes_its_policy_runs_episodes_and_uploads_them_whole(
         assert len(episode) == 12
         assert record.outcome is Outcome.TIMEOUT
     told = {event.episode_id for event in ground.of(EventKind.OUTCOME)}
+    assert all(0 < (event.latency or 0) < 10 for event in ground.of(EventKind.OUTCOME))
     assert {record.episode_id for record, _ in ground.learner.records.values()} <= told
     assert {record.task for record, _ in ground.learner.records.values()} == set(TASKS)
     assert [event.policy for event in ground.of(EventKind.SWAP)] == [ref]

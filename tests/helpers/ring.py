@@ -38,7 +38,7 @@ def job(dataset: str, **spec: Any) -> Json:
             "rollout": {
                 "strategy": "Staged",
                 "steps": [{"robots": 1, "minEpisodes": 2}],
-                "analysis": {"minSuccessRate": 0.0},
+                "analysis": {"minSuccessRate": 0.0, "successDrop": 0},
             },
             **spec,
         },

@@ -35,6 +35,8 @@ class Event(Message):
     frames: int = 0
     duration: float = 0.0
     """Seconds of policy execution, resets excluded."""
+    latency: float | None = None
+    """Seconds the episode's slowest inference took; absent where the policy inferred nothing."""
     detail: str = ""
     at: float
     """Unix seconds, for people; never for order."""

@@ -1,5 +1,6 @@
 """The three resources as pydantic models: the one source of CRDs, docs and Python types."""
 
+from fleet_contract.resources.analysis import Analysis
 from fleet_contract.resources.base import Condition, ObjectMeta, Resource, Spec, Status, seconds
 from fleet_contract.resources.job_status import FleetTrainingJobStatus
 from fleet_contract.resources.learning import Task
@@ -17,7 +18,6 @@ from fleet_contract.resources.robot_actor import (
     RobotMode,
 )
 from fleet_contract.resources.rollout import (
-    Analysis,
     Rollout,
     RolloutMode,
     RolloutPhase,

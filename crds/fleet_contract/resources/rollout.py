@@ -5,6 +5,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from fleet_contract.messages import Digest
+from fleet_contract.resources.analysis import Analysis
 from fleet_contract.resources.base import Duration, Model, Spec, cel
 from fleet_contract.resources.schedule import (
     Approval,
@@ -72,23 +73,6 @@ class Step(Spec):
             "has(self.robots) != has(self.percent)",
             "a step takes exactly one of robots and percent",
         ),
-    )
-
-
-class Analysis(Spec):
-    """When a candidate is good enough; judged on autonomous success."""
-
-    min_success_rate: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Autonomous success rate below which a candidate is taken back, from 0 to 1.",
-    )
-    max_guard_trips: int = Field(
-        default=0,
-        ge=0,
-        le=100_000,
-        description="Guard trips of the candidate cohort tolerated before it is taken back.",
     )
 
 
@@ -195,6 +179,11 @@ class RolloutStatus(Model):
     )
     events_from: int = Field(
         default=0, description="Events stream sequence from which outcomes count for this step."
+    )
+    trial_from: int = Field(
+        default=0,
+        description="Events stream sequence at which the trial began: the analysis judges all of "
+        "it, and holds against it what the stable version did before.",
     )
     episodes: int = Field(default=0, description="Judged episodes of the candidate so far.")
     successes: int = Field(default=0, description="Autonomous successes among them.")

@@ -1,82 +1,176 @@
-"""Is a candidate good enough? Pure figures from robots' events."""
+"""Is a candidate as good as what the fleet runs? A list of rules, the first that speaks decides."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from enum import StrEnum
+from math import log
 from typing import NamedTuple
 
-from fleet_contract.messages import Digest, Event, EventKind
+from fleet_contract.names import Reason
 from fleet_contract.resources import Analysis, Step, seconds
+from fleet_operator.decide import sequential
+from fleet_operator.decide.evidence import Evidence, Fold, Scope, Task, gather
+from fleet_operator.decide.sequential import Compared, Tally
 
+LATE = 0.1
+"""Share of episodes that may be slower than a bound on time."""
+NAMED = 3  # tasks a sentence tells of
 
-class Evidence(NamedTuple):
-    """What a cohort lived through in its stage."""
-
-    episodes: int = 0  # judged ones; neutral episodes say nothing
-    successes: int = 0
-    interventions: int = 0
-    guard_trips: int = 0
-    refusal: str = ""  # of the first robot that would not take it
-
-    @property
-    def rate(self) -> float:
-        """Autonomous success, 0 to 1; 0 without episodes."""
-        return self.successes / self.episodes if self.episodes else 0.0
+__all__ = ["Evidence", "Fold", "Judgement", "Scope", "Verdict", "gather", "judge"]
 
 
 class Verdict(StrEnum):
     """What the evidence says of a stage."""
 
     WAIT = "wait"
+    FREEZE = "freeze"
+    """It has its episodes, but something that must be known is not."""
     PASS = "pass"  # noqa: S105 - no password
-    BELOW_THRESHOLD = "below-threshold"
-    GUARD_TRIPPED = "guard-tripped"
-    REFUSED = "refused"
+    FAIL = "fail"
 
 
-def gather(
-    events: Iterable[tuple[int, Event]], *, start: int, digest: Digest, robots: frozenset[str]
-) -> Evidence:
-    """Fold (stream sequence, event) pairs from ``start`` on, of these robots under this policy.
+class Judgement(NamedTuple):
+    """A verdict, and why: a clause that begins small and ends without a stop."""
 
-    Events come at least once, so episodes count by id, a later word on one replacing the
-    earlier, and guard trips by robot, episode and time.
+    verdict: Verdict
+    reason: Reason
+    message: str
+
+
+def judge(step: Step, analysis: Analysis, evidence: Evidence, elapsed: float) -> Judgement:
+    """The stage's verdict after ``elapsed`` seconds in it.
+
+    What is surely bad fails at once, at any number of episodes. A pass wants the step's episodes
+    and its soak, a rate not under the floor, and that the cohort is heard.
     """
-    judged: dict[str, bool] = {}
-    assisted: dict[str, bool] = {}
-    trips: set[tuple[str, str, float]] = set()
-    refusal = ""
-    for sequence, event in events:
-        ours = event.policy is not None and event.policy.digest == digest
-        if sequence < start or not ours or event.robot not in robots:
-            continue
-        if event.kind is EventKind.GUARD:
-            trips.add((event.robot, event.episode_id, event.at))
-        elif event.kind is EventKind.REFUSAL:
-            refusal = refusal or f"robot {event.robot} would not take it: {event.detail}"
-        elif event.kind is EventKind.OUTCOME:
-            assisted[event.episode_id] = event.human_frames > 0
-            if event.judged is None:
-                judged.pop(event.episode_id, None)
-            else:
-                judged[event.episode_id] = event.judged
-    successes, interventions = sum(judged.values()), sum(assisted.values())
-    return Evidence(len(judged), successes, interventions, len(trips), refusal)
-
-
-def judge(step: Step, analysis: Analysis, evidence: Evidence, elapsed: float) -> Verdict:
-    """The stage's verdict after ``elapsed`` seconds.
-
-    A stage that has its episodes must hold the threshold at all times, through the soak too; one
-    that has not fails as soon as even successes alone could no longer lift it there.
-    """
-    if evidence.refusal:
-        return Verdict.REFUSED  # who does not run it never ends an episode under it
-    if evidence.guard_trips > analysis.max_guard_trips:
-        return Verdict.GUARD_TRIPPED
-    total = max(step.min_episodes, evidence.episodes)
-    best = evidence.successes + total - evidence.episodes
-    if best < analysis.min_success_rate * total - 1e-9:
-        return Verdict.BELOW_THRESHOLD
+    for rule in FAILS:
+        if said := rule(analysis, evidence):
+            return Judgement(Verdict.FAIL, *said)
+    figures = f"{evidence.successes} of {evidence.episodes} judged episodes succeeded"
+    soak = f" and {step.soak} of soak" if seconds(step.soak) else ""
     if evidence.episodes < step.min_episodes or elapsed < seconds(step.soak):
-        return Verdict.WAIT
-    return Verdict.PASS
+        more = f"{figures}; awaits {step.min_episodes} episodes{soak}"
+        return Judgement(Verdict.WAIT, Reason.AWAITING_EPISODES, more)
+    if missing := _missing(analysis, evidence):
+        return Judgement(Verdict.FREEZE, Reason.TELEMETRY_MISSING, missing)
+    if evidence.rate < analysis.min_success_rate:
+        floor = f"the floor is {analysis.min_success_rate:.0%}"
+        more = f"{figures}, {floor}: that may be chance; awaits more episodes"
+        return Judgement(Verdict.WAIT, Reason.AWAITING_EPISODES, more)
+    return Judgement(Verdict.PASS, Reason.CANARY_PASSED, figures)
+
+
+# --- what fails, in order -----------------------------------------------------------------
+
+Said = tuple[Reason, str] | None
+
+
+def _refused(_: Analysis, evidence: Evidence) -> Said:
+    # Who does not run it never ends an episode under it.
+    return (Reason.POLICY_REFUSED, evidence.refusal) if evidence.refusal else None
+
+
+def _tripped(analysis: Analysis, evidence: Evidence) -> Said:
+    if evidence.guard_trips <= analysis.max_guard_trips:
+        return None
+    return (Reason.GUARD_TRIPPED, f"{evidence.guard_trips} guard trips in its trial")
+
+
+def _worse(analysis: Analysis, evidence: Evidence) -> Said:
+    against = [task.seen for task in evidence.by_task]
+    if not analysis.success_drop or not _sure(
+        analysis, sequential.log_against_stable(against, analysis.success_drop)
+    ):
+        return None
+    return (Reason.WORSE_THAN_STABLE, _told(evidence.by_task))
+
+
+def _low(analysis: Analysis, evidence: Evidence) -> Said:
+    seen = [task.seen.candidate for task in evidence.by_task]
+    total = Tally(sum(one.episodes for one in seen), sum(one.successes for one in seen))
+    if not _beyond(analysis, total, 1 - analysis.min_success_rate):
+        return None
+    told = f"{total} judged episodes succeeded, the floor is {analysis.min_success_rate:.0%}"
+    return (Reason.SUCCESS_BELOW_THRESHOLD, told)
+
+
+def _helped(analysis: Analysis, evidence: Evidence) -> Said:
+    if (most := analysis.max_intervention_rate) is None:
+        return None
+    judged = sum(task.seen.candidate.episodes for task in evidence.by_task)
+    if not _beyond(analysis, Tally(judged, judged - evidence.needed), most):
+        return None
+    told = f"a person had to step in in {evidence.needed} of {judged} episodes, {most:.0%} may be"
+    return (Reason.TOO_MANY_INTERVENTIONS, told)
+
+
+def _slow(analysis: Analysis, evidence: Evidence) -> Said:
+    for bound, times, reason, what in (
+        (
+            analysis.max_inference_latency,
+            evidence.latencies,
+            Reason.INFERENCE_TOO_SLOW,
+            "episodes had an inference of",
+        ),
+        (analysis.max_cycle_time, evidence.cycles, Reason.CYCLE_TOO_LONG, "successes took"),
+    ):
+        if bound is None:
+            continue
+        late = sum(time > seconds(bound) for time in times)
+        if _beyond(analysis, Tally(len(times), len(times) - late), LATE):
+            return (reason, f"{late} of {len(times)} {what} more than {bound}")
+    return None
+
+
+FAILS: tuple[Callable[[Analysis, Evidence], Said], ...] = (
+    _refused,
+    _tripped,
+    _worse,
+    _low,
+    _helped,
+    _slow,
+)
+
+
+# --- what rules are made of ---------------------------------------------------------------
+
+
+def _sure(analysis: Analysis, log_e: float) -> bool:
+    return log_e >= -log(analysis.false_rollback_rate)
+
+
+def _beyond(analysis: Analysis, good: Tally, most: float) -> bool:
+    """Whether the share of bad ones is surely greater than ``most``."""
+    log_e = sequential.log_below(good, 1 - most, analysis.success_drop)
+    return _sure(analysis, log_e)
+
+
+def _missing(analysis: Analysis, evidence: Evidence) -> str:
+    if evidence.silence > seconds(analysis.max_silence):
+        return f"no episode of its robots ended for {evidence.silence:.0f} s"
+    if analysis.max_inference_latency is not None and not evidence.latencies:
+        return "maxInferenceLatency is set, but its robots tell no inference latency"
+    return ""
+
+
+def _told(tasks: tuple[Task, ...]) -> str:
+    """The tasks that speak against it, the worst first."""
+
+    def lost(seen: Compared) -> float:
+        base = Tally(*map(sum, zip(seen.stable, seen.history, strict=True)))
+        if not base.episodes or not seen.candidate.episodes:
+            return 0.0
+        expected = seen.candidate.episodes * base.successes / base.episodes
+        return expected - seen.candidate.successes
+
+    worst = sorted(
+        (task for task in tasks if lost(task.seen) > 0), key=lambda task: -lost(task.seen)
+    )
+    said = []
+    for name, seen in worst[:NAMED]:
+        bases = (
+            ("on the stable version", seen.stable),
+            ("on the stable version before the trial", seen.history),
+        )
+        against = " and ".join(f"{base} {where}" for where, base in bases if base.episodes)
+        said.append((f"{name}: " if name else "") + f"{seen.candidate} against {against}")
+    return "; ".join(said)

@@ -20,7 +20,7 @@ from fleet_contract.resources import (
 )
 from fleet_contract.resources.base import now_rfc3339
 from fleet_operator.decide import analysis, cohort, phases
-from fleet_operator.decide.analysis import Evidence, Verdict
+from fleet_operator.decide.analysis import Evidence, Judgement
 from fleet_operator.decide.rollout_state import (
     MAX_KNOWN_GOOD,
     Decision,
@@ -97,25 +97,15 @@ class Turn:
     def recount(self) -> None:
         """The evidence of the present stage or watch: what came before it says nothing."""
         if self.rollout.events_from > self.seen.last_event + 1:
-            self.update(events_from=1)  # the stream was lost and made anew: its numbers are new
+            # The stream was lost and made anew: its numbers are new.
+            self.update(events_from=1, trial_from=1)
         fresh = self.rollout.events_from > self.seen.last_event  # this very turn began it
         found = self.evidence = Evidence() if fresh else self.seen.evidence
         self.update(episodes=found.episodes, successes=found.successes)
 
-    def judge(self, step: Step) -> tuple[Verdict, tuple[Reason, str] | None]:
-        """The verdict, and where it is against the version: reason and why."""
-        found = self.evidence
-        verdict = analysis.judge(step, self.spec.analysis, found, self.elapsed)
-        threshold = self.spec.analysis.min_success_rate
-        against = {
-            Verdict.REFUSED: (Reason.POLICY_REFUSED, found.refusal),
-            Verdict.GUARD_TRIPPED: (Reason.GUARD_TRIPPED, f"{found.guard_trips} guard trips"),
-            Verdict.BELOW_THRESHOLD: (
-                Reason.SUCCESS_BELOW_THRESHOLD,
-                f"{self.figures}; {threshold:.0%} can no longer be reached",
-            ),
-        }
-        return verdict, against.get(verdict)
+    def judge(self, step: Step) -> Judgement:
+        """What the evidence says of the present stage or watch."""
+        return analysis.judge(step, self.spec.analysis, self.evidence, self.elapsed)
 
     # --- moves ------------------------------------------------------------------------------
 
@@ -224,6 +214,7 @@ class Turn:
         self.update(
             started_at=now_rfc3339(self.now),
             events_from=self.seen.last_event + 1,
+            trial_from=self.rollout.trial_from or self.seen.last_event + 1,
             episodes=0,
             successes=0,
         )

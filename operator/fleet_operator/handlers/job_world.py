@@ -9,7 +9,7 @@ from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor
 from fleet_contract.resources.job_status import RobotsStatus
 from fleet_operator.cluster import Object, RefusedError
 from fleet_operator.decide import conditions, learner, robot_actor, training_job
-from fleet_operator.decide.analysis import Evidence, gather
+from fleet_operator.decide.analysis import Evidence, Fold, Scope
 from fleet_operator.decide.cohort import Robot
 from fleet_operator.decide.pod import Pod
 from fleet_operator.decide.rollout import Known, Observed
@@ -52,7 +52,7 @@ async def observe(office: Office, raw: Object) -> World:
             uid,
             to.nats_url,
             installation=installation,
-            events_from=job.status.rollout.events_from,
+            events_from=job.status.rollout.trial_from or job.status.rollout.events_from,
             check_every=office.settings.resync_seconds,
         )
     except (Retry, RefusedError) as unreachable:
@@ -106,17 +106,31 @@ def enrolled(robot: RobotActor) -> Enrolled:
     return Enrolled(robot.metadata.uid, datetime.fromisoformat(seen).timestamp() if seen else None)
 
 
-def evidence_of(world: World) -> Evidence:
-    """Of the candidate's cohort; while a promoted version is under watch, of the whole fleet."""
-    rollout, stable = world.job.status.rollout, world.job.status.stable
-    of, robots = rollout.candidate, frozenset(rollout.robots)
+def evidence_of(world: World, now: float) -> Evidence:
+    """Of the candidate's cohort; while a promoted version is under watch, of the whole fleet.
+
+    ``now`` is the inbox's. Against it stands the stable version, or the one before it.
+    """
+    status, rollout = world.job.status, world.job.status.rollout
+    of, against, robots = rollout.candidate, status.stable, frozenset(rollout.robots)
     if rollout.watching:
-        of, robots = stable, frozenset(one.metadata.name for one in world.robots)
+        of, against = status.stable, next(reversed(status.last_known_good), None)
+        robots = frozenset(one.metadata.name for one in world.robots)
     if world.line is None or of is None:
         return Evidence()
-    return gather(
-        world.line.feed.events, start=rollout.events_from, digest=of.digest, robots=robots
+    scope = Scope(
+        digest=of.digest,
+        robots=robots,
+        start=rollout.events_from,
+        trial=min(rollout.trial_from or rollout.events_from, rollout.events_from),
+        stable=against.digest if against else "",
     )
+    line = world.line
+    if line.fold is None or line.fold.scope != scope or line.fold.through > line.feed.last_event:
+        line.fold = Fold(scope)
+    evidence = line.fold.extend(line.feed.since(line.fold.through)).evidence()
+    heard = [line.feed.ended[robot] for robot in scope.robots if robot in line.feed.ended]
+    return evidence._replace(silence=now - max(heard, default=now))
 
 
 def seen_by(world: World, evidence: Evidence) -> Observed:

@@ -57,7 +57,7 @@ async def reconcile(office: Office, name: str) -> float | None:
     if world.line is not None:
         tasks = {task.name for task in world.job.spec.tasks}
         windows = world.line.feed.windows(tasks, world.job.spec.goal.min_episodes)
-        evidence = evidence_of(world)
+        evidence = evidence_of(world, office.inbox.now)
         document = world.line.feed.assignment
         state = State.of(before).recovered(name, world.versions, document)
         decision = decide(world.job.spec.rollout, state, seen_by(world, evidence), world.now)

@@ -68,6 +68,7 @@ class ControlLoop:
         self._report = report
         self._period = period
         self._run: EpisodeRun | None = None
+        self._slowest: float | None = None  # seconds of an inference in this episode
         self._newest: int | None = None  # greatest sequence that drove
 
     def run(self) -> None:
@@ -138,13 +139,15 @@ class ControlLoop:
         tally = self._desk.tally
         ids = np.array([loaded.policy.spaces.task_id(tally.task)])
         began = due = time.monotonic()
-        told = 0
+        self._slowest, told = None, 0
         while not run.done:
             if self._desk.overdue:
                 run.abort("shutdown")
                 break
             if run.wanted is not None:
+                asked = time.monotonic()
                 run.give(self._chunk(loaded, run, ids))
+                self._slowest = max(self._slowest or 0.0, time.monotonic() - asked)
             human = run.control is not Control.POLICY
             tally.state = RobotState.HUMAN_CONTROL if human else RobotState.RUNNING
             run.tick()
@@ -206,7 +209,7 @@ class ControlLoop:
         tally.interventions += not episode.autonomous
         so_far = tally.tasks.get(episode.task, TaskTally())
         tally.tasks = {**tally.tasks, episode.task: tallied(so_far, episode)}
-        self._report.outcome(episode, loaded)
+        self._report.outcome(episode, loaded, latency=self._slowest)
 
     def _draft(self, episode: Episode, payload: bytes, loaded: Loaded, started: float) -> Record:
         who = self._report.who

@@ -47,8 +47,8 @@ class Reporter:
         self.refusals = 0
         self._spooled = spooled
 
-    def outcome(self, episode: Episode, loaded: Loaded) -> None:
-        """An episode is over and kept."""
+    def outcome(self, episode: Episode, loaded: Loaded, *, latency: float | None) -> None:
+        """An episode is over and kept; `latency`: seconds of its slowest inference."""
         self._event(
             EventKind.OUTCOME,
             loaded,
@@ -59,6 +59,7 @@ class Reporter:
             human_frames=int(episode.intervention.sum()),
             frames=len(episode),
             duration=episode.duration_s,
+            latency=latency,
             detail=episode.outcome_source,
         )
         self._spooled()

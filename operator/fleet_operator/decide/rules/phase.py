@@ -14,16 +14,18 @@ AWAITED = {
     Reason.FLEET_FROZEN: f"Take the namespace's annotation `{Label.FREEZE}` away.",
     Reason.NO_ROBOT_CONNECTED: "Connect a robot that may run it, or `abort`.",
     Reason.AWAITING_EPISODES: "Nothing: its robots gather evidence. `skip` goes on without.",
+    Reason.TELEMETRY_MISSING: "Mend what the message says its robots do not tell, or `abort`.",
     Reason.DEADLINE_PASSED: "Request `skip`, `resume` for the same time again, or `abort`.",
     Reason.WATCH_STARTED: "Nothing: the fleet gathers evidence. `rollback` takes it back.",
     Reason.PAUSED: "Request `resume`, or set `spec.rollout.paused` to false, as it says.",
 }
 """All that ``status.rollout.reason`` may say, and what to do then."""
 TOLD = AWAITED.keys() - {
-    *(Reason.NO_ROBOT_CONNECTED, Reason.AWAITING_EPISODES, Reason.WATCH_STARTED)
+    *(Reason.NO_ROBOT_CONNECTED, Reason.AWAITING_EPISODES, Reason.WATCH_STARTED),
+    Reason.TELEMETRY_MISSING,
 }
 """What is worth an Event when it begins to be awaited; the others come and go, or moved."""
-STUCK = frozenset({Reason.NO_ROBOT_CONNECTED, Reason.DEADLINE_PASSED})
+STUCK = frozenset({Reason.NO_ROBOT_CONNECTED, Reason.DEADLINE_PASSED, Reason.TELEMETRY_MISSING})
 
 
 def name(turn: Turn) -> None:

@@ -2,7 +2,7 @@
 
 from fleet_contract.names import Reason
 from fleet_contract.resources import OnDeadline, RolloutMode, Strategy, VersionRef, seconds
-from fleet_operator.decide.analysis import Verdict
+from fleet_operator.decide.analysis import Judgement, Verdict
 from fleet_operator.decide.rollout_state import Hold
 from fleet_operator.decide.rules import holds
 from fleet_operator.decide.turn import Turn
@@ -15,14 +15,14 @@ def judge(turn: Turn) -> None:
     turn.recount()
     if turn.paused:
         return
-    verdict, against = turn.judge(turn.step)
-    if against is not None:
-        turn.roll_back(candidate, *against)
+    said = turn.judge(turn.step)
+    if said.verdict is Verdict.FAIL:
+        turn.roll_back(candidate, said.reason, said.message)
     elif turn.spec.strategy is Strategy.BROADCAST and turn.spec.mode is RolloutMode.AUTO:
         _go_on(turn, candidate, Reason.BROADCAST, "given to the whole fleet at once")
-    elif _late(turn, verdict):
+    elif _late(turn, said.verdict):
         _end_late(turn, candidate)
-    elif hold := _hold(turn, candidate, verdict):
+    elif hold := _hold(turn, candidate, said):
         turn.hold = hold
     else:
         _go_on(turn, candidate, Reason.CANARY_PASSED, turn.figures)
@@ -39,7 +39,7 @@ def _late(turn: Turn, verdict: Verdict) -> bool:
     """A frozen stage does not thaw by episodes that come later."""
     deadline = turn.step.deadline
     due = deadline is not None and turn.elapsed >= seconds(deadline)
-    return turn.rollout.frozen or (due and verdict is Verdict.WAIT)
+    return turn.rollout.frozen or (due and verdict is not Verdict.PASS)
 
 
 def _end_late(turn: Turn, candidate: VersionRef) -> None:
@@ -56,7 +56,7 @@ def _end_late(turn: Turn, candidate: VersionRef) -> None:
     )
 
 
-def _hold(turn: Turn, candidate: VersionRef, verdict: Verdict) -> Hold | None:
+def _hold(turn: Turn, candidate: VersionRef, said: Judgement) -> Hold | None:
     at = candidate.sequence
     if not turn.rollout.robots:
         return Hold(
@@ -70,8 +70,12 @@ def _hold(turn: Turn, candidate: VersionRef, verdict: Verdict) -> Hold | None:
             f"Frozen: no robot that runs version {at} is connected; connect one of "
             f"status.rollout.robots, or request abort@{at}.",
         )
-    if verdict is Verdict.WAIT:
-        return Hold(Reason.AWAITING_EPISODES, _progress(turn, at))
+    if said.verdict is Verdict.FREEZE:
+        return Hold(
+            said.reason, f"Frozen, version {at}: {said.message}; mend that, or request abort@{at}."
+        )
+    if said.verdict is Verdict.WAIT:
+        return Hold(said.reason, _progress(turn, at, said.message))
     if turn.spec.mode is RolloutMode.MANUAL and not turn.rollout.confirmed:
         return Hold(
             Reason.AWAITING_PROMOTION,
@@ -80,11 +84,6 @@ def _hold(turn: Turn, candidate: VersionRef, verdict: Verdict) -> Hold | None:
     return None
 
 
-def _progress(turn: Turn, sequence: int) -> str:
-    step = turn.step
-    soak = f" and {step.soak} of soak" if seconds(step.soak) else ""
-    by = f" within {step.deadline}" if step.deadline else ""
-    return (
-        f"Version {sequence}, {turn.stage}, {len(turn.rollout.robots)} robots: {turn.figures}; "
-        f"awaits {step.min_episodes} episodes{soak}{by}."
-    )
+def _progress(turn: Turn, sequence: int, figures: str) -> str:
+    by = f" within {turn.step.deadline}" if turn.step.deadline else ""
+    return f"Version {sequence}, {turn.stage}, {len(turn.rollout.robots)} robots: {figures}{by}."

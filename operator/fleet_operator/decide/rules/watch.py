@@ -2,6 +2,7 @@
 
 from fleet_contract.names import Reason
 from fleet_contract.resources import Step, seconds
+from fleet_operator.decide.analysis import Verdict
 from fleet_operator.decide.rollout_state import Hold
 from fleet_operator.decide.turn import Turn
 
@@ -15,10 +16,9 @@ def judge(turn: Turn) -> None:
         return
     usual = Step.model_fields["min_episodes"].default
     step = Step(percent=100, min_episodes=watch.min_episodes or usual, soak=watch.soak)
-    _, against = turn.judge(step)
-    if against is not None and turn.state.known_good:
-        reason, why = against
-        turn.give_back(reason, f"under watch, {why}")
+    said = turn.judge(step)
+    if said.verdict is Verdict.FAIL and turn.state.known_good:
+        turn.give_back(said.reason, f"under watch, {said.message}")
     elif turn.evidence.episodes >= watch.min_episodes and turn.elapsed >= seconds(watch.soak):
         message = f"Version {stable.sequence} passed its watch: {turn.figures}."
         turn.renew(message=message)
