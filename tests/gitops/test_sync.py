@@ -139,6 +139,22 @@ async def test_the_operator_owns_status_and_nothing_else(
             assert not any("argocd" in key for key in child["metadata"].get("labels", {}))
 
 
+async def test_a_pin_in_git_holds_a_version_and_its_revert_gives_the_stable_one_back(
+    operator: Operator, cluster: LocalCluster, kube: Kube, kubectl: Kubectl
+) -> None:
+    free: Object = {"strategy": "Broadcast"}
+    kubectl(*ARGOCD, item=training_job(rollout=free))
+    await enroll(kube, "job", "r1")
+    async with Fleet.of(kube, cluster.nats_url, "job", ["r1"]) as fleet:
+        for version in (1, 2):
+            await fleet.announce(version)
+            await fleet.until_runs("r1", version)
+        kubectl(*ARGOCD, item=training_job(rollout={"mode": "Pinned", "pinnedVersion": 1}))
+        await fleet.until_runs("r1", 1)
+        kubectl(*ARGOCD, item=training_job(rollout=free))
+        await fleet.until_runs("r1", 2)
+
+
 async def test_replicas_that_git_leaves_out_stay_with_who_scales(
     kube: Kube, kubectl: Kubectl
 ) -> None:
