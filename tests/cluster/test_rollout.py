@@ -145,6 +145,9 @@ async def test_a_version_that_is_bad_on_the_fleet_is_given_back_after_its_promot
     async with Fleet.of(kube, cluster.nats_url, "job", ["r1", "r2"]) as fleet:
         await fleet.announce(1)
         await fleet.until(lambda job: stable(job) == 1)
+        await fleet.until(lambda job: job["status"]["robots"]["synced"] == 2)
+        for robot in ("r1", "r2") * 10:
+            await fleet.end_episode(robot, success=True)
         await fleet.announce(2)
         (canary,) = trial(await fleet.until(lambda job: len(trial(job)) == 1))
         await fleet.until_runs(canary, 2)
@@ -155,7 +158,7 @@ async def test_a_version_that_is_bad_on_the_fleet_is_given_back_after_its_promot
         await operator.kill()
         for robot in ("r1", "r2"):
             await fleet.until_runs(robot, 2)
-            for _ in range(2):
+            for _ in range(4):
                 await fleet.end_episode(robot, success=False)
         await operator.start()
         job = await fleet.until(lambda job: job["status"].get("rolledBack") == [2])
@@ -167,7 +170,7 @@ async def test_a_version_that_is_bad_on_the_fleet_is_given_back_after_its_promot
         job = await fleet.until(lambda job: len(trial(job)) == 1)
         assert job["status"]["rollout"]["candidate"]["sequence"] == 2
         assert "once more" in job["status"]["rollout"]["answer"]
-        for reason in ("SuccessBelowThreshold", "Retried"):
+        for reason in ("WorseThanStable", "Retried"):
             await kube.event("job", reason)
 
 

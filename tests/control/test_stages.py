@@ -96,7 +96,7 @@ DEADLINE = {
         OnDeadline.ROLL_BACK, Evidence(10, 10), 60, (P.PROMOTED,), RolloutPhase.IDLE, ""
     ),
     "what is bad is taken back for that": Late(
-        OnDeadline.FREEZE, Evidence(10, 0), 60, (P.ROLLED_BACK,), RolloutPhase.IDLE, ""
+        OnDeadline.FREEZE, Evidence(20, 0), 60, (P.ROLLED_BACK,), RolloutPhase.IDLE, ""
     ),
 }
 
@@ -145,7 +145,8 @@ SINCE = {
     "it lasts until its episodes are there": Watched(Evidence(19, 19), 60, 2, (), True),
     "and until its time is over": Watched(Evidence(20, 20), 59, 2, (), True),
     "then it ends": Watched(Evidence(20, 20), 60, 2, (), False),
-    "a bad verdict returns the fleet": Watched(Evidence(20, 5), 10, 1, (P.ROLLED_BACK,), False),
+    "a rate under the floor keeps it on": Watched(Evidence(20, 8), 60, 2, (), True),
+    "a bad verdict returns the fleet": Watched(Evidence(20, 1), 10, 1, (P.ROLLED_BACK,), False),
     "a guard trip too": Watched(Evidence(0, 0, 0, 1), 1, 1, (P.ROLLED_BACK,), False),
     "one failure is no verdict where only time was asked for": Watched(
         *(Evidence(1, 0), 10, 2, (), True),

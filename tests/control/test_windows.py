@@ -127,7 +127,7 @@ def test_the_candidate_waits_as_such_until_the_window_opens_and_then_begins() ->
 
 
 def test_what_is_bad_is_taken_back_at_any_time() -> None:
-    seen = Observed(version(2), THREE, Evidence(10, 0), 10, freeze="fair week")
+    seen = Observed(version(2), THREE, Evidence(20, 0), 10, freeze="fair week")
     assert [move.phase for move in decide(NIGHT, on_trial(), seen, NOW).moves] == [P.ROLLED_BACK]
 
 

@@ -16,10 +16,14 @@ def judge(turn: Turn) -> None:
         return
     usual = Step.model_fields["min_episodes"].default
     step = Step(percent=100, min_episodes=watch.min_episodes or usual, soak=watch.soak)
-    said = turn.judge(step)
+    said, found = turn.judge(step), turn.evidence
+    low = found.episodes > 0 and found.rate < turn.spec.analysis.min_success_rate
+    doubted = turn.watchful and low  # it may be chance; more episodes will tell
     if said.verdict is Verdict.FAIL and turn.state.known_good:
         turn.give_back(said.reason, f"under watch, {said.message}")
-    elif turn.evidence.episodes >= watch.min_episodes and turn.elapsed >= seconds(watch.soak):
+    elif (
+        found.episodes >= watch.min_episodes and turn.elapsed >= seconds(watch.soak) and not doubted
+    ):
         message = f"Version {stable.sequence} passed its watch: {turn.figures}."
         turn.renew(message=message)
         turn.tell(Reason.WATCH_PASSED, message)
