@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from control.rollouts import NOW, version
+from control.rollouts import NOW, STABLE, on_trial, version, watched
 from fleet_contract.messages import AssignmentState
 from fleet_contract.names import Reason
 from fleet_contract.resources import (
@@ -20,6 +20,7 @@ from fleet_contract.resources import (
     PostPromotion,
     Rollout,
     RolloutMode,
+    RolloutStatus,
     Selector,
     Step,
     Strategy,
@@ -124,8 +125,16 @@ histories = st.lists(
     min_size=1,
     max_size=12,
 )
-begun = st.tuples(specs, robots, histories)
-History = tuple[Rollout, tuple[Robot, ...], list[Turn]]
+STARTS = (
+    State(),
+    on_trial(),
+    on_trial(3)._replace(rolled_back=(2,)),
+    watched(),
+    watched()._replace(rollout=RolloutStatus()),
+    STABLE._replace(rolled_back=(2, 3), last_sequence=3),
+)
+begun = st.tuples(st.sampled_from(STARTS), specs, robots, histories)
+History = tuple[State, Rollout, tuple[Robot, ...], list[Turn]]
 
 
 class Seen(NamedTuple):
@@ -170,10 +179,12 @@ def stored(state: State) -> State:
 
 
 def play(history: History) -> Iterator[Seen]:
-    spec, fleet, turns = history
-    state, announced, clock, events = State(), 0, NOW, 0
-    known: dict[int, Known] = {}
-    ran: frozenset[int] = frozenset()
+    state, spec, fleet, turns = history
+    announced, clock, events = state.last_sequence, NOW, 0
+    known = {
+        number: Known(version(number), PolicyPhase.ROLLED_BACK) for number in state.rolled_back
+    }
+    ran = frozenset(one.sequence for one in (state.stable, *state.known_good) if one)
     for turn in turns:
         spec = spec if turn.spec is None else turn.spec
         fleet = fleet if turn.robots is None else turn.robots
