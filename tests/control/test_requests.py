@@ -233,3 +233,9 @@ def test_a_request_longer_than_status_repeats_is_handled_once() -> None:
     seen = SEEN._replace(request="x" * 1000)
     once = decide(ASKING, on_trial(), seen, NOW)
     assert decide(ASKING, once.state, seen, NOW).notes == ()
+
+
+def test_a_paused_fleet_lets_no_robot_into_the_stage_and_none_out() -> None:
+    state = on_trial(robots=("gone", "r1"))
+    assert decide(PAUSED, state, SEEN, NOW).state.rollout.robots == ["gone", "r1"]
+    assert decide(ASKING, state, SEEN, NOW).state.rollout.robots == ["r1"]
