@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from control.rollouts import NOW, STABLE, THREE, known, on_trial, version, waiting, watched
-from fleet_contract.names import Reason
+from fleet_contract.names import Reason, Verb
 from fleet_contract.resources import (
     Approval,
     PolicyPhase,
@@ -17,7 +17,7 @@ from fleet_contract.resources import (
 )
 from fleet_operator.decide import requests
 from fleet_operator.decide.analysis import Evidence
-from fleet_operator.decide.requests import Standing, Verb
+from fleet_operator.decide.requests import Standing
 from fleet_operator.decide.rollout import Decision, Observed, State, decide
 
 P = PolicyPhase

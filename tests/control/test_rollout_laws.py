@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from control.rollouts import NOW, STABLE, on_trial, version, watched
 from fleet_contract.messages import AssignmentState
-from fleet_contract.names import Reason
+from fleet_contract.names import Reason, Verb
 from fleet_contract.resources import (
     Approval,
     FleetTrainingJobStatus,
@@ -91,7 +91,7 @@ pressed = st.one_of(
     st.just(""),
     st.builds(
         lambda verb, at, nonce: f"{verb}@{at}#{nonce}",
-        st.sampled_from(requests.Verb),
+        st.sampled_from(Verb),
         st.integers(1, 4),
         st.integers(),
     ),

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from fleet_contract.names import Label
+from fleet_contract.names import Label, Verb
 from fleet_operator.decide import requests
 from gitops.states import JOBS, MANUAL, STATES, TRIAL, Shown, rolling
 from helpers.gitops import Object, argocd_actions, argocd_health, argocd_press, lua
@@ -30,7 +30,7 @@ def test_the_health_of(shown: Shown) -> None:
 
 
 def test_there_is_a_button_for_each_verb() -> None:
-    assert {one["name"] for one in argocd_actions()["definitions"]} == set(requests.Verb)
+    assert {one["name"] for one in argocd_actions()["definitions"]} == set(Verb)
 
 
 RUNNING = rolling(TRIAL)
@@ -88,7 +88,7 @@ def test_a_button_writes_its_request_and_nothing_else(
 ) -> None:
     pressed = argocd_press(verb, item)
     written = requests.parse(pressed["metadata"]["annotations"][Label.REQUEST])
-    assert written == requests.Request(requests.Verb(verb), sequence, "1007")
+    assert written == requests.Request(Verb(verb), sequence, "1007")
     assert _without_request(pressed) == _without_request(item)
     noted = item | {"metadata": item["metadata"] | {"annotations": {"team": "arms"}}}
     assert argocd_press(verb, noted)["metadata"]["annotations"]["team"] == "arms"

@@ -8,19 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from fleet_contract import names
-
-
-class Verb(StrEnum):
-    """What a person may ask of a rollout."""
-
-    PROMOTE = "promote"
-    ABORT = "abort"
-    PAUSE = "pause"
-    RESUME = "resume"
-    RETRY = "retry"
-    SKIP = "skip"
-    APPROVE = "approve"
-    ROLLBACK = "rollback"
+from fleet_contract.names import Verb
 
 
 class Standing(StrEnum):

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping
 
-from fleet_contract.names import Reason
+from fleet_contract.names import Reason, Verb
 from fleet_contract.resources import PolicyPhase, RolloutMode, VersionRef
 from fleet_contract.resources.base import REQUEST_MAX, now_rfc3339
-from fleet_operator.decide.requests import FORM, TABLE, Request, Standing, Verb, helpful, parse
+from fleet_operator.decide.requests import FORM, TABLE, Request, Standing, helpful, parse
 from fleet_operator.decide.rules import holds
 from fleet_operator.decide.turn import Turn
 
