@@ -14,7 +14,7 @@ from fleet_cli.kube import Kube as Client
 from fleet_cli.kubeconfig import Target
 from fleet_cli.local.cluster import LocalCluster
 from helpers.contexts import with_contexts
-from helpers.control import JOBS, ROBOTS, Fleet, Operator, edit, enroll, training_job
+from helpers.control import JOBS, ROBOTS, Fleet, Operator, candidate, edit, enroll, training_job
 from helpers.fleet import FLEET, Shell
 from helpers.kube import Kube, condition, exists
 from helpers.proxy import ApiProxy
@@ -26,11 +26,6 @@ MANUAL: dict[str, Any] = {"rollout": {"mode": "Manual", "steps": [{"robots": 1, 
 @pytest.fixture
 def fleet(cluster: LocalCluster, namespace: str) -> Shell:
     return Shell(cluster, namespace)
-
-
-def candidate(job: dict[str, Any]) -> int:
-    found = job["status"].get("rollout", {}).get("candidate", {})
-    return int(found.get("sequence", 0))
 
 
 @pytest.fixture

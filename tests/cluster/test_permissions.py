@@ -1,12 +1,17 @@
 """The operator as its manifests install it: its own account, a namespace that forbids the rest."""
 
 import asyncio
+from functools import partial
 
 from fleet_cli import setup
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Json
-from helpers.control import JOBS, ROBOTS, VERSIONS, Fleet, edit, training_job
+from helpers.control import JOBS, ROBOTS, VERSIONS, Fleet, candidate, edit, training_job, trial
 from helpers.kube import Kube, condition
+
+
+def tries(sequence: int, job: Json) -> bool:
+    return candidate(job) == sequence and bool(trial(job))
 
 
 async def test_it_may_do_all_it_does_where_only_restricted_pods_are_admitted(
@@ -29,9 +34,8 @@ async def test_it_may_do_all_it_does_where_only_restricted_pods_are_admitted(
         for sequence in (2, 3):
             await kube.until(VERSIONS, f"job-v{sequence - 1}", lambda _: True)
             await fleet.announce(sequence)
-            (canary,) = (await fleet.until(lambda job: job["status"]["rollout"].get("robots")))[
-                "status"
-            ]["rollout"]["robots"]
+            job = await fleet.until(partial(tries, sequence))
+            (canary,) = trial(job)
             await fleet.until_runs(canary, sequence)
             for _ in range(10):
                 await fleet.end_episode(canary, success=True)

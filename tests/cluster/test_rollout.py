@@ -5,7 +5,17 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fleet_cli.local.cluster import LocalCluster
-from helpers.control import JOBS, VERSIONS, Fleet, Operator, enroll, press, training_job
+from helpers.control import (
+    JOBS,
+    VERSIONS,
+    Fleet,
+    Operator,
+    enroll,
+    press,
+    stable,
+    training_job,
+    trial,
+)
 from helpers.kube import Kube, condition
 
 STAGED: dict[str, Any] = {
@@ -14,15 +24,6 @@ STAGED: dict[str, Any] = {
         "analysis": {"minSuccessRate": 0.5},
     }
 }
-
-
-def stable(job: dict[str, Any]) -> int:
-    return int(job["status"].get("stable", {}).get("sequence", 0))
-
-
-def trial(job: dict[str, Any]) -> list[str]:
-    robots: list[str] = job["status"].get("rollout", {}).get("robots", [])
-    return robots
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from contract.conftest import Kubectl
 from fleet_cli.local.cluster import LocalCluster
 from fleet_contract.names import FIELD_MANAGER, Label
 from gitops.states import Object
-from helpers.control import JOBS, Fleet, Operator, enroll, press, training_job
+from helpers.control import JOBS, Fleet, Operator, candidate, enroll, press, training_job
 from helpers.gitops import argocd_press, kstatus
 from helpers.kube import Kube
 
@@ -28,10 +28,6 @@ SYNCS = {
     "kubectl replace": ("replace",),
 }
 STAGED = {"steps": [{"robots": 1}, {"robots": 2}], "analysis": {"minSuccessRate": 0.5}}
-
-
-def candidate(job: Object) -> int:
-    return int(job["status"].get("rollout", {}).get("candidate", {}).get("sequence", 0))
 
 
 def apply(kubectl: Kubectl, item: Object, sync: tuple[str, ...]) -> None:

@@ -286,3 +286,20 @@ class Fleet:
     async def until(self, holds: Callable[[dict[str, Any]], bool], within: float = 30.0) -> Any:
         """The job once the condition holds for it."""
         return await self.kube.until(JOBS, self.job, holds, within)
+
+
+def candidate(job: Json) -> int:
+    """The sequence under trial or in wait for it; 0: none."""
+    found = job["status"].get("rollout", {}).get("candidate") or {}
+    return int(found.get("sequence", 0))
+
+
+def stable(job: Json) -> int:
+    """The sequence the fleet runs; 0: none."""
+    return int(job["status"].get("stable", {}).get("sequence", 0))
+
+
+def trial(job: Json) -> list[str]:
+    """The robots that try the candidate."""
+    robots: list[str] = job["status"].get("rollout", {}).get("robots", [])
+    return robots

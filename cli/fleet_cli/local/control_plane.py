@@ -88,10 +88,13 @@ class ControlPlane:
 
     def nats(self) -> Component:
         config = self.folder / "nats.conf"
+        store = json.dumps(str(self.folder / "nats"))
         config.write_text(
             f"listen: {LOOPBACK}:{self.ports['nats']}\n"
             f"http: {LOOPBACK}:{self.ports['nats-monitor']}\n"
-            f"jetstream: {{ store_dir: {json.dumps(str(self.folder / 'nats'))} }}\n"
+            # Streams reserve what they may grow to, over a GB a job. By default the server promises
+            # no more than three quarters of what is free, and a small disk would take few jobs.
+            f"jetstream: {{ store_dir: {store}, max_file_store: 1TB }}\n"
             "max_payload: 8MB\n"
         )
         ready = f"{self.url('nats-monitor', 'http')}/healthz?js-enabled-only=true"
