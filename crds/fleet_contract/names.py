@@ -167,6 +167,7 @@ STALLED_REASONS = frozenset(
         *(Reason.APPLY_REFUSED, Reason.STREAMS_FAILED, Reason.STORAGE_FAILED),
         *(Reason.LEARNER_FAILED, Reason.LEARNER_REFUSED, Reason.LEARNER_CRASHING),
         *(Reason.IMAGE_PULL_FAILED, Reason.ROBOTS_FAILED, Reason.JOB_NOT_FOUND),
+        Reason.WINDOW_INVALID,
         *(Reason.ROBOT_REFUSED, Reason.ROBOT_CRASHING, Reason.SPOOL_FAILED, Reason.POLICY_REFUSED),
     }
 )

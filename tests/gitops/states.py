@@ -188,6 +188,12 @@ JOBS = {
     "whose store was lost just now": Shown(
         job({"storage_fault": "no store"}), "InProgress", "Progressing", "no store"
     ),
+    f"stalled by {Reason.WINDOW_INVALID}": Shown(
+        job(rollout={"windows": [{"schedule": "0 25 * * *", "duration": "1h"}]}),
+        "Failed",
+        "Degraded",
+        "windows[0]",
+    ),
     "deleted": Shown(deleted(job()), "Terminating", "Progressing", "deleted"),
     **{
         f"stalled by {reason}": Shown(job(found), "Failed", "Degraded", words)

@@ -33,6 +33,7 @@ from fleet_operator.decide.conditions import (
 from fleet_operator.decide.fleet import FleetPlan
 from fleet_operator.decide.learner import LearnerPlan
 from fleet_operator.decide.rollout import State
+from fleet_operator.decide.windows import fault as window_fault
 
 LEARNER_FAULTS = frozenset(
     {
@@ -232,6 +233,10 @@ def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
                 f"None of {robots.desired} robots is connected. {facts.robots_fault}",
             )
         return reconciling(Reason.ROBOTS_MISSING, f"None of {robots.desired} robots is connected.")
+    if wrong := window_fault(job.spec.rollout.windows, now):
+        return stalled(
+            Reason.WINDOW_INVALID, f"{wrong}; correct it. Until then no version goes on."
+        )
     return (Finding(C.READY, True, Reason.READY, "Learner, streams and fleet are at work."),)
 
 

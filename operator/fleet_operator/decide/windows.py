@@ -21,19 +21,30 @@ def opens_at(windows: Sequence[Window], now: float) -> float | None:
     Daylight saving is Debian's cron's: what falls into the lost hour opens when that is over.
     Raises ``WindowError``.
     """
-    openings = []
-    for index, window in enumerate(windows):
-        try:
-            open_, following = _around(window, math.floor(now))
-        except (CronSimError, StopIteration, KeyError, ValueError, OSError) as fault:
-            raise WindowError(
-                f"spec.rollout.windows[{index}] ({window.schedule!r} in {window.time_zone!r}) "
-                f"never opens: {fault or 'no such day'}"
-            ) from fault
-        if open_:
-            return None
-        openings.append(following)
-    return min(openings, default=None)
+    seen = [_looked_at(windows, index, now) for index in range(len(windows))]
+    if any(open_ for open_, _ in seen):
+        return None
+    return min((following for _, following in seen), default=None)
+
+
+def fault(windows: Sequence[Window], now: float) -> str:
+    """What is wrong with the first window that means nothing; empty where all do."""
+    try:
+        opens_at(windows, now)
+    except WindowError as found:
+        return str(found)
+    return ""
+
+
+def _looked_at(windows: Sequence[Window], index: int, now: float) -> tuple[bool, float]:
+    window = windows[index]
+    try:
+        return _around(window, math.floor(now))
+    except (CronSimError, StopIteration, KeyError, ValueError, OSError) as found:
+        raise WindowError(
+            f"spec.rollout.windows[{index}] ({window.schedule!r} in {window.time_zone!r}) "
+            f"never opens: {found or 'no such day'}"
+        ) from found
 
 
 @lru_cache(maxsize=64)  # asked several times in a turn
