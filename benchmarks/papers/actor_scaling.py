@@ -3,7 +3,7 @@
     python -m benchmarks.papers.actor_scaling [--smoke] [--plan JSON]
 
 Between attempts a robot waits for its scene to be made ready, as robots do: `reset_s` decides
-whether a fleet is short of experience or of updates, so two of the fleets meet a learner half and
+whether a fleet is short of experience or of updates, so one of the fleets meets a learner half and
 one twice as fast as well. Every `watch_every` robot-minutes, so about as many attempts whatever the
 fleet, the version it acts by is evaluated, which takes no simulated time; the target is reached at
 the first of two evaluations in a row that are there, and with it the run ends. A run that never is
@@ -24,6 +24,7 @@ from benchmarks.papers.runner import main
 if TYPE_CHECKING:
     from benchmarks.papers.results import Rows
 
+GOAL = 3.2
 PAPER = 2.4
 """SOP's four robots against its one: 173.6 minutes to 71.7."""
 
@@ -34,7 +35,7 @@ class ScalingPlan(Plan):
 
     fleets: tuple[int, ...] = (1, 2, 4, 8)
     rates: tuple[float, ...] = (0.5, 1, 2)  # of the learner
-    swept: tuple[int, ...] = (1, 4)  # fleets that meet other learners than the plan's
+    swept: tuple[int, ...] = (4,)  # fleets that meet other learners than the plan's
 
 
 def arms(plan: Plan) -> tuple[Arm, ...]:
@@ -73,7 +74,7 @@ def goal(rows: Rows) -> tuple[str, bool]:
         return "too few arms to compare", False
     ratio = times[one] / times[most]
     words = f"N=1 {times[one]:.2f} min, {most} {times[most]:.2f} min: {ratio:.1f} times sooner"
-    return f"{words} (goal: more than 1; SOP: {PAPER} with four)", ratio > 1
+    return f"{words} (goal: {GOAL}; SOP: {PAPER} with four)", ratio >= GOAL
 
 
 TABLE = Table(

@@ -58,9 +58,13 @@ def _bars(axes: Any, rows: Rows) -> None:
 def _curves(axes: Any, plan: Plan, rows: Rows) -> None:
     for arm, by_seed in rows.items():
         curves = [np.array(found["curve"]) for found in by_seed.values() if found["curve"]]
-        if curves:
-            mean = np.mean([curve[:, 1] for curve in curves], axis=0)
-            axes.plot(curves[0][:, 0], mean, label=arm)
+        if not curves:
+            continue
+        shared = min(map(len, curves))  # a run that has its target ends before others do
+        mean = np.mean([curve[:shared, 1] for curve in curves], axis=0)
+        (line,) = axes.plot(curves[0][:shared, 0], mean, label=arm)
+        for curve in curves:
+            axes.plot(curve[:, 0], curve[:, 1], color=line.get_color(), alpha=0.3, linewidth=0.8)
     axes.axhline(plan.target, color="#999", linewidth=0.8)
     axes.set_ylim(0, 1)
     axes.set_xlabel("simulated minutes")

@@ -86,7 +86,9 @@ class Arm:
 
     def key(self, common: Plan, seed: int) -> str:
         """What a finished cell is known by: all that its figures follow from."""
-        plan = {k: v for k, v in vars(self.plan(common)).items() if k != "seeds"}
+        # What a table adds to a plan is which arms there are; no arm's figures follow from that.
+        own, sizes = self.plan(common), {field.name for field in dataclasses.fields(Plan)}
+        plan = {k: v for k, v in vars(own).items() if k in sizes - {"seeds"}}
         phases = [vars(phase) for phase in self.phases]
         facts = [self.name, self.algorithm, self.parameters, phases, plan, seed]
         text = json.dumps(facts, sort_keys=True)

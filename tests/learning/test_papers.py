@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from benchmarks.papers.actor_scaling import ScalingPlan
 from benchmarks.papers.cell import Cell, live, reached
 from benchmarks.papers.clock import Clock
 from benchmarks.papers.crew import Crew
+from benchmarks.papers.figure import draw
 from benchmarks.papers.pace import Budget
 from benchmarks.papers.plan import Arm, Phase, Plan, Table
 from benchmarks.papers.results import Results
@@ -282,6 +284,13 @@ def play(folder: Path, *, most: int = 100) -> int:
     return done
 
 
+def test_a_picture_takes_runs_that_end_at_different_times() -> None:
+    found = live(Arm(name="SFT"), TINY, 0, line)
+    curves = ([[1.0, 0.5]], [[1.0, 0.5], [2.0, 0.9]])
+    rows = {"SFT": {seed: found | {"curve": curve} for seed, curve in enumerate(curves)}}
+    assert draw(table(), TINY, rows).startswith(b"\x89PNG")
+
+
 def test_a_killed_table_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert play(whole) == 4
@@ -293,6 +302,11 @@ def test_a_killed_table_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> 
     assert play(killed) == 0
     assert (killed / "results.csv").read_bytes() == (whole / "results.csv").read_bytes()
     assert "unfinished" not in (whole / "table.md").read_text()
+
+
+def test_which_arms_a_table_has_is_no_part_of_a_cell() -> None:
+    grid = ScalingPlan(swept=(1,))
+    assert Arm(name="SOP").key(grid, 0) == Arm(name="SOP").key(ScalingPlan(), 0)
 
 
 def test_another_plan_does_not_take_over_a_cell() -> None:
