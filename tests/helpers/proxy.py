@@ -54,8 +54,11 @@ class ApiProxy:
         assert task is not None
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        there, back = await asyncio.open_connection(self._to.hostname, self._to.port, ssl=self._tls)
+        back: asyncio.StreamWriter | None = None
         try:
+            there, back = await asyncio.open_connection(
+                self._to.hostname, self._to.port, ssl=self._tls
+            )
             async with asyncio.TaskGroup() as pumps:
                 pumps.create_task(self._ask(reader, back, writer))
                 pumps.create_task(self._answer(there, writer))
@@ -63,8 +66,10 @@ class ApiProxy:
             pass
         finally:
             self._watches.discard(writer)
-            back.close()
-            writer.close()
+            # Aborted, not closed: a farewell that waits for the other side outlives the test.
+            if back is not None:
+                back.transport.abort()
+            writer.transport.abort()
 
     async def _ask(
         self, reader: asyncio.StreamReader, to: asyncio.StreamWriter, who: asyncio.StreamWriter

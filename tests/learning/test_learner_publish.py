@@ -22,6 +22,7 @@ from fleet_runtime.learner.publish import Snapshot, Version, Versions
 from fleet_runtime.policies.bundle import from_files
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
 from fleet_runtime.policies.normalization import Normalization
+from fleet_runtime.waiting import event_within
 from fleet_runtime.wire import Wire
 from helpers.learner import JOB, JOB_UID, NAMESPACE
 from helpers.nats import Broker, make_streams, running_broker
@@ -181,11 +182,12 @@ async def announced(url: str, sequence: int) -> Announcement:
     try:
         async with asyncio.timeout(20):
             while True:
+                news.clear()
                 data = await wire.last(CONTROL, SUBJECT)
                 if data and Announcement.decode(data).policy.sequence >= sequence:
                     return Announcement.decode(data)
-                await news.wait()
-                news.clear()
+                # The broker may deliver a message a moment before its stream has it.
+                await event_within(news, 0.5)
     finally:
         await wire.close()
 
