@@ -11,7 +11,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys;
 CHAOS  ?=
 ALGORITHM ?=
 
-.PHONY: help setup binaries demo test e2e lerobot flux check format bench generate lock clean
+.PHONY: help setup binaries programs demo test e2e lerobot flux check format bench generate lock clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
@@ -33,10 +33,14 @@ binaries: $(READY)  ## Build or find etcd, kube-apiserver … nats-server, once.
 demo: $(READY) binaries  ## Four simulated robots, a learner and an operator on a real control plane; CHAOS=1 kills them, ALGORITHM=recap|divl-qam learns otherwise.
 	@$(BIN)/fleet demo $(if $(CHAOS),--chaos) $(if $(ALGORITHM),--algorithm $(ALGORITHM))
 
-test: check  ## Every check and every test.
+# Checks and builds side by side: neither keeps two cores busy by itself.
+test: $(READY)  ## Every check and every test.
+	@$(MAKE) --no-print-directory --jobs 2 check programs
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+programs: $(READY)  # all that the tests start
 	@$(BIN)/python -m fleet_cli.local.binaries versitygw gitops-judge
 	@$(BIN)/python -m fleet_cli.local.prometheus
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 e2e: $(READY)  ## Install it all on a real node: as root, on Debian 12, with 40 GB of disk.
 	@PYTHONPATH=tests $(BIN)/python -m e2e
