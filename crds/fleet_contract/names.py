@@ -58,6 +58,14 @@ class Role(StrEnum):
 
     LEARNER = "learner"
     ROBOT = "robot"
+    GATE = "gate"
+
+
+class Gate(StrEnum):
+    """What a candidate passes before a robot runs it, in this order."""
+
+    SIMULATION = "simulation"
+    SHADOW = "shadow"
 
 
 class Verb(StrEnum):
@@ -157,6 +165,12 @@ class Reason(StrEnum):
     WINDOW_INVALID = "WindowInvalid"
     FLEET_FROZEN = "FleetFrozen"
     DEADLINE_PASSED = "DeadlinePassed"
+    GATE_STARTED = "GateStarted"
+    GATE_RUNNING = "GateRunning"
+    GATE_BLOCKED = "GateBlocked"
+    GATE_PASSED = "GatePassed"
+    GATE_FAILED = "GateFailed"
+    GATE_SKIPPED = "GateSkipped"
     WATCH_STARTED = "WatchStarted"
     WATCH_PASSED = "WatchPassed"
     APPLY_REFUSED = "ApplyRefused"
@@ -167,7 +181,7 @@ STALLED_REASONS = frozenset(
         *(Reason.APPLY_REFUSED, Reason.STREAMS_FAILED, Reason.STORAGE_FAILED),
         *(Reason.LEARNER_FAILED, Reason.LEARNER_REFUSED, Reason.LEARNER_CRASHING),
         *(Reason.IMAGE_PULL_FAILED, Reason.ROBOTS_FAILED, Reason.JOB_NOT_FOUND),
-        Reason.WINDOW_INVALID,
+        *(Reason.WINDOW_INVALID, Reason.GATE_BLOCKED),
         *(Reason.ROBOT_REFUSED, Reason.ROBOT_CRASHING, Reason.SPOOL_FAILED, Reason.POLICY_REFUSED),
     }
 )

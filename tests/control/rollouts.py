@@ -3,8 +3,17 @@
 from typing import Any
 
 from fleet_contract.messages import digest_of
-from fleet_contract.resources import PolicyPhase, RolloutPhase, RolloutStatus, VersionRef
+from fleet_contract.names import Gate as GateName
+from fleet_contract.resources import (
+    GatePhase,
+    GateStatus,
+    PolicyPhase,
+    RolloutPhase,
+    RolloutStatus,
+    VersionRef,
+)
 from fleet_operator.decide.cohort import Robot
+from fleet_operator.decide.gates import Gate, Report
 from fleet_operator.decide.rollout import Known, State
 
 NOW = 1_800_000_000.0  # Friday 2027-01-15, 08:00:00 UTC
@@ -41,6 +50,23 @@ def waiting(sequence: int = 2, **fields: Any) -> State:
     """Version 1 is stable, the given one the candidate that nobody runs yet."""
     rollout = RolloutStatus(candidate=version(sequence))
     return State(version(1), rollout.model_copy(update=fields), (), sequence)
+
+
+ASKED = Gate(GateName.SIMULATION, "asked")
+"""A gate of which nothing was heard."""
+
+
+def said(phase: GatePhase, message: str = "it said so", run: int = 1) -> tuple[Gate, ...]:
+    """What is seen of the one gate there is."""
+    return (ASKED._replace(report=Report(run, phase, message)),)
+
+
+def gated(sequence: int = 2, **fields: Any) -> State:
+    """Version 1 is stable, the given one at its first gate since NOW."""
+    status = GateStatus(
+        name=ASKED.name, run=1, asked=ASKED.asked, started_at="2027-01-15T08:00:00Z"
+    ).model_copy(update=fields)
+    return waiting(sequence, gates=[status], last_gate_run=1)
 
 
 def watched(**fields: Any) -> State:

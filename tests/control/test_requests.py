@@ -4,7 +4,18 @@ from typing import NamedTuple
 
 import pytest
 
-from control.rollouts import NOW, STABLE, THREE, known, on_trial, version, waiting, watched
+from control.rollouts import (
+    ASKED,
+    NOW,
+    STABLE,
+    THREE,
+    gated,
+    known,
+    on_trial,
+    version,
+    waiting,
+    watched,
+)
 from fleet_contract.names import Reason, Verb
 from fleet_contract.resources import (
     Approval,
@@ -26,6 +37,7 @@ BACK = STABLE._replace(rolled_back=(2,), last_sequence=2)
 WHERE: dict[Standing, tuple[State, Observed]] = {
     Standing.NEWEST: (STABLE, Observed(version(2), THREE)),
     Standing.WAITING: (waiting(), Observed(version(2), THREE)),
+    Standing.GATED: (gated(), Observed(version(2), THREE, gates=(ASKED,))),
     Standing.STAGED: (on_trial(), Observed(version(2), THREE)),
     Standing.STABLE: (AFTER, Observed(version(2), THREE)),
     Standing.BACK: (BACK, Observed(version(2), THREE, known=known(v2=P.ROLLED_BACK))),

@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from control.rollouts import NOW, STABLE, on_trial, version, watched
+from control.rollouts import NOW, STABLE, gated, on_trial, version, watched
 from fleet_contract.messages import AssignmentState
+from fleet_contract.names import Gate as GateName
 from fleet_contract.names import Reason, Verb
 from fleet_contract.resources import (
     Approval,
     FleetTrainingJobStatus,
+    GatePhase,
     OnDeadline,
     PolicyPhase,
     PostPromotion,
@@ -30,6 +32,7 @@ from fleet_contract.resources.job_status import AssignmentStatus
 from fleet_operator.decide import assignment, cohort, requests, windows
 from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.cohort import Robot, able, choose, maintain, size
+from fleet_operator.decide.gates import Gate, Report
 from fleet_operator.decide.rollout import Decision, Known, Observed, State, decide
 from fleet_operator.decide.rules.phase import AWAITED
 
@@ -99,6 +102,34 @@ pressed = st.one_of(
 )
 
 
+class Told(NamedTuple):
+    """A gate that is asked for, and what a run of it tells: nothing, or a phase."""
+
+    name: GateName
+    asked: str
+    phase: GatePhase | None
+    late: bool  # it is the run before that tells
+
+    def seen(self, state: State) -> Gate:
+        began = next((one.run for one in state.rollout.gates if one.name is self.name), 0)
+        report = Report(began - self.late, self.phase, "It said so.") if self.phase else None
+        return Gate(self.name, self.asked, report)
+
+
+gates = st.tuples(
+    *(
+        st.builds(
+            Told,
+            st.just(name),
+            st.sampled_from(["a", "a", "a", "b"]),
+            st.sampled_from([None, *GatePhase][:-1] + [GatePhase.PASSED] * 2),
+            st.sampled_from([False, False, True]),
+        )
+        for name in GateName
+    )
+).flatmap(lambda both: st.sampled_from([both, both[:1], both[1:], ()]))
+
+
 class Turn(NamedTuple):
     """What one turn of a history brings; None: as before."""
 
@@ -109,6 +140,7 @@ class Turn(NamedTuple):
     request: str
     passed: int  # seconds
     freeze: str
+    gates: tuple[Told, ...]
 
 
 histories = st.lists(
@@ -121,6 +153,7 @@ histories = st.lists(
         pressed,
         st.integers(0, 45),
         st.sampled_from(["", "", "", "fair week"]),
+        st.one_of(st.just(()), gates),
     ),
     min_size=1,
     max_size=12,
@@ -128,6 +161,8 @@ histories = st.lists(
 STARTS = (
     State(),
     on_trial(),
+    gated()._replace(stable=None),
+    gated(3),
     on_trial(3)._replace(rolled_back=(2,)),
     watched(),
     watched()._replace(rollout=RolloutStatus()),
@@ -147,6 +182,8 @@ class Seen(NamedTuple):
     decision: Decision
     verb: str  # of the request answered now; empty where it was none or was refused
     ran: frozenset[int]  # what the fleet was ever given
+    open: frozenset[tuple[int, GateName, str]]
+    """Which gates, and how asked, which version has passed; skipped ones however asked."""
 
     @property
     def state(self) -> State:
@@ -185,6 +222,7 @@ def play(history: History) -> Iterator[Seen]:
         number: Known(version(number), PolicyPhase.ROLLED_BACK) for number in state.rolled_back
     }
     ran = frozenset(one.sequence for one in (state.stable, *state.known_good) if one)
+    opened: frozenset[tuple[int, GateName, str]] = frozenset()
     for turn in turns:
         spec = spec if turn.spec is None else turn.spec
         fleet = fleet if turn.robots is None else turn.robots
@@ -198,6 +236,7 @@ def play(history: History) -> Iterator[Seen]:
             turn.request,
             dict(known),
             turn.freeze,
+            tuple(one.seen(state) for one in turn.gates),
         )
         decision = decide(spec, state, observed, clock)
         again = decide(spec, stored(decision.state), observed, clock)
@@ -209,8 +248,36 @@ def play(history: History) -> Iterator[Seen]:
         new = turn.request != state.last_handled_request
         refused = any(note.reason is Reason.REQUEST_REFUSED for note in decision.notes)
         verb = request.verb if request and new and not refused else ""
-        yield Seen(spec, state, observed, clock, decision, verb, ran)
+        opened = now_open(opened, state, observed, spec, verb)
+        yield Seen(spec, state, observed, clock, decision, verb, ran, opened)
         state = stored(decision.state)
+
+
+def now_open(
+    before: frozenset[tuple[int, GateName, str]],
+    state: State,
+    seen: Observed,
+    spec: Rollout,
+    verb: str,
+) -> frozenset[tuple[int, GateName, str]]:
+    """What was said before and what is said now, by the run that is under way, or by a skip."""
+    of = state.candidate.sequence if state.candidate else 0
+    if verb == "retry":
+        of = int(seen.request.partition("@")[2].partition("#")[0])
+        return frozenset(one for one in before if one[0] != of)
+    if verb == "skip":
+        shut = (g.name for g in seen.gates if not is_open(before, of, g))
+        before |= {(of, name, "") for name in [*shut][:1]}
+    began = {one.name: one for one in state.rollout.gates}
+    for gate in seen.gates:
+        ours = gate.name in began and gate.report and gate.report.run == began[gate.name].run
+        if ours and gate.report and gate.report.phase is GatePhase.PASSED and began[gate.name].run:
+            before |= {(of, gate.name, began[gate.name].asked)}
+    return before
+
+
+def is_open(opened: frozenset[tuple[int, GateName, str]], sequence: int, gate: Gate) -> bool:
+    return bool({(sequence, gate.name, gate.asked), (sequence, gate.name, "")} & opened)
 
 
 def exactly_as_many_robots_as_the_step_says_run_the_candidate(turn: Seen) -> None:
@@ -269,7 +336,7 @@ def a_paused_rollout_moves_nobody(turn: Seen) -> None:
 def outside_its_windows_and_in_a_freeze_nothing_begins(turn: Seen) -> None:
     if not turn.closed:
         return
-    begun = {PolicyPhase.STAGED, PolicyPhase.PROMOTED}
+    begun = {PolicyPhase.GATED, PolicyPhase.STAGED, PolicyPhase.PROMOTED}
     assert not begun & {move.phase for move in turn.decision.moves}
     assert set(turn.state.rollout.robots) <= set(turn.before.rollout.robots)
 
@@ -280,6 +347,26 @@ def no_robot_tries_what_nobody_approved(turn: Seen) -> None:
     )
     if begins and turn.spec.approval is Approval.ALWAYS:
         assert turn.state.rollout.approved
+
+
+def no_robot_runs_a_version_before_its_gates_let_it_pass(turn: Seen) -> None:
+    tried = turn.before.candidate.sequence if turn.before.candidate and turn.before.started else 0
+    for move in turn.decision.moves:
+        at = move.version.sequence
+        if move.phase in {PolicyPhase.STAGED, PolicyPhase.PROMOTED} and at != tried:
+            assert all(is_open(turn.open, at, gate) for gate in turn.seen.gates)
+
+
+def no_version_outlives_a_gate_that_refused_it(turn: Seen) -> None:
+    candidate, began = turn.state.candidate, {one.name: one for one in turn.before.rollout.gates}
+    if candidate != turn.before.candidate or candidate is None or turn.before.started:
+        return
+    for gate in turn.seen.gates:
+        status, report = began.get(gate.name), gate.report
+        if status and report and report.run == status.run and status.asked == gate.asked:
+            running = status.phase in {GatePhase.RUNNING, GatePhase.BLOCKED}
+            refused = running and report.phase is GatePhase.FAILED
+            assert not refused or turn.paused or turn.verb in {"skip", "retry"}
 
 
 def where_something_waits_a_sentence_says_for_what(turn: Seen) -> None:
@@ -309,6 +396,8 @@ LAWS = (
     a_paused_rollout_moves_nobody,
     outside_its_windows_and_in_a_freeze_nothing_begins,
     no_robot_tries_what_nobody_approved,
+    no_robot_runs_a_version_before_its_gates_let_it_pass,
+    no_version_outlives_a_gate_that_refused_it,
     where_something_waits_a_sentence_says_for_what,
     the_fleet_returns_to_what_it_ran_before,
 )

@@ -2,6 +2,7 @@
 
 from fleet_contract.resources.analysis import Analysis
 from fleet_contract.resources.base import Condition, ObjectMeta, Resource, Spec, Status, seconds
+from fleet_contract.resources.gates import GatePhase, Gates, GateStatus, GateTask
 from fleet_contract.resources.job_status import FleetTrainingJobStatus
 from fleet_contract.resources.learning import Task
 from fleet_contract.resources.policy_version import (
@@ -33,6 +34,7 @@ from fleet_contract.resources.schedule import (
     Selector,
     Window,
 )
+from fleet_contract.resources.simulation import Simulation
 from fleet_contract.resources.training_job import FleetTrainingJob, FleetTrainingJobSpec
 
 KINDS: tuple[type[Resource], ...] = (FleetTrainingJob, RobotActor, PolicyVersion)
@@ -46,6 +48,10 @@ __all__ = [
     "FleetTrainingJob",
     "FleetTrainingJobSpec",
     "FleetTrainingJobStatus",
+    "GatePhase",
+    "GateStatus",
+    "GateTask",
+    "Gates",
     "ObjectMeta",
     "OnDeadline",
     "PolicyPhase",
@@ -63,6 +69,7 @@ __all__ = [
     "RolloutPhase",
     "RolloutStatus",
     "Selector",
+    "Simulation",
     "Spec",
     "Status",
     "Step",

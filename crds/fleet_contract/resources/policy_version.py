@@ -7,6 +7,7 @@ from pydantic import Field
 from fleet_contract.messages import Digest
 from fleet_contract.names import Kind
 from fleet_contract.resources.base import Column, Model, Name, Resource, Spec, Status, cel
+from fleet_contract.resources.gates import GateStatus
 
 
 class PolicyPhase(StrEnum):
@@ -71,6 +72,15 @@ class PolicyVersionStatus(Status):
     )
     success_rate: str = Field(
         default="", max_length=8, description="Autonomous success rate on trial."
+    )
+    gates: list[GateStatus] = Field(
+        default=[],
+        max_length=8,
+        description="What its gates measured.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
     )
     message: str = Field(default="", description="Why it stands where it stands, in a sentence.")
 

@@ -7,6 +7,7 @@ from pydantic import Field
 from fleet_contract.messages import Digest
 from fleet_contract.resources.analysis import Analysis
 from fleet_contract.resources.base import Duration, Model, Spec, cel
+from fleet_contract.resources.gates import Gates, GateStatus
 from fleet_contract.resources.schedule import (
     Approval,
     OnDeadline,
@@ -76,13 +77,6 @@ class Step(Spec):
     )
 
 
-class Gates(Spec):
-    """Checks before a candidate touches a robot (reserved; nothing reads them yet)."""
-
-    simulation: bool = Field(default=False, description="Run the candidate in simulation first.")
-    shadow: bool = Field(default=False, description="Let the candidate compute without acting.")
-
-
 class Rollout(Spec):
     """The rollout intent; Git owns it, the operator never writes it."""
 
@@ -107,7 +101,10 @@ class Rollout(Spec):
     analysis: Analysis = Field(
         default=Analysis(), description="What a candidate must show in every stage."
     )
-    gates: Gates = Field(default=Gates(), description="Checks before the first stage.")
+    gates: Gates = Field(
+        default=Gates(),
+        description="Checks before the first stage, or before the whole fleet where there is none.",
+    )
     approval: Approval = Field(
         default=Approval.NEVER,
         description="Whether a version waits for the request approve before a robot runs it: "
@@ -140,6 +137,7 @@ class RolloutPhase(StrEnum):
 
     IDLE = "Idle"
     WAITING = "Waiting"
+    GATED = "Gated"
     STAGED = "Staged"
     FROZEN = "Frozen"
     WATCHING = "Watching"
@@ -160,15 +158,27 @@ class RolloutStatus(Model):
 
     phase: RolloutPhase = Field(
         default=RolloutPhase.IDLE,
-        description="Idle; Waiting: a version is there that may not begin yet; Staged: robots try "
-        "it; Frozen: its stage cannot go on by itself; Watching: it was promoted and is under "
-        "watch; Paused.",
+        description="Idle; Waiting: a version is there that may not begin yet; Gated: it is at its "
+        "gates, and no robot runs it; Staged: robots try it; Frozen: its stage cannot go on by "
+        "itself; Watching: it was promoted and is under watch; Paused.",
     )
     reason: str = Field(
         default="", max_length=64, description="What is awaited, in one CamelCase word."
     )
     candidate: VersionRef | None = Field(
         default=None, description="The version under trial, if any."
+    )
+    gates: list[GateStatus] = Field(
+        default=[],
+        max_length=8,
+        description="Where the candidate stands with its gates; one not begun yet is not listed.",
+        json_schema_extra={
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": ["name"],
+        },
+    )
+    last_gate_run: int = Field(
+        default=0, description="Number of the last run of a gate, of whatever version."
     )
     step: int = Field(default=0, description="Index of the current step, from 0.")
     robots: list[str] = Field(

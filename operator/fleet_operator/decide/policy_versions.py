@@ -41,16 +41,12 @@ def _standing(  # noqa: PLR0911 - a list of rules, the first wins
     candidate = state.candidate
     if candidate and candidate.sequence == sequence:
         awaited = Reason(state.rollout.reason or Reason.ANNOUNCED)
+        message, gates = state.rollout.message, tuple(state.rollout.gates)
         if not state.started:
-            return Move(candidate, PolicyPhase.CANDIDATE, awaited, state.rollout.message)
-        return Move(
-            candidate,
-            PolicyPhase.STAGED,
-            awaited,
-            state.rollout.message,
-            evidence,
-            len(state.rollout.robots),
-        )
+            waits = PolicyPhase.GATED if state.gated else PolicyPhase.CANDIDATE
+            return Move(candidate, waits, awaited, message, gates=gates)
+        robots = len(state.rollout.robots)
+        return Move(candidate, PolicyPhase.STAGED, awaited, message, evidence, robots, gates)
     unread = version.status.observed_generation < 0
     if phase not in UNDER_WAY and not unread:
         return None
@@ -94,5 +90,6 @@ def _status(version: PolicyVersion, move: Move, now: float) -> PolicyVersionStat
         phase=move.phase,
         cohort=cohort,
         success_rate=shown,
+        gates=before.gates if move.gates is None else list(move.gates),
         message=move.message,
     )

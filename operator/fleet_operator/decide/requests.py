@@ -16,6 +16,7 @@ class Standing(StrEnum):
 
     NEWEST = "newest"
     WAITING = "waiting"
+    GATED = "at its gates"
     STAGED = "on trial"
     STABLE = "stable"
     BACK = "taken back"
@@ -26,6 +27,7 @@ class Standing(StrEnum):
 MEANS = {
     Standing.NEWEST: "announced last, and not tried yet",
     Standing.WAITING: "the candidate, which no robot runs yet",
+    Standing.GATED: "the candidate, which passes its gates before a robot runs it",
     Standing.STAGED: "the candidate, which robots try",
     Standing.STABLE: "what the fleet runs",
     Standing.BACK: "taken back, and its PolicyVersion is still there",
@@ -41,7 +43,7 @@ class Row(NamedTuple):
     does: str
 
 
-_TRIAL = frozenset({Standing.WAITING, Standing.STAGED})
+_TRIAL = frozenset({Standing.WAITING, Standing.GATED, Standing.STAGED})
 TABLE: dict[Verb, Row] = {
     Verb.PROMOTE: Row(
         _TRIAL | {Standing.NEWEST},
@@ -58,14 +60,16 @@ TABLE: dict[Verb, Row] = {
         "again. Of any version.",
     ),
     Verb.RETRY: Row(
-        frozenset({Standing.BACK, Standing.SUPERSEDED}), "Makes it the candidate once more."
+        frozenset({Standing.BACK, Standing.SUPERSEDED, Standing.GATED}),
+        "Makes it the candidate once more; one at its gates passes all of them anew.",
     ),
     Verb.SKIP: Row(
-        frozenset({Standing.STAGED}),
-        "To the next stage without this one's evidence, or to everyone after the last.",
+        frozenset({Standing.GATED, Standing.STAGED}),
+        "On without the gate it stands at; or to the next stage without this one's evidence, or to "
+        "everyone after the last.",
     ),
     Verb.APPROVE: Row(
-        frozenset({Standing.WAITING, Standing.NEWEST}),
+        frozenset({Standing.WAITING, Standing.GATED, Standing.NEWEST}),
         "Lets robots try it, where spec.rollout.approval asks for that.",
     ),
     Verb.ROLLBACK: Row(

@@ -10,7 +10,16 @@ from collections.abc import Callable
 
 from fleet_contract.resources import Rollout
 from fleet_operator.decide.rollout_state import Decision, Known, Move, Note, Observed, State
-from fleet_operator.decide.rules import answers, arrivals, members, pauses, phase, stages, watch
+from fleet_operator.decide.rules import (
+    answers,
+    arrivals,
+    gates,
+    members,
+    pauses,
+    phase,
+    stages,
+    watch,
+)
 from fleet_operator.decide.turn import Turn
 
 __all__ = ["Decision", "Known", "Move", "Note", "Observed", "State", "decide"]
@@ -22,7 +31,9 @@ RULES: tuple[Callable[[Turn], None], ...] = (
     members.keep,
     stages.judge,
     watch.judge,
+    gates.judge,
     arrivals.take_newest,
+    gates.start,
     arrivals.begin,
     phase.name,
 )

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from fleet_contract.messages import Assignment
     from fleet_contract.names import Reason
-    from fleet_contract.resources import PolicyVersion
+    from fleet_contract.resources import GateStatus, PolicyVersion
     from fleet_operator.decide import cohort
+    from fleet_operator.decide.gates import Gate
 
 MAX_KNOWN_GOOD = 5
 _REF = {"sequence", "digest", "uri"}
@@ -49,13 +50,21 @@ class State(NamedTuple):
         )
 
     def recovered(
-        self, job: str, versions: Sequence[PolicyVersion], assignment: Assignment | None
+        self,
+        job: str,
+        versions: Sequence[PolicyVersion],
+        assignment: Assignment | None,
+        gate_run: int = 0,
     ) -> State:
         """Where somebody wiped the job's status: from its versions and the last document.
 
         The fleet keeps what it runs, and what was taken back stays so. A trial that was under way
-        begins anew while its version is the newest, else it is over.
+        begins anew while its version is the newest, else it is over. ``gate_run``: the greatest
+        number of a gate's run there is anything left of.
         """
+        if self.rollout.last_gate_run < gate_run:
+            rollout = self.rollout.model_copy(update={"last_gate_run": gate_run})
+            return self._replace(rollout=rollout).recovered(job, versions, assignment)
         if self.last_sequence:
             return self
         denied = frozenset(assignment.denied) if assignment else frozenset()
@@ -92,6 +101,11 @@ class State(NamedTuple):
         """Whether robots run the candidate; one that waits has no stage yet."""
         return self.candidate is not None and self.rollout.started_at is not None
 
+    @property
+    def gated(self) -> bool:
+        """Whether the candidate stands at its gates, or waits behind them for its first stage."""
+        return self.candidate is not None and not self.started and bool(self.rollout.gates)
+
 
 class Known(NamedTuple):
     """A PolicyVersion there is, and what was last written of it."""
@@ -110,6 +124,7 @@ class Observed(NamedTuple):
     request: str = ""  # the annotation people press buttons with
     known: Mapping[int, Known] = MappingProxyType({})  # by sequence
     freeze: str = ""  # why the whole namespace is frozen; empty: it is not
+    gates: tuple[Gate, ...] = ()  # those that are asked for, in the order in which they are passed
 
 
 class Move(NamedTuple):
@@ -121,6 +136,7 @@ class Move(NamedTuple):
     message: str
     evidence: Evidence | None = None  # of the trial that ended or goes on; None: none was held
     robots: int = 0
+    gates: tuple[GateStatus, ...] | None = None  # None: what was written of them stands
 
 
 class Note(NamedTuple):
@@ -145,3 +161,4 @@ class Decision(NamedTuple):
     state: State
     moves: tuple[Move, ...]
     notes: tuple[Note, ...] = ()
+    gates: tuple[GateStatus, ...] = ()  # those that ended in this turn

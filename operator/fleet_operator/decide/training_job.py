@@ -233,11 +233,20 @@ def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
                 f"None of {robots.desired} robots is connected. {facts.robots_fault}",
             )
         return reconciling(Reason.ROBOTS_MISSING, f"None of {robots.desired} robots is connected.")
+    if held := _held(job, facts.state, now):
+        return held
+    return (Finding(C.READY, True, Reason.READY, "Learner, streams and fleet are at work."),)
+
+
+def _held(job: FleetTrainingJob, state: State, now: float) -> Sequence[Finding]:
+    """Why no version goes on before somebody does something; fleet and learner are at work."""
     if wrong := window_fault(job.spec.rollout.windows, now):
         return stalled(
             Reason.WINDOW_INVALID, f"{wrong}; correct it. Until then no version goes on."
         )
-    return (Finding(C.READY, True, Reason.READY, "Learner, streams and fleet are at work."),)
+    if state.rollout.reason == Reason.GATE_BLOCKED:
+        return stalled(Reason.GATE_BLOCKED, state.rollout.message)
+    return ()
 
 
 def _phase(

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from fleet_contract import names
 from fleet_contract.names import Reason
 from fleet_contract.resources import (
+    GateStatus,
     PolicyPhase,
     Rollout,
     RolloutStatus,
@@ -21,6 +23,7 @@ from fleet_contract.resources import (
 from fleet_contract.resources.base import now_rfc3339
 from fleet_operator.decide import analysis, cohort, phases
 from fleet_operator.decide.analysis import Evidence, Judgement
+from fleet_operator.decide.gates import ENDED, Gate
 from fleet_operator.decide.rollout_state import (
     MAX_KNOWN_GOOD,
     Decision,
@@ -41,13 +44,14 @@ class Turn:
         self.spec, self.before, self.seen, self.now = spec, state, seen, now
         self.moves: list[Move] = []
         self.notes: list[Note] = []
+        self.ended: list[GateStatus] = []
         self.evidence = seen.evidence
         self.state = state
         self.hold: Hold | None = None
         """What is awaited, as far as this round of rules knows."""
 
     def done(self) -> Decision:
-        return Decision(self.state, tuple(self.moves), tuple(self.notes))
+        return Decision(self.state, tuple(self.moves), tuple(self.notes), tuple(self.ended))
 
     # --- what is asked ----------------------------------------------------------------------
 
@@ -73,7 +77,9 @@ class Turn:
 
     @property
     def at(self) -> PolicyPhase:
-        return PolicyPhase.STAGED if self.state.started else PolicyPhase.CANDIDATE
+        if self.state.started:
+            return PolicyPhase.STAGED
+        return PolicyPhase.GATED if self.state.gated else PolicyPhase.CANDIDATE
 
     @property
     def stage(self) -> str:
@@ -119,7 +125,36 @@ class Turn:
         self.state = self.state._replace(last_sequence=last)
         self.renew(candidate=version)
         self.evidence = Evidence()
-        self.moves.append(Move(version, phase, reason, why))
+        self.moves.append(Move(version, phase, reason, why, gates=()))
+
+    def start_gate(self, version: VersionRef, gate: Gate) -> None:
+        """Run it, or run it anew."""
+        phase, run = phases.move(self.at, PolicyPhase.GATED), self.rollout.last_gate_run + 1
+        message = f"Version {version.sequence} began its {gate.name} gate, run {run}."
+        began = GateStatus(
+            name=gate.name,
+            run=run,
+            asked=gate.asked,
+            started_at=now_rfc3339(self.now),
+            events_from=self.seen.last_event + 1,
+            message=message,
+        )
+        self.update(last_gate_run=run)
+        self.put_gate(began)
+        self.moves.append(self._move(version, phase, Reason.GATE_STARTED, message))
+
+    def put_gate(self, status: GateStatus) -> None:
+        """Where the candidate stands with one gate; the others stay as they are."""
+        gates = {one.name: one for one in self.rollout.gates}
+        if status.phase in ENDED and gates.get(status.name) != status:
+            self.ended.append(status)
+        gates[status.name] = status
+        order = [name for name in names.Gate if name in gates]
+        self.update(gates=[gates[name] for name in order])
+
+    def gate(self, name: names.Gate) -> GateStatus | None:
+        """Where the candidate stands with it; None before it begins."""
+        return next((one for one in self.rollout.gates if one.name is name), None)
 
     def forward(self, version: VersionRef, reason: Reason, why: str) -> None:
         """To the next stage, or to everyone after the last."""
@@ -130,13 +165,14 @@ class Turn:
             self.start_stage(version, following, reason, why)
 
     def start_stage(self, version: VersionRef, index: int, reason: Reason, why: str) -> None:
-        step, way = self.spec.steps[index], () if self.state.started else (PolicyPhase.GATED,)
+        step, at = self.spec.steps[index], self.at
+        way = (PolicyPhase.GATED,) if at is PolicyPhase.CANDIDATE else ()
         robots = cohort.maintain(self.seen.robots, step, version.digest, self.rollout.robots)
-        phase = phases.move(self.at, *way, PolicyPhase.STAGED)
+        phase = phases.move(at, *way, PolicyPhase.STAGED)
         self.update(step=index, robots=robots, frozen=False, confirmed=False)
         self.begin_count()
         message = f"Version {version.sequence} began {self.stage} on {len(robots)} robots: {why}."
-        self.moves.append(Move(version, phase, reason, message, Evidence(), len(robots)))
+        self.moves.append(self._move(version, phase, reason, message, Evidence(), len(robots)))
 
     def promote(self, version: VersionRef, reason: Reason, why: str) -> None:
         before, watch = self.state.stable, self.spec.post_promotion
@@ -194,13 +230,24 @@ class Turn:
 
     def finish(self, version: VersionRef, end: PolicyPhase, reason: Reason, message: str) -> None:
         """The trial ends; its last figures stay with the version."""
-        started = self.state.started
-        gated = () if started or end is not PolicyPhase.PROMOTED else (PolicyPhase.GATED,)
-        phase = phases.move(self.at, *gated, end)
-        evidence = self.evidence if started else None
+        ungated = self.at is PolicyPhase.CANDIDATE and end is PolicyPhase.PROMOTED
+        phase = phases.move(self.at, *[PolicyPhase.GATED] * ungated, end)
+        evidence = self.evidence if self.state.started else None
         robots = len(self.rollout.robots)
-        self.moves.append(Move(version, phase, reason, message, evidence, robots))
+        self.moves.append(self._move(version, phase, reason, message, evidence, robots))
         self.renew(message=message)
+
+    def _move(
+        self,
+        candidate: VersionRef,
+        phase: PolicyPhase,
+        reason: Reason,
+        message: str,
+        evidence: Evidence | None = None,
+        robots: int = 0,
+    ) -> Move:
+        gates = tuple(self.rollout.gates)
+        return Move(candidate, phase, reason, message, evidence, robots, gates)
 
     # --- what moves are made of -------------------------------------------------------------
 
@@ -221,7 +268,7 @@ class Turn:
 
     def renew(self, **fields: object) -> None:
         """Another trial, or none: what was requested of the fleet outlives it."""
-        kept = self.rollout.model_dump(include={"paused", "paused_at", "answer"})
+        kept = self.rollout.model_dump(include={"paused", "paused_at", "answer", "last_gate_run"})
         fresh = RolloutStatus(**kept).model_copy(update=fields)
         self.state = self.state._replace(rollout=fresh)
 

@@ -22,7 +22,7 @@ from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.rollout import Decision, Note, State, decide
 from fleet_operator.desired import learner as desired_learner
 from fleet_operator.desired import robots as desired_robots
-from fleet_operator.handlers import endings
+from fleet_operator.handlers import endings, job_gates
 from fleet_operator.handlers.job_rollout import apply_rollout
 from fleet_operator.handlers.job_world import (
     World,
@@ -60,7 +60,8 @@ async def reconcile(office: Office, name: str) -> float | None:
         evidence = evidence_of(world, office.inbox.now)
         document = world.line.feed.assignment
         state = State.of(before).recovered(name, world.versions, document)
-        decision = decide(world.job.spec.rollout, state, seen_by(world, evidence), world.now)
+        seen = seen_by(world, evidence)._replace(gates=job_gates.seen(world))
+        decision = decide(world.job.spec.rollout, state, seen, world.now)
     complete = training_job.goal_reached(world.job, windows)
     hash_ = desired_learner.spec_hash(world.job)
     run = learner.plan(

@@ -3,10 +3,16 @@
 from collections.abc import Callable, Mapping
 
 from fleet_contract.names import Reason, Verb
-from fleet_contract.resources import PolicyPhase, RolloutMode, VersionRef
+from fleet_contract.resources import (
+    GatePhase,
+    GateStatus,
+    PolicyPhase,
+    RolloutMode,
+    VersionRef,
+)
 from fleet_contract.resources.base import REQUEST_MAX, now_rfc3339
 from fleet_operator.decide.requests import FORM, TABLE, Request, Standing, helpful, parse
-from fleet_operator.decide.rules import holds
+from fleet_operator.decide.rules import gates, holds
 from fleet_operator.decide.turn import Turn
 
 
@@ -32,7 +38,8 @@ def standing(turn: Turn, sequence: int) -> Standing:
     """Where the version stands; the job's own status counts for more than the version's."""
     state, newest = turn.state, turn.seen.announced
     if state.candidate and state.candidate.sequence == sequence:
-        return Standing.STAGED if state.started else Standing.WAITING
+        waits = Standing.GATED if state.gated else Standing.WAITING
+        return Standing.STAGED if state.started else waits
     if state.stable and state.stable.sequence == sequence:
         return Standing.STABLE
     if newest and newest.sequence == sequence and turn.is_new(newest):
@@ -67,6 +74,7 @@ def _ref(turn: Turn, at: Standing, sequence: int) -> VersionRef:
     state = turn.state
     ours = {
         Standing.WAITING: state.candidate,
+        Standing.GATED: state.candidate,
         Standing.STAGED: state.candidate,
         Standing.NEWEST: turn.seen.announced,
     }
@@ -121,6 +129,8 @@ def _resume(turn: Turn) -> str:
 
 
 def _retry(turn: Turn, version: VersionRef, at: Standing) -> str:
+    if at is Standing.GATED:
+        return _gates_anew(turn, version)
     _be_free(turn)
     back = {Standing.BACK: PolicyPhase.ROLLED_BACK, Standing.SUPERSEDED: PolicyPhase.SUPERSEDED}
     kept = tuple(one for one in turn.state.rolled_back if one != version.sequence)
@@ -129,9 +139,30 @@ def _retry(turn: Turn, version: VersionRef, at: Standing) -> str:
     return f"Version {version.sequence} is the candidate once more."
 
 
-def _skip(turn: Turn, version: VersionRef, _: Standing) -> str:
+def _gates_anew(turn: Turn, version: VersionRef) -> str:
+    said = f"Version {version.sequence} passes its gates anew."
+    for status in turn.rollout.gates:
+        forgotten = {"phase": GatePhase.RUNNING, "run": 0, "asked": "", "message": said}
+        turn.put_gate(status.model_copy(update={**forgotten, "tasks": []}))
+    return said
+
+
+def _skip_gate(turn: Turn, version: VersionRef) -> str:
+    gate = gates.following(turn)
+    if gate is None:
+        raise RefusalError("its gates are passed, and no stage has begun that could be skipped")
+    said = f"Version {version.sequence} goes on without its {gate.name} gate, by request."
+    status = turn.gate(gate.name) or GateStatus(name=gate.name)
+    turn.put_gate(status.model_copy(update={"phase": GatePhase.SKIPPED, "message": said}))
+    turn.tell(Reason.GATE_SKIPPED, said)
+    return said
+
+
+def _skip(turn: Turn, version: VersionRef, at: Standing) -> str:
     if turn.paused:
         raise RefusalError("the fleet is paused, and nobody moves; resume it first")
+    if at is Standing.GATED:
+        return _skip_gate(turn, version)
     if hold := holds.calendar(turn):
         raise RefusalError(f"{hold.message.rstrip('.')}; ask again then")
     stage = turn.stage

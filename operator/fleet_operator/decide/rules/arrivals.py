@@ -26,8 +26,8 @@ def take_newest(turn: Turn) -> None:
     busy = state.candidate is not None or turn.rollout.watching or turn.paused
     if newest is None or busy or not turn.is_new(newest):
         return
-    if turn.spec.mode is RolloutMode.PINNED and state.stable is not None:
-        return
+    if turn.spec.mode is RolloutMode.PINNED and (state.stable is not None or turn.seen.gates):
+        return  # by its gates the pin would find it, and nothing would ever be passed
     asks = holds.needs_approval(turn) or turn.spec.mode is RolloutMode.MANUAL
     hold = holds.calendar(turn, newest.sequence) or holds.nobody(turn, newest.sequence)
     if hold and not asks:

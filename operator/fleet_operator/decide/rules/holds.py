@@ -4,9 +4,10 @@ from collections.abc import Callable
 
 from fleet_contract import names
 from fleet_contract.names import Reason
-from fleet_contract.resources import Approval, RolloutMode, Strategy
+from fleet_contract.resources import Approval, GatePhase, GateStatus, RolloutMode, Strategy
 from fleet_contract.resources.base import now_rfc3339
 from fleet_operator.decide import cohort, windows
+from fleet_operator.decide.gates import OPEN, Gate
 from fleet_operator.decide.rollout_state import Hold
 from fleet_operator.decide.turn import Turn
 
@@ -79,5 +80,31 @@ def nobody(turn: Turn, sequence: int | None = None) -> Hold | None:
     )
 
 
-BEFORE_FIRST: tuple[Callable[[Turn], Hold | None], ...] = (approval, manual, calendar, nobody)
-"""What a candidate passes, in this order, before a robot runs it; gates join here."""
+def runs(status: GateStatus | None, gate: Gate) -> bool:
+    """Whether what was begun is what is asked for; a skip holds whatever is asked."""
+    if status is None:
+        return False
+    return status.phase is GatePhase.SKIPPED or status.asked == gate.asked
+
+
+def opened(turn: Turn, gate: Gate) -> bool:
+    status = turn.gate(gate.name)
+    return status is not None and status.phase in OPEN and runs(status, gate)
+
+
+def gates(turn: Turn) -> Hold | None:
+    """One that runs. One that may not even begin yet is held by what holds it."""
+    for gate in turn.seen.gates:
+        status = turn.gate(gate.name)
+        if opened(turn, gate) or status is None or not runs(status, gate):
+            continue
+        blocked = status.phase is GatePhase.BLOCKED
+        return Hold(Reason.GATE_BLOCKED if blocked else Reason.GATE_RUNNING, status.message)
+    return None
+
+
+Asks = Callable[[Turn], Hold | None]
+BEFORE_GATES: tuple[Asks, ...] = (approval, manual, calendar)
+BEFORE_FIRST: tuple[Asks, ...] = (approval, manual, gates, calendar, nobody)
+"""What a candidate passes, in this order, before a robot runs it. A window may close and robots may
+go while a gate runs, so both are asked again behind it."""

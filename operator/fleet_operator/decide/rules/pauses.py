@@ -1,8 +1,9 @@
-"""A pause, by Git or by request, stops the clocks of stage and watch."""
+"""A pause, by Git or by request, stops the clocks of stage, watch and gates."""
 
 from datetime import datetime
 
 from fleet_contract.resources.base import now_rfc3339
+from fleet_operator.decide.gates import ENDED
 from fleet_operator.decide.turn import Turn
 
 
@@ -13,6 +14,15 @@ def keep_time(turn: Turn) -> None:
     elif since is not None:
         turn.update(paused_at=None)
         if started is not None:
-            lasted = max(0.0, turn.now - datetime.fromisoformat(since).timestamp())
-            began = datetime.fromisoformat(started).timestamp()
-            turn.update(started_at=now_rfc3339(min(turn.now, began + lasted)))
+            turn.update(started_at=_later(turn, since, started))
+        for gate in turn.rollout.gates:
+            if gate.started_at is not None and gate.phase not in ENDED:
+                began = {"started_at": _later(turn, since, gate.started_at)}
+                turn.put_gate(gate.model_copy(update=began))
+
+
+def _later(turn: Turn, since: str, started: str) -> str:
+    """What began then, as if there had been no pause since."""
+    lasted = max(0.0, turn.now - datetime.fromisoformat(since).timestamp())
+    began = datetime.fromisoformat(started).timestamp()
+    return now_rfc3339(min(turn.now, began + lasted))

@@ -12,6 +12,8 @@ AWAITED = {
     Reason.OUTSIDE_WINDOW: "Nothing: it goes on at `status.rollout.opensAt`.",
     Reason.WINDOW_INVALID: "Correct the window that the message names.",
     Reason.FLEET_FROZEN: f"Take the namespace's annotation `{Label.FREEZE}` away.",
+    Reason.GATE_RUNNING: "Nothing: its gate runs. `skip` goes on without it.",
+    Reason.GATE_BLOCKED: "Mend what the message says, then `retry`; or `skip`, or `abort`.",
     Reason.NO_ROBOT_CONNECTED: "Connect a robot that may run it, or `abort`.",
     Reason.AWAITING_EPISODES: "Nothing: its robots gather evidence. `skip` goes on without.",
     Reason.TELEMETRY_MISSING: "Mend what the message says its robots do not tell, or `abort`.",
@@ -22,9 +24,10 @@ AWAITED = {
 """All that ``status.rollout.reason`` may say, and what to do then."""
 TOLD = AWAITED.keys() - {
     *(Reason.NO_ROBOT_CONNECTED, Reason.AWAITING_EPISODES, Reason.WATCH_STARTED),
-    Reason.TELEMETRY_MISSING,
+    *(Reason.TELEMETRY_MISSING, Reason.GATE_RUNNING, Reason.GATE_BLOCKED),
 }
-"""What is worth an Event when it begins to be awaited; the others come and go, or moved."""
+"""What is worth an Event when it begins to be awaited; the others come and go, or moved,
+or the job is Stalled by them, which is told."""
 STUCK = frozenset({Reason.NO_ROBOT_CONNECTED, Reason.DEADLINE_PASSED, Reason.TELEMETRY_MISSING})
 
 
@@ -59,6 +62,8 @@ def _phase(turn: Turn) -> RolloutPhase:
         return RolloutPhase.FROZEN if stuck else RolloutPhase.STAGED
     if turn.rollout.watching:
         return RolloutPhase.WATCHING
+    if turn.state.gated:
+        return RolloutPhase.GATED
     return RolloutPhase.WAITING if turn.hold else RolloutPhase.IDLE
 
 
