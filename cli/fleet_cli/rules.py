@@ -19,6 +19,11 @@ Path = tuple[str | int, ...]
 
 HOLDS: dict[str, Callable[[Any], bool]] = {
     "self.tasks.exists(t, t.weight > 0.0)": lambda job: any(t.weight > 0 for t in job.tasks),
+    "!has(self.rollout.gates.simulation) || self.rollout.gates.simulation.tasks.all("
+    "one, self.tasks.exists(t, t.name == one))": lambda job: (
+        (gate := job.rollout.gates.simulation) is None
+        or {*gate.tasks} <= {task.name for task in job.tasks}
+    ),
     "self.minOnline <= self.maxOnline": lambda sampler: sampler.min_online <= sampler.max_online,
     "self.batchSize % self.replicas == 0": lambda learner: (
         learner.batch_size % learner.replicas == 0

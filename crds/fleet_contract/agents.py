@@ -6,6 +6,7 @@ robot outside the cluster gets the same document from its owner.
 
 from pydantic import Field
 
+from fleet_contract.messages import PolicyRef
 from fleet_contract.resources.base import Model
 from fleet_contract.resources.fleet import Interventions
 from fleet_contract.resources.learning import (
@@ -18,6 +19,7 @@ from fleet_contract.resources.learning import (
     Sampler,
     Task,
 )
+from fleet_contract.resources.simulation import SimulatedWorld
 
 EXIT_REFUSED = 78
 """EX_CONFIG of sysexits.h: only another spec can help, starting it again would change nothing."""
@@ -50,3 +52,13 @@ class LearnerConfig(Model):
     batch_size: int = 256
     updates_per_episode: float = 0
     control_hz: float = 20.0
+
+
+class GateConfig(Model):
+    """What one run of the simulation gate shall try, and on what."""
+
+    run: int
+    policy: PolicyRef
+    tasks: list[Task] = Field(min_length=1)
+    world: SimulatedWorld | None = None
+    episodes: int = Field(ge=1)

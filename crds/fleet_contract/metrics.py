@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from fleet_contract.errors import RejectCode
 from fleet_contract.messages import LearnerStage, Outcome, RobotState
-from fleet_contract.names import Traffic
+from fleet_contract.names import Gate, Traffic
 
 LATENCY = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 60.0, 120.0, 300.0)
 """Seconds; the papers' figures (an episode sampleable, a policy applied) lie in the middle."""
@@ -61,8 +61,9 @@ LABELS = {
     "job": "The FleetTrainingJob.",
     "robot": "The RobotActor.",
     "task": "A task of the job's spec.",
+    "gate": f"Of `spec.rollout.gates`: {', '.join(Gate)}.",
     "outcome": f"Of an episode: {', '.join(Outcome)}. Of a rollout: Promoted, RolledBack or "
-    "Superseded.",
+    "Superseded. Of a gate: Passed, Failed or Skipped.",
     "verdict": "`success` or `failure` of the policy by itself; neutral episodes have none.",
     "cause": "Of a takeover: `scheduled` by the human's plan, or `needed` by the policy.",
     "control": "Who acted: `policy` or `human`.",
@@ -129,6 +130,12 @@ ROLLOUTS = Family(
     "versions",
     "Versions whose rollout ended, by its outcome.",
     (*JOB, "outcome"),
+)
+GATES = Family(
+    "fleet_policy_gates_total",
+    "gates",
+    "Gates that versions passed, were refused by or skipped.",
+    (*JOB, "gate", "outcome"),
 )
 POLICY_LATENCY = Family(
     "fleet_policy_latency_seconds",

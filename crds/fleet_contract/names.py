@@ -215,6 +215,11 @@ def learner_job(job: str, run: int) -> str:
     return f"{job}-learner-{run}"
 
 
+def gate_job(job: str, run: int) -> str:
+    """Name of the batch/v1 Job of one run of a gate."""
+    return f"{job}-gate-{run}"
+
+
 def simulated_robot(job: str, index: int) -> str:
     """Name of the RobotActor the operator makes for one simulated replica."""
     return f"{job}-sim-{index}"
@@ -289,6 +294,11 @@ def announce_subject(namespace: str, job: str) -> str:
 def learner_heartbeat_subject(namespace: str, job: str) -> str:
     """Where the learner tells its pace; core NATS, nothing stored."""
     return f"ctl.{namespace}.{job}.hb"
+
+
+def gate_heartbeat_subject(namespace: str, job: str) -> str:
+    """Where the run of a gate tells how far it is; core NATS, nothing stored."""
+    return f"ctl.{namespace}.{job}.gate"
 
 
 class Stream(StrEnum):

@@ -11,6 +11,7 @@ from fleet_contract.messages import (
     Assignment,
     Event,
     EventKind,
+    GateReport,
     Heartbeat,
     LearnerHeartbeat,
     Outcome,
@@ -52,6 +53,8 @@ class Feed:
         self.heard: dict[str, Heard] = {}
         self.learner: LearnerHeartbeat | None = None
         self.learner_at = float("-inf")
+        self.gate: GateReport | None = None
+        """The last that a run of the simulation gate told: how far it is, for people."""
         self._learner_fault = ("", float("-inf"))
         self.refused: dict[str, tuple[str, str]] = {}
         """By robot: (digest, why) of the last policy it would not take."""
@@ -152,6 +155,18 @@ class Feed:
         """What the learner said it waits for, if it was heard after ``since``."""
         fault, at = self._learner_fault
         return fault if at >= since else ""
+
+    def gate_beat(self, data: bytes) -> bool:
+        """How far the run of a gate is; one that hangs on after its successor is not heard."""
+        try:
+            beat = GateReport.decode(data)
+        except FleetError:
+            return False
+        before = self.gate
+        if beat.job_uid != self.job_uid or (before and beat.run < before.run):
+            return False
+        self.gate = beat
+        return before is None or (beat.run, beat.waits) != (before.run, before.waits)
 
     def connected(self, robot: str, robot_uid: str, since: float) -> bool:
         """Whether this very robot was heard of after ``since``."""

@@ -171,6 +171,7 @@ class Inbox:
         heartbeats = names.robot_subject(self.namespace, "*", "*", Channel.HEARTBEAT)
         await bus.subscribe(heartbeats, self._heartbeat)
         await bus.subscribe(names.learner_heartbeat_subject(self.namespace, "*"), self._learner)
+        await bus.subscribe(names.gate_heartbeat_subject(self.namespace, "*"), self._gate)
         await bus.subscribe(names.announce_subject(self.namespace, "*"), self._announcement)
         await bus.on_delete(self._deleted)
         self._listening[bus.url] = client
@@ -211,6 +212,17 @@ class Inbox:
             return
         key = Key(Kind.TRAINING_JOB, job)
         if known.feed.learner_beat(data, self.now):
+            self._wake(key)
+        else:
+            self._wake_at_times(key)
+
+    def _gate(self, subject: str, data: bytes) -> None:
+        job = subject.split(".")[2]
+        known = self._jobs.get(job)
+        if known is None:
+            return
+        key = Key(Kind.TRAINING_JOB, job)
+        if known.feed.gate_beat(data):
             self._wake(key)
         else:
             self._wake_at_times(key)

@@ -33,6 +33,7 @@ QUEUE_DEPTH = Gauge(*m.QUEUE_DEPTH.head, registry=REGISTRY)
 API_REQUESTS = Counter(*m.API_REQUESTS.head, registry=REGISTRY)
 LAST_EVENT = Gauge(*m.LAST_EVENT.head, registry=REGISTRY)
 ROLLOUTS = Counter(*m.ROLLOUTS.head, registry=REGISTRY)
+GATES = Counter(*m.GATES.head, registry=REGISTRY)
 POLICY_LATENCY = Histogram(
     *m.POLICY_LATENCY.head, registry=REGISTRY, buckets=m.POLICY_LATENCY.buckets
 )
@@ -62,7 +63,7 @@ class Fleet(Collector):
 
 def forget(namespace: str, job: str) -> None:
     """The job is gone, and with it the series counted for it here."""
-    for metric in (ROLLOUTS, POLICY_LATENCY, POLICY_STAGE):
+    for metric in (ROLLOUTS, GATES, POLICY_LATENCY, POLICY_STAGE):
         metric.remove_by_labels({"namespace": namespace, "job": job})
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from fleet_contract.agents import LearnerConfig, RobotConfig
+from fleet_contract.agents import GateConfig, LearnerConfig, RobotConfig
 from fleet_contract.names import NAME_MAX, NAME_PATTERN, Env
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_MAX)]
@@ -19,7 +19,7 @@ Uid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
 
 
 class Settings(BaseSettings):
-    """What learner and robot share."""
+    """What learner, robot and gate share."""
 
     model_config = SettingsConfigDict(env_prefix="FLEET_", frozen=True, extra="ignore")
 
@@ -54,6 +54,12 @@ class LearnerSettings(Settings):
     spec: LearnerConfig
 
 
+class GateSettings(Settings):
+    """A run of the simulation gate's."""
+
+    spec: GateConfig
+
+
 _Kind = TypeVar("_Kind", bound=Settings)
 
 
@@ -65,6 +71,11 @@ def robot_settings() -> RobotSettings:
 def learner_settings() -> LearnerSettings:
     """From the environment; exits with the name of the variable that is missing or wrong."""
     return _from_environment(LearnerSettings)
+
+
+def gate_settings() -> GateSettings:
+    """From the environment; exits with the name of the variable that is missing or wrong."""
+    return _from_environment(GateSettings)
 
 
 def _from_environment(kind: type[_Kind]) -> _Kind:

@@ -29,6 +29,7 @@ from fleet_contract.messages.experience import (
     encode_batch,
     read_batch,
 )
+from fleet_contract.messages.gate import GateReport
 from fleet_contract.messages.policy import (
     Announcement,
     Assignment,
@@ -69,6 +70,7 @@ __all__ = [
     "Event",
     "EventKind",
     "FileRef",
+    "GateReport",
     "Heartbeat",
     "Interface",
     "LearnerHeartbeat",

@@ -148,6 +148,11 @@ class FleetTrainingJobSpec(Spec):
             "transport is immutable, but for its Secret: apply a new job",
         ),
         cel("self.tasks.exists(t, t.weight > 0.0)", "at least one task needs a weight above 0"),
+        cel(
+            "!has(self.rollout.gates.simulation) || self.rollout.gates.simulation.tasks.all("
+            "one, self.tasks.exists(t, t.name == one))",
+            "rollout.gates.simulation.tasks must be tasks of the job",
+        ),
     )
 
 

@@ -20,15 +20,14 @@ class Run(NamedTuple):
     complete: bool = False
     failed: str = ""
     refusal: str = ""  # what it said when it ended for good
+    why: str = ""  # it failed, in one word of Kubernetes'
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any], job_uid: str) -> "Run":
         metadata = manifest["metadata"]
-        ended = {
-            one["type"]: one.get("message", "")
-            for one in manifest.get("status", {}).get("conditions", [])
-            if one["status"] == "True"
-        }
+        conditions = manifest.get("status", {}).get("conditions", [])
+        true = {one["type"]: one for one in conditions if one["status"] == "True"}
+        ended = {type_: one.get("message", "") for type_, one in true.items()}
         return cls(
             name=metadata["name"],
             uid=metadata["uid"],
@@ -39,6 +38,7 @@ class Run(NamedTuple):
             complete="Complete" in ended,
             failed=ended.get("Failed", "") or ("it failed" if "Failed" in ended else ""),
             refusal=metadata.get("annotations", {}).get(Label.REFUSAL, ""),
+            why=true.get("Failed", {}).get("reason", ""),
         )
 
 

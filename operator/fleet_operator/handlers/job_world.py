@@ -32,6 +32,8 @@ class World(NamedTuple):
     versions: tuple[PolicyVersion, ...]
     runs: tuple[learner.Run, ...]
     pods: tuple[Pod, ...]
+    gate_runs: tuple[learner.Run, ...]
+    gate_pods: tuple[Pod, ...]
     line: Subscription | None
     streams_fault: str
     freeze: str
@@ -57,7 +59,7 @@ async def observe(office: Office, raw: Object) -> World:
         )
     except (Retry, RefusedError) as unreachable:
         fault = str(unreachable)
-    selector = f"{Label.JOB}={name},{Label.ROLE}={Role.LEARNER}"
+    selector = f"{Label.JOB}={name},{Label.ROLE} in ({Role.LEARNER},{Role.GATE})"
     robots = tuple(
         RobotActor.model_validate(one)
         for one in await cluster.list(Kind.ROBOT_ACTOR, fieldSelector=f"spec.job={name}")
@@ -92,13 +94,19 @@ async def observe(office: Office, raw: Object) -> World:
         frozenset(there),
         frozenset(synced),
         versions,
-        tuple(learner.Run.of(one, uid) for one in runs),
-        tuple(Pod.of(one) for one in pods),
+        tuple(learner.Run.of(one, uid) for one in runs if _is(one, Role.LEARNER)),
+        tuple(Pod.of(one) for one in pods if _is(one, Role.LEARNER)),
+        tuple(learner.Run.of(one, uid) for one in runs if _is(one, Role.GATE)),
+        tuple(Pod.of(one) for one in pods if _is(one, Role.GATE)),
         line,
         fault,
         await cluster.freeze(),
         office.clock(),
     )
+
+
+def _is(child: Object, role: Role) -> bool:
+    return bool(child["metadata"]["labels"][Label.ROLE] == role)
 
 
 def enrolled(robot: RobotActor) -> Enrolled:

@@ -1,14 +1,13 @@
 """One turn of a FleetTrainingJob: observe, decide, apply; the status last, if it changed."""
 
+import itertools
 import logging
 from datetime import datetime
 from typing import Any
 
 from fleet_contract.errors import Retry
-from fleet_contract.names import ConditionType, Kind, Reason
-from fleet_contract.resources import (
-    PolicyPhase,
-)
+from fleet_contract.names import ConditionType, Gate, Kind, Reason
+from fleet_contract.resources import FleetTrainingJobStatus, PolicyPhase
 from fleet_operator import metrics
 from fleet_operator.cluster import RefusedError
 from fleet_operator.decide import (
@@ -19,6 +18,7 @@ from fleet_operator.decide import (
     training_job,
 )
 from fleet_operator.decide.analysis import Evidence
+from fleet_operator.decide.gates import ENDED
 from fleet_operator.decide.rollout import Decision, Note, State, decide
 from fleet_operator.desired import learner as desired_learner
 from fleet_operator.desired import robots as desired_robots
@@ -59,8 +59,9 @@ async def reconcile(office: Office, name: str) -> float | None:
         windows = world.line.feed.windows(tasks, world.job.spec.goal.min_episodes)
         evidence = evidence_of(world, office.inbox.now)
         document = world.line.feed.assignment
-        state = State.of(before).recovered(name, world.versions, document)
-        seen = seen_by(world, evidence)._replace(gates=job_gates.seen(world))
+        runs = job_gates.last_run(world)
+        state = State.of(before).recovered(name, world.versions, document, runs)
+        seen = seen_by(world, evidence)._replace(gates=job_gates.seen(world, state))
         decision = decide(world.job.spec.rollout, state, seen, world.now)
     complete = training_job.goal_reached(world.job, windows)
     hash_ = desired_learner.spec_hash(world.job)
@@ -83,6 +84,7 @@ async def reconcile(office: Office, name: str) -> float | None:
         await _apply_children(office, world, run, crew)
         if world.line is not None:
             assigned = await apply_rollout(office, world, world.line, decision, evidence)
+            await job_gates.apply(office, world, decision.state)
     except RefusedError as fault:
         refusal, decision = str(fault), Decision(State.of(before), ())
     beat = world.line.feed.learner if world.line else None
@@ -110,8 +112,13 @@ async def reconcile(office: Office, name: str) -> float | None:
     _wake_orphans(office, world)
     if world.streams_fault:
         raise Retry(world.streams_fault)
+    return _again(office, world, after)
+
+
+def _again(office: Office, world: World, after: FleetTrainingJobStatus) -> float:
+    """Seconds until the next look."""
+    rollout = after.rollout
     moving = conditions.holds(after.conditions, ConditionType.RECONCILING)
-    rollout = decision.state.rollout
     if moving or rollout.started_at is not None:
         return SOON
     doubted = (Reason.LEARNER_CRASHING, Reason.ROBOTS_FAILED)
@@ -119,7 +126,9 @@ async def reconcile(office: Office, name: str) -> float | None:
     if rollout.opens_at is not None:
         opens = datetime.fromisoformat(rollout.opens_at).timestamp()
         resync = min(resync, max(SOON, opens - world.now))
-    return min(WATCHFUL, resync) if conditions.stalled_by(after.conditions, *doubted) else resync
+    gated = any(gate.phase not in ENDED for gate in rollout.gates)
+    watchful = gated or conditions.stalled_by(after.conditions, *doubted)
+    return min(WATCHFUL, resync) if watchful else resync
 
 
 def _wake_orphans(office: Office, world: World) -> None:
@@ -155,6 +164,10 @@ def _count(world: World, decision: Decision) -> None:
     ended = [move.phase for move in decision.moves]
     for phase in sorted(phases.ENDS):
         metrics.ROLLOUTS.labels(at.namespace, at.name, phase).inc(ended.count(phase))
+    gates = [(gate.name, gate.phase) for gate in decision.gates]
+    for gate, outcome in itertools.product(Gate, sorted(ENDED)):
+        labels = (at.namespace, at.name, gate, outcome)
+        metrics.GATES.labels(*labels).inc(gates.count((gate, outcome)))
     if line is not None:
         announced, state = line.feed.announcement, decision.state
         versions = {

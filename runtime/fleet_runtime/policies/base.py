@@ -22,14 +22,18 @@ if TYPE_CHECKING:
     from fleet_runtime.policies.normalization import Normalization
 
 
-@runtime_checkable
-class Policy(Protocol):
-    """A frozen function from observation and task to an action chunk, with its own description."""
+class Acting(Protocol):
+    """The part of a policy that runs it."""
 
-    architecture: str
-    spaces: Spaces
-    horizon: int  # H: actions in a chunk
-    execute: int  # how many of them a robot executes before it asks again
+    @property
+    def spaces(self) -> Spaces:
+        """What it takes and gives."""
+        ...
+
+    @property
+    def execute(self) -> int:
+        """How many actions of a chunk a robot executes before it asks again."""
+        ...
 
     def act(
         self, observation: Float, task: NDArray[np.integer], images: Images | None = None
@@ -43,6 +47,16 @@ class Policy(Protocol):
     def seed(self, seed: int) -> None:
         """Restart the policy's own randomness."""
         ...
+
+
+@runtime_checkable
+class Policy(Acting, Protocol):
+    """A frozen function from observation and task to an action chunk, with its own description."""
+
+    architecture: str
+    spaces: Spaces
+    horizon: int  # H: actions in a chunk
+    execute: int
 
     def config(self) -> dict[str, object]:
         """What JSON can hold of it: enough to build it anew around its tensors."""

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fleet_runtime.experience.types import Float, Images, Mode, Outcome
-    from fleet_runtime.policies.base import Policy
+    from fleet_runtime.policies.base import Acting, Policy
     from fleet_runtime.robot.env import Observation, Robot
     from fleet_runtime.robot.human import Human
 
@@ -246,7 +246,7 @@ def run_episode(
     return run.episode()
 
 
-def infer(policy: Policy, runs: Sequence[EpisodeRun], ids: NDArray[np.integer]) -> Float:
+def infer(policy: Acting, runs: Sequence[EpisodeRun], ids: NDArray[np.integer]) -> Float:
     """Chunks (B, H, A) for B attempts at the tasks `ids` (B,), in one inference."""
     seen = [run.seen for run in runs]
     values = np.stack([one.value for one in seen])

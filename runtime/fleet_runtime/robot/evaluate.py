@@ -11,9 +11,9 @@ import numpy as np
 from fleet_runtime.robot.episode import EpisodeRun, Stamp, infer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from fleet_runtime.policies.base import Policy
+    from fleet_runtime.policies.base import Acting
     from fleet_runtime.robot.env import Robot
 
 
@@ -38,17 +38,19 @@ def mean_rate(scores: dict[str, Score]) -> float:
 
 
 def evaluate(
-    policy: Policy,
+    policy: Acting,
     robots: Sequence[Robot],
     tasks: Sequence[str],
     episodes: int,
     *,
     seed: int,
+    ended: Callable[[str, bool], None] = lambda _task, _success: None,
 ) -> dict[str, Score]:
     """`episodes` attempts at each task, without a human; task → score.
 
     Attempt i of a task starts from seed + i (Meta-World: pass `EVALUATION_SEED`), so every policy
     meets the same starts. Each robot runs one attempt at a time; one inference serves them all.
+    `ended` is told the task of each attempt that ends, and whether it succeeded.
     """
     ids = {task: policy.spaces.task_id(task) for task in tasks}
     queues = _share(len(robots), tasks, episodes)
@@ -77,7 +79,9 @@ def evaluate(
         for lane, (task, run) in list(running.items()):
             run.tick()
             if run.done:
-                results[task].append((run.episode().success, run.steps))
+                success = run.episode().success
+                results[task].append((success, run.steps))
+                ended(task, success)
                 del running[lane]
     return {task: _score(rows) for task, rows in results.items()}
 

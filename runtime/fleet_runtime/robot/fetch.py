@@ -34,6 +34,10 @@ MAX_BUNDLE = 16 * 2**30
 MAX_FILES = 64
 
 
+class Misfit(Untrusted):
+    """It is what it says, but for another robot or without one of the tasks."""
+
+
 class Library:
     """The job's published policies, as one robot may use them. Methods block."""
 
@@ -85,9 +89,9 @@ class Library:
             raise Untrusted(f"policy {ref.sequence}: {fault}") from fault
         policy = from_files(files)
         if reason := self._spec.mismatch(policy.spaces):
-            raise Untrusted(f"policy {ref.sequence} is for another robot: {reason}")
+            raise Misfit(f"policy {ref.sequence} is for another robot: {reason}")
         if missing := sorted(set(self._tasks) - set(policy.spaces.tasks)):
-            raise Untrusted(f"policy {ref.sequence} does not know the tasks {missing}")
+            raise Misfit(f"policy {ref.sequence} does not know the tasks {missing}")
         return Loaded(ref, policy, epoch, manifest.created_at_ms / 1000)
 
     def keep(self, refs: Collection[PolicyRef]) -> None:
