@@ -27,13 +27,14 @@ ENVIRONMENTS = "fleetloop.environments"
 def refused(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
     """What learner and robots would refuse: (path below spec, why)."""
     yield from _learning(job)
-    if job.robots.simulated.replicas:
+    yield from _gate(job)
+    if _simulates(job):
         yield from _environments(job)
 
 
 def doubtful(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
     """What may be well in the cluster and looks odd from here."""
-    if not job.robots.simulated.replicas:  # real robots bring worlds of their own
+    if not _simulates(job):  # real robots bring worlds of their own
         yield from _environments(job)
     for index, dataset in enumerate(job.offline.datasets):
         where = urlsplit(dataset.uri)
@@ -70,6 +71,26 @@ def _learning(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
     yield from parameters.faults(kinds, job.policy.parameters, job.algorithm.parameters)
 
 
+def _simulates(job: FleetTrainingJobSpec) -> bool:
+    """Whether somebody makes the worlds that the tasks name: robots, or a gate."""
+    gate = job.rollout.gates.simulation
+    return job.robots.simulated.replicas > 0 or (gate is not None and gate.environment is None)
+
+
+def _gate(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
+    """The world that the simulation gate names is there and takes its parameters and tasks."""
+    gate = job.rollout.gates.simulation
+    known = {point.name: point for point in entry_points(group=ENVIRONMENTS)}
+    if gate is None or gate.environment is None or not known:
+        return
+    name, path = gate.environment.name, ("rollout", "gates", "simulation", "environment")
+    tasks = [one for one in job.tasks if not gate.tasks or one.name in gate.tasks]
+    if name not in known:
+        yield (*path, "name"), parameters.unknown(name, known)
+    elif fault := _refusal(known[name], *tasks, **gate.environment.parameters):
+        yield path, fault
+
+
 def _environments(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
     known = {point.name: point for point in entry_points(group=ENVIRONMENTS)}
     if not known:
@@ -92,12 +113,12 @@ def _environments(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
         yield ("tasks",), fault
 
 
-def _refusal(point: EntryPoint, *tasks: Task) -> str:
+def _refusal(point: EntryPoint, *tasks: Task, **given: Any) -> str:
     """Why no robot of an environment does all these tasks; empty where one does."""
     try:
-        point.load()(tuple(task.environment.task or task.name for task in tasks), seed=0)
+        point.load()(tuple(task.environment.task or task.name for task in tasks), seed=0, **given)
     except ImportError:
         return ""
-    except (LookupError, ValueError) as fault:
+    except (LookupError, ValueError, TypeError) as fault:
         return str(fault)
     return ""

@@ -42,7 +42,8 @@ def broken(part: BaseModel, path: Path = ()) -> Iterator[tuple[Path, str]]:
     """Where a rule of this part of a resource, or of one inside it, is broken, and its words."""
     for rule in getattr(part, "rules", ()):
         if "oldSelf" not in rule["rule"] and not HOLDS[rule["rule"]](part):
-            yield path, rule["message"]
+            below = rule.get("fieldPath", "").split(".")[1:]
+            yield (*path, *below), rule["message"]
     if isinstance(part, FleetTrainingJobSpec):
         yield from _repeated(part)
     for name, field in type(part).model_fields.items():
@@ -56,8 +57,13 @@ def broken(part: BaseModel, path: Path = ()) -> Iterator[tuple[Path, str]]:
 
 
 def _repeated(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
-    """Of a list that is a map by its items' names."""
+    """Of a list that is a map by its items' names, or a set."""
     count = Counter(task.name for task in job.tasks)
     for index, task in enumerate(job.tasks):
         if count[task.name] > 1:
             yield ("tasks", index, "name"), f"{task.name!r} is the name of two tasks; rename one"
+    gate = job.rollout.gates.simulation
+    for index, name in enumerate(gate.tasks if gate else []):
+        if name in (gate.tasks[:index] if gate else []):
+            path = ("rollout", "gates", "simulation", "tasks", index)
+            yield path, f"{name!r} stands here twice; once is enough"

@@ -19,6 +19,7 @@ from fleet_contract.schema import described
 ROOT = Path(__file__).parents[2]
 HEAD = "apiVersion: fleetloop.dev/v1alpha1\nkind: FleetTrainingJob\n"
 JOB = f"{HEAD}metadata: {{name: job}}\nspec:\n  tasks: [{{name: reach}}]\n"  # five lines
+GATE = f"{JOB}  rollout:\n    gates:\n      simulation:\n"  # eight lines
 
 SIMULATED = (
     f"{HEAD}metadata: {{name: job}}\nspec:\n  robots:\n    simulated: {{replicas: 1}}\n"
@@ -143,6 +144,32 @@ FAULTS: dict[str, tuple[str, list[str]]] = {
     "a parameter of the network": (
         f"{JOB}  policy:\n    parameters:\n      hidden: -1\n",
         ["8: spec.policy.parameters.hidden: Input should be greater than or equal to 1; found -1"],
+    ),
+    "a gate's environment that is not installed": (
+        f"{GATE}        environment: {{name: metawrld}}\n",
+        ["9: spec.rollout.gates.simulation.environment.name: there is no 'metawrld'; did you mean"],
+    ),
+    "a gate's environment that does not take its parameters": (
+        f"{GATE}        environment: {{name: metaworld, parameters: {{gravity: 2}}}}\n",
+        ["9: spec.rollout.gates.simulation.environment: MetaWorld.__init__() got an unexpected"],
+    ),
+    "a gate's task that the job does not have": (
+        f"{GATE}        tasks: [push]\n",
+        ["9: spec.rollout.gates.simulation.tasks: each must be the name of one of the job's tasks"],
+    ),
+    "a gate's task that stands there twice": (
+        f"{GATE}        tasks: [reach, reach]\n",
+        ["9: spec.rollout.gates.simulation.tasks.1: 'reach' stands here twice"],
+    ),
+    "a gate of no episodes": (
+        f"{GATE}        episodes: 0\n",
+        ["9: spec.rollout.gates.simulation.episodes: Input should be greater than or equal to 1"],
+    ),
+    "a gate in a world that no robot of the job lives in": (
+        JOB.replace("{name: reach}", "{name: reach, environment: {name: metawrld}}").replace(
+            "spec:", "spec:\n  rollout: {gates: {simulation: {}}}"
+        ),
+        ["6: spec.tasks.0.environment.name: there is no 'metawrld'; did you mean metaworld?"],
     ),
     "an environment that is not installed": (
         f"{SIMULATED}    environment:\n      name: metawrld\n",

@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 from fleet_contract.messages import Assignment, Heartbeat, PolicyRef, RobotState, digest_of
 from fleet_contract.names import API_VERSION, Kind, Reason
 from fleet_contract.names import ConditionType as C
+from fleet_contract.names import Gate as GateName
 from fleet_contract.resources import (
     FleetTrainingJob,
+    GatePhase,
     PolicyVersion,
     RobotActor,
     Rollout,
@@ -17,6 +19,7 @@ from fleet_operator.decide import fleet, policy_versions, robot_actor, training_
 from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.cohort import Robot
 from fleet_operator.decide.conditions import Finding
+from fleet_operator.decide.gates import Gate, Report
 from fleet_operator.decide.learner import LearnerPlan
 from fleet_operator.decide.pod import End, Pod
 from fleet_operator.decide.rollout import Decision, Observed, State, decide
@@ -106,6 +109,12 @@ def turn(spec: Object, state: State, **seen: Any) -> Decision:
     return decide(Rollout.model_validate(spec), state, Observed(**fields), NOW)
 
 
+def gate(phase: GatePhase) -> tuple[Gate, ...]:
+    """One that said so in its first run."""
+    report = Report(1, phase, "Version 2, simulation gate: 7 of 20 episodes have ended.")
+    return (Gate(GateName.SIMULATION, "asked", report),)
+
+
 def rolling(spec: Object, *requests: str, **seen: Any) -> Object:
     """A job whose version 2 was just announced, and then some buttons were pressed."""
     state = turn(spec, State(stable=version_ref(1), last_sequence=1)).state
@@ -136,6 +145,12 @@ JOBS = {
     "at work": Shown(job(), "Current", "Healthy"),
     "at work without one of its robots": Shown(
         job({"robots": RobotsStatus(desired=3, connected=2)}), "Current", "Healthy", "1 of 3 robots"
+    ),
+    "with a version at its gate": Shown(
+        rolling(TRIAL, gates=gate(GatePhase.RUNNING)), "Current", "Healthy", "7 of 20 episodes"
+    ),
+    f"stalled by {Reason.GATE_BLOCKED}": Shown(
+        rolling(TRIAL, gates=gate(GatePhase.BLOCKED)), "Failed", "Degraded", "7 of 20 episodes"
     ),
     "with a version on trial": Shown(rolling(TRIAL), "Current", "Healthy", "Version 2, stage 1"),
     "with a version that waits for a person": Shown(
@@ -337,6 +352,12 @@ VERSIONS = {
     "fresh": Shown(version(), "InProgress", "Progressing", "has not seen"),
     "that waits for a person": Shown(
         version(turn(MANUAL, turn(MANUAL, BEFORE).state)), "InProgress", "Suspended", "promote@2"
+    ),
+    "at its gate": Shown(
+        version(turn(TRIAL, BEFORE, gates=gate(GatePhase.RUNNING))),
+        "InProgress",
+        "Progressing",
+        "its simulation gate",
     ),
     "on trial": Shown(version(STARTED), "InProgress", "Progressing", "stage 1"),
     "promoted": Shown(version(turn(BROADCAST, BEFORE)), "Current", "Healthy", "promoted"),

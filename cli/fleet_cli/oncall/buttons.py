@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fleet_cli.exits import Exit, Fault
 from fleet_cli.oncall import views
-from fleet_contract.names import ConditionType, Kind, Label, Verb
+from fleet_contract.names import ConditionType, Kind, Label, Reason, Verb
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +42,10 @@ def _any(job: FleetTrainingJob) -> int:
     return _candidate(job) or _stable(job) or 0
 
 
-def _taken_back(job: FleetTrainingJob) -> int | None:
-    return max(job.status.rolled_back, default=None)
+def _again(job: FleetTrainingJob) -> int | None:
+    """What stands at a gate that could not be run, or what was taken back last."""
+    blocked = job.status.rollout.reason == Reason.GATE_BLOCKED
+    return _candidate(job) if blocked else max(job.status.rolled_back, default=None)
 
 
 TRIAL = Button(_candidate, "no version is under trial")
@@ -55,7 +57,7 @@ BUTTONS = {
     Verb.APPROVE: TRIAL,
     Verb.PAUSE: FLEET,
     Verb.RESUME: FLEET,
-    Verb.RETRY: Button(_taken_back, "no version was taken back"),
+    Verb.RETRY: Button(_again, "no version was taken back"),
     Verb.ROLLBACK: Button(_stable, "the fleet runs no version yet"),
 }
 

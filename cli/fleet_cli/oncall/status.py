@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from fleet_cli.oncall import look, views
 from fleet_cli.oncall.world import since
 from fleet_contract.names import ConditionType as C
-from fleet_contract.names import Reason, Verb
-from fleet_contract.resources import RolloutMode, Strategy
+from fleet_contract.names import Gate, Reason, Verb
+from fleet_contract.resources import GatePhase, RolloutMode, Simulation, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -66,8 +66,11 @@ def says(step: Step) -> str:
 
 def _stages(world: World) -> list[views.Stage]:
     spec, rollout = world.job.spec.rollout, world.job.status.rollout
-    if rollout.candidate is None or spec.strategy is Strategy.BROADCAST:
+    if rollout.candidate is None:
         return []
+    gates = list(_gates(world))
+    if spec.strategy is Strategy.BROADCAST or world.job.status.stable is None:
+        return [*gates, views.Stage(state="ahead", what="the whole fleet")] if gates else []
     at = rollout.step if rollout.robots else -1
     stages = [
         views.Stage(
@@ -75,7 +78,31 @@ def _stages(world: World) -> list[views.Stage]:
         )
         for index, step in enumerate(spec.steps)
     ]
-    return [*stages, views.Stage(state="ahead", what="the whole fleet")]
+    return [*gates, *stages, views.Stage(state="ahead", what="the whole fleet")]
+
+
+def _gates(world: World) -> Iterator[views.Stage]:
+    """Those that are asked for, and where the candidate stands with each."""
+    asked, rollout = world.job.spec.rollout.gates, world.job.status.rollout
+    standing = {one.name: one.phase for one in rollout.gates}
+    for name in Gate:
+        if (gate := getattr(asked, name.value, None)) is None:
+            continue
+        phase = standing.get(name)
+        over = rollout.started_at is not None or phase in {GatePhase.PASSED, GatePhase.SKIPPED}
+        skipped = ", skipped" if phase is GatePhase.SKIPPED else ""
+        what = f"the {name} gate{_asks(gate)}{skipped}"
+        yield views.Stage(state="done" if over else "now" if phase else "ahead", what=what)
+
+
+def _asks(gate: object) -> str:
+    """A gate in words."""
+    if not isinstance(gate, Simulation):
+        return ""
+    tasks = f" of {', '.join(gate.tasks)}" if gate.tasks else " a task"
+    world = f" in {gate.environment.name}" if gate.environment else ""
+    drop = "" if gate.max_drop is None else f", at most {gate.max_drop:g} below stable"
+    return f", {gate.episodes} episodes{tasks}{world}, {gate.min_success_rate:g} succeed{drop}"
 
 
 def _cohorts(world: World) -> list[views.Cohort]:
@@ -148,6 +175,7 @@ PRESS = {
     Verb.APPROVE: "let robots try it",
     Verb.PROMOTE: "let it go on",
     Verb.SKIP: "let it go on without this stage's evidence",
+    Verb.RETRY: "run its gates anew",
     Verb.RESUME: "go on",
     Verb.ABORT: "take it back for good",
     Verb.ROLLBACK: "take it back from the fleet, for version {good}",
@@ -158,9 +186,13 @@ HELP: dict[str, tuple[Verb, ...]] = {
     Reason.AWAITING_PROMOTION: (Verb.PROMOTE,),
     Reason.AWAITING_EPISODES: (Verb.SKIP,),
     Reason.NO_ROBOT_CONNECTED: (Verb.SKIP,),
+    Reason.GATE_RUNNING: (Verb.SKIP,),
+    Reason.GATE_BLOCKED: (Verb.RETRY, Verb.SKIP),
     Reason.DEADLINE_PASSED: (Verb.SKIP, Verb.RESUME),
 }
 """Buttons that end what is awaited; a version on trial can always be taken back."""
+AT_GATE = frozenset({Reason.GATE_RUNNING, Reason.GATE_BLOCKED})
+PAST_GATE = "let it go on without this gate"
 
 
 def _next(world: World) -> Iterator[views.Step]:
@@ -184,7 +216,8 @@ def _next(world: World) -> Iterator[views.Step]:
     elif rollout.candidate is not None:
         for verb in (*HELP.get(rollout.reason, ()), Verb.ABORT):
             command = f"fleet {verb} {name} {rollout.candidate.sequence}"
-            yield views.Step(command=command, what=PRESS[verb])
+            gated = verb is Verb.SKIP and rollout.reason in AT_GATE
+            yield views.Step(command=command, what=PAST_GATE if gated else PRESS[verb])
     elif stable is not None and job.status.last_known_good:
         good = job.status.last_known_good[-1].sequence
         command = f"fleet {Verb.ROLLBACK} {name} {stable.sequence}"

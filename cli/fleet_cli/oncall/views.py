@@ -88,10 +88,10 @@ class Cohort(Model):
 
 
 class Stage(Model):
-    """One step of the rollout."""
+    """One gate or step of the rollout."""
 
     state: str = Field(description="done, now or ahead.")
-    what: str = Field(description="How many robots, until what.")
+    what: str = Field(description="Which gate, or how many robots; until what.")
 
 
 class Learner(Model):
@@ -135,7 +135,7 @@ class Status(View):
     job: Job = Field(description="The job in a line.")
     mode: str = Field(description="Auto, Manual or Pinned.")
     strategy: str = Field(description="Staged or Broadcast.")
-    stages: list[Stage] = Field(description="The steps of the trial; empty without one.")
+    stages: list[Stage] = Field(description="Gates and steps of the trial; empty without one.")
     cohorts: list[Cohort] = Field(description="Robots by the version they run.")
     awaits: str = Field(default="", description="What the rollout waits for, in a sentence.")
     next: list[Step] = Field(description="What to do, or may be done, now.")

@@ -45,9 +45,13 @@ def now_rfc3339(now: float) -> str:
     return datetime.fromtimestamp(now, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def cel(rule: str, message: str) -> dict[str, str]:
-    """One ``x-kubernetes-validations`` entry, for ``rules`` of a model."""
-    return {"rule": rule, "message": message}
+def cel(rule: str, message: str, field: str = "") -> dict[str, str]:
+    """One ``x-kubernetes-validations`` entry, for ``rules`` of a model.
+
+    ``field``: the path of the field below that is to blame, such as ``.steps``.
+    """
+    made = {"rule": rule, "message": message}
+    return made | {"fieldPath": field} if field else made
 
 
 class Model(BaseModel):

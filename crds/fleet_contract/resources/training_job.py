@@ -151,7 +151,8 @@ class FleetTrainingJobSpec(Spec):
         cel(
             "!has(self.rollout.gates.simulation) || self.rollout.gates.simulation.tasks.all("
             "one, self.tasks.exists(t, t.name == one))",
-            "rollout.gates.simulation.tasks must be tasks of the job",
+            "each must be the name of one of the job's tasks",
+            ".rollout.gates.simulation.tasks",
         ),
     )
 
