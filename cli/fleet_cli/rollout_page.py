@@ -12,9 +12,9 @@ INTRODUCTION = """\
 # How a version reaches the fleet
 
 `spec.rollout` of a FleetTrainingJob says how; `status.rollout` says in one sentence what is
-awaited and what to do. A version is under trial in one stage after another, then promoted, taken
-back or superseded. While one is under trial or under watch, newer ones wait: the last one announced
-is tried next.
+awaited and what to do. A version passes its gates ([gates.md](gates.md)), is under trial in one
+stage after another, then promoted, taken back or superseded. While one is at its gates, under trial
+or under watch, newer ones wait: the last one announced is tried next.
 
 ## A version's phase
 
@@ -89,11 +89,14 @@ RULES = """\
   judged episodes do.
 - **Evidence.** Each stage counts its own episodes only. Bad evidence takes a version back at any
   time, outside of windows too; only a pause holds that as well.
-- **Windows and freezes.** No stage begins, no version is promoted and no robot joins a stage while
-  no window is open, or while the namespace carries the annotation `fleetloop.dev/freeze: <why>`.
-  The freeze holds for every job of the namespace, and Git may own it; its end is seen at the next
-  turn of a job, after `FLEET_RESYNC_SECONDS` at the latest. Where nobody has to say yes,
-  a version is not even taken up meanwhile: the newest is tried when the window opens.
+- **Gates.** No robot runs a version before each gate that is asked for was passed, or skipped by
+  name. A gate that says nothing, or cannot be run, passes nothing. A pin goes round them.
+- **Windows and freezes.** No gate or stage begins, no version is promoted and no robot joins a
+  stage while no window is open, or while the namespace carries the annotation
+  `fleetloop.dev/freeze: <why>`. The freeze holds for every job of the namespace, and Git may own
+  it; its end is seen at the next turn of a job, after `FLEET_RESYNC_SECONDS` at the latest. Where
+  nobody has to say yes, a version is not even taken up meanwhile: the newest is tried when the
+  window opens.
 - **Pauses.** `spec.rollout.paused` is Git's, `pause` and `resume` are the operator's own: either
   freezes the fleet, and a pause does not count as time.
 - **After a promotion.** With `spec.rollout.postPromotion` the whole fleet is judged for some

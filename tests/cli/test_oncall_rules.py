@@ -51,6 +51,12 @@ MEANT = {
     "the version on trial": (Verb.ABORT, TRIAL, None, "abort@7#n"),
     "the one that is named": (Verb.ABORT, TRIAL, 3, "abort@3#n"),
     "the last taken back": (Verb.RETRY, TRIAL, None, "retry@4#n"),
+    "the one whose gate cannot be run": (
+        Verb.RETRY,
+        job(rollout={"candidate": reference(7), "reason": "GateBlocked"}, rolledBack=[2]),
+        None,
+        "retry@7#n",
+    ),
     "what the fleet runs": (Verb.ROLLBACK, TRIAL, None, "rollback@6#n"),
     "any, for the whole fleet": (Verb.PAUSE, job(stable=None), None, "pause@0#n"),
 }

@@ -148,6 +148,14 @@ NEXT: dict[str, tuple[dict[str, Any], list[str]]] = {
         job(rollout=TRIAL | {"reason": "DeadlinePassed"}),
         ["fleet skip staged 7", "fleet resume staged 7", "fleet abort staged 7"],
     ),
+    "a version is at its gate": (
+        job(rollout={"candidate": reference(7), "reason": "GateRunning"}),
+        ["fleet skip staged 7", "fleet abort staged 7"],
+    ),
+    "its gate cannot be run": (
+        job(rollout={"candidate": reference(7), "reason": "GateBlocked"}),
+        ["fleet retry staged 7", "fleet skip staged 7", "fleet abort staged 7"],
+    ),
     "a window is closed": (
         job(rollout=TRIAL | {"reason": "OutsideWindow"}),
         ["fleet abort staged 7"],
@@ -184,6 +192,27 @@ def test_a_stage_is_said_in_words() -> None:
         "20 % of the fleet, 5 episodes",
         "the whole fleet",
     ]
+
+
+def test_gates_are_said_in_words_before_the_stages() -> None:
+    gate = {"episodes": 50, "tasks": ["push"], "environment": {"name": "moon"}, "maxDrop": 0.1}
+    steps = [{"robots": 1}]
+    spec = {"rollout": {"gates": {"simulation": gate}, "steps": steps}}
+    what = "the simulation gate, 50 episodes of push in moon, 0.5 succeed, at most 0.1 below stable"
+
+    def stages(phase: str, **rollout: Any) -> list[tuple[str, str]]:
+        gates = [{"name": "simulation", "phase": phase}] if phase else []
+        told = {"candidate": reference(7), "gates": gates, **rollout}
+        view = screen.status(seen(job(spec=spec, rollout=told)))
+        return [(one.state, one.what) for one in view.stages]
+
+    ahead = [("ahead", "1 robot, 10 episodes"), ("ahead", "the whole fleet")]
+    assert stages("") == [("ahead", what), *ahead]
+    assert stages("Blocked") == [("now", what), *ahead]
+    assert stages("Passed") == [("done", what), *ahead]
+    assert stages("Skipped") == [("done", f"{what}, skipped"), *ahead]
+    on_trial = {"started_at": "2027-01-15T08:00:00Z", "robots": ["r1"]}
+    assert [state for state, _ in stages("Passed", **on_trial)] == ["done", "now", "ahead"]
 
 
 def test_under_watch_the_evidence_is_the_fleets() -> None:

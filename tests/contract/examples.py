@@ -8,9 +8,10 @@ import hashlib
 from pathlib import Path
 
 from fleet_contract import messages as m
-from fleet_contract.agents import LearnerConfig, RobotConfig
+from fleet_contract.agents import GateConfig, LearnerConfig, RobotConfig
 from fleet_contract.errors import RejectCode, Untrusted
 from fleet_contract.resources import Task
+from fleet_contract.resources.simulation import SimulatedWorld
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -118,6 +119,17 @@ MESSAGES: dict[str, m.Message] = {
         latency=0.04,
         detail="first try",
         at=1_795_000_010.25,
+    ),
+    "gate_report": m.GateReport(
+        job_uid="job-uid",
+        run=3,
+        digest=POLICY.digest,
+        seed=2**31,
+        episodes=20,
+        done=31,
+        successes={"push": 9, "reach": 15},
+        fault="its actions are not finite",
+        waits="the store does not answer",
     ),
     "heartbeat": m.Heartbeat(
         robot="arm-1",
@@ -247,6 +259,13 @@ BATCH: list[tuple[m.Record, bytes]] = [
 
 CONFIGS = {
     "robot_config": RobotConfig(tasks=[Task(name="push")], seed=3),
+    "gate_config": GateConfig(
+        run=3,
+        policy=POLICY,
+        tasks=[Task(name="push")],
+        world=SimulatedWorld(name="metaworld", parameters={"horizon": 100}),
+        episodes=20,
+    ),
     "learner_config": LearnerConfig(tasks=[Task(name="push", weight=2.0)], batch_size=64),
 }
 

@@ -8,6 +8,7 @@ from contract.conftest import Kubectl
 from contract.objects import DIGEST, but, job, robot, version
 
 STEPS = "spec.rollout.steps"
+GATE = "spec.rollout.gates.simulation"
 
 REFUSED = {
     # sentence: (object, what kubectl says)
@@ -73,6 +74,22 @@ REFUSED = {
     "a field in Python's spelling": (
         but(job(), STEPS, [{"robots": 1, "min_episodes": 3}]),
         'unknown field "spec.rollout.steps[0].min_episodes"',
+    ),
+    "a gate's task that the job does not have": (
+        but(job(), GATE, {"tasks": ["fly"]}),
+        f"{GATE}.tasks: Invalid value: each must be the name of one of the job's tasks",
+    ),
+    "a gate's task that stands there twice": (
+        but(job(), GATE, {"tasks": ["reach", "reach"]}),
+        f'{GATE}.tasks[1]: Duplicate value: "reach"',
+    ),
+    "a gate of no episodes": (
+        but(job(), GATE, {"episodes": 0}),
+        f"{GATE}.episodes in body should be greater than or equal to 1",
+    ),
+    "a gate that is only switched on": (
+        but(job(), GATE, True),
+        f"{GATE} in body must be of type object",
     ),
     "a step with both robots and percent": (
         but(job(), STEPS, [{"robots": 1, "percent": 50}]),

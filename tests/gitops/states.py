@@ -117,7 +117,8 @@ def gate(phase: GatePhase) -> tuple[Gate, ...]:
 
 def rolling(spec: Object, *requests: str, **seen: Any) -> Object:
     """A job whose version 2 was just announced, and then some buttons were pressed."""
-    state = turn(spec, State(stable=version_ref(1), last_sequence=1)).state
+    asked = seen.get("gates", ())
+    state = turn(spec, State(stable=version_ref(1), last_sequence=1), gates=asked).state
     for request in (*requests, *([""] if seen else [])):
         state = turn(spec, state, **{"request": request, **seen}).state
     return job({"state": state}, rollout=spec)

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from fleet_contract.names import Label, Verb
+from fleet_contract.resources import GatePhase
 from fleet_operator.decide import requests
-from gitops.states import JOBS, MANUAL, STATES, TRIAL, Shown, rolling
+from gitops.states import JOBS, MANUAL, STATES, TRIAL, Shown, gate, rolling
 from helpers.gitops import Object, argocd_actions, argocd_health, argocd_press, lua
 
 HEALTH = {"Healthy", "Progressing", "Degraded", "Suspended"}
@@ -36,6 +37,7 @@ def test_there_is_a_button_for_each_verb() -> None:
 RUNNING = rolling(TRIAL)
 WAITING = rolling(MANUAL)
 BACK = rolling(TRIAL, "abort@2#1")
+BLOCKED = rolling(TRIAL, gates=gate(GatePhase.BLOCKED))
 BUTTONS: dict[str, tuple[Object, set[str]]] = {
     "before the operator saw the job": (JOBS["fresh"].item, {"pause"}),
     "while nothing is tried": (JOBS["at work"].item, {"pause"}),
@@ -44,6 +46,11 @@ BUTTONS: dict[str, tuple[Object, set[str]]] = {
         rolling({**TRIAL, "approval": "Always"}),
         {"approve", "abort", "pause"},
     ),
+    "while a version is at its gate": (
+        rolling(TRIAL, gates=gate(GatePhase.RUNNING)),
+        {"abort", "skip", "pause"},
+    ),
+    "while its gate cannot be run": (BLOCKED, {"abort", "skip", "retry", "pause"}),
     "while a version is on trial": (RUNNING, {"abort", "skip", "pause"}),
     "after a promotion was asked for": (
         rolling(MANUAL, "promote@2#1"),
@@ -80,6 +87,7 @@ def _without_request(item: Object) -> Any:
         ("pause", RUNNING, 2),
         ("resume", RUNNING, 2),
         ("retry", BACK, 2),
+        ("retry", BLOCKED, 2),
         ("rollback", RUNNING, 1),
     ],
 )
