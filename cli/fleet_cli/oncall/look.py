@@ -8,6 +8,7 @@ from fleet_cli.oncall import views
 from fleet_cli.oncall.world import since
 from fleet_contract.names import ConditionType as C
 from fleet_contract.names import Reason
+from fleet_contract.resources import RolloutPhase
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,6 +30,7 @@ def job(found: FleetTrainingJob, now: float) -> views.Job:
     status, ready = found.status, found.status.condition(C.READY)
     rollout = status.rollout
     staged = rollout.candidate is not None and bool(rollout.robots)
+    step = f"{rollout.step + 1}/{len(found.spec.rollout.steps)}" if staged else ""
     return views.Job(
         name=found.metadata.name,
         namespace=found.metadata.namespace,
@@ -38,7 +40,7 @@ def job(found: FleetTrainingJob, now: float) -> views.Job:
         message=ready.message if ready else "No operator has looked at it yet.",
         stable=status.stable.sequence if status.stable else None,
         candidate=rollout.candidate.sequence if rollout.candidate else None,
-        stage=f"{rollout.step + 1}/{len(found.spec.rollout.steps)}" if staged else "",
+        stage="gate" if rollout.phase is RolloutPhase.GATED else step,
         robots=views.Fleet(
             desired=status.robots.desired,
             connected=status.robots.connected,

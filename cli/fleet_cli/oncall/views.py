@@ -41,7 +41,9 @@ class Job(View):
     message: str = Field(default="", description="Sentence of the condition Ready.")
     stable: int | None = Field(default=None, description="Version the fleet runs.")
     candidate: int | None = Field(default=None, description="Version under trial.")
-    stage: str = Field(default="", description="Stage of the trial and of how many: 1/2.")
+    stage: str = Field(
+        default="", description="Stage of the trial and of how many: 1/2; gate: before it."
+    )
     robots: Fleet = Field(description="Its robots in numbers.")
     success_rate: str = Field(default="", description="Mean autonomous success over the tasks.")
     age: float = Field(description="Seconds since it was made.")
