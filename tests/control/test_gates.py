@@ -1,6 +1,6 @@
 """A candidate at its gates, as a list of sentences: before, what was seen, after."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -47,7 +47,7 @@ RUNNING, BLOCKED = said(GatePhase.RUNNING, "It runs."), said(GatePhase.BLOCKED, 
 SHADOW = Gate(GateName.SHADOW, "asked")
 
 
-def seen(gates: tuple[Gate, ...], newest: int = 2, **fields: object) -> Observed:
+def seen(gates: tuple[Gate, ...], newest: int = 2, **fields: Any) -> Observed:
     return Observed(version(newest), THREE, gates=gates)._replace(**fields)
 
 
