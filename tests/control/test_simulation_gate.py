@@ -321,3 +321,13 @@ def test_a_run_is_told_the_version_the_tasks_and_the_world() -> None:
     assert [(one.name, one.environment.task) for one in config.tasks] == [("far-push", "push")]
     assert config.world is not None
     assert config.world.name == "moon"
+
+
+def test_a_job_carries_which_version_and_what_was_asked() -> None:
+    anew = STATUS.model_copy(update={"asked": "more"})
+    marks = {
+        desired.template_hash(status, of)
+        for status in (STATUS, anew)
+        for of in (version(2), version(3))
+    }
+    assert len(marks) == 4
