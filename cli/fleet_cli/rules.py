@@ -31,6 +31,9 @@ HOLDS: dict[str, Callable[[Any], bool]] = {
     "has(self.robots) != has(self.percent)": lambda step: (
         (step.robots is None) != (step.percent is None)
     ),
+    "!has(self.robots) || !has(self.percent)": lambda shadow: (
+        shadow.robots is None or shadow.percent is None
+    ),
     "self.mode != 'Pinned' || has(self.pinnedVersion)": lambda rollout: (
         rollout.mode is not RolloutMode.PINNED or rollout.pinned_version is not None
     ),

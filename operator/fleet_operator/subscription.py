@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from fleet_contract.resources import PolicyVersionSpec
+    from fleet_operator.decide.beside import Account
     from fleet_operator.decide.evidence import Fold
     from fleet_operator.streams import Found
 
@@ -40,6 +41,7 @@ class Subscription:
         self.versions: dict[str, int] = {}  # role → sequence
         self.announced_at: tuple[int, float] | None = None  # sequence, seconds of our clock
         self.fold: Fold | None = None  # of the trial under way
+        self.beside: Account | None = None  # of the shadow gate under way
         self._learner_present = False
 
     @property

@@ -105,6 +105,24 @@ def test_a_job_on_trial_is_one_screen() -> None:
     )
 
 
+def test_a_version_that_computes_beside_another_is_told_with_its_figures() -> None:
+    figures = "Version 7 computes beside version 6 on r1 and moves nothing: 3 of 5 episodes."
+    beside = {"name": "shadow", "phase": "Running", "run": 4, "robots": ["r1"]}
+    gated = {
+        "phase": "Gated",
+        "candidate": reference(7),
+        "gates": [beside | {"message": figures}],
+        "reason": "GateRunning",
+        "message": figures,
+    }
+    spec = {"rollout": SPEC["rollout"] | {"gates": {"shadow": {"maxDisagreement": 0.4}}}}
+    shown = text.status(screen.status(seen(job(READY, spec=spec, rollout=gated), robot("r1"))))
+    first = shown.index("  ▸ the shadow gate on 1 robot, 5 episodes, at most 0.4 apart")
+    assert shown[first + 1] == "  · 1 robot, 10 episodes"
+    assert f"  {figures}" in shown
+    assert "  fleet skip staged 7   let it go on without this gate" in shown
+
+
 def test_a_job_nobody_has_looked_at_is_a_screen_too() -> None:
     fresh = job()
     fresh["status"] = {"observedGeneration": -1}

@@ -100,6 +100,14 @@ REFUSED = {
         "a step takes exactly one of robots and percent",
     ),
     "a staged rollout without steps": (but(job(), STEPS, []), f"{STEPS} in body should have at"),
+    "a shadow gate with both robots and percent": (
+        but(job(), "spec.rollout.gates", {"shadow": {"robots": 1, "percent": 50}}),
+        "a shadow takes robots or percent, not both",
+    ),
+    "a shadow gate that any version passes": (
+        but(job(), "spec.rollout.gates", {"shadow": {"maxDisagreement": 3}}),
+        "should be less than or equal to 2",
+    ),
     "a percentage above the whole": (
         but(job(), STEPS, [{"percent": 101}]),
         "should be less than or equal to 100",

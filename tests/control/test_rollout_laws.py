@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from control.rollouts import NOW, STABLE, gated, on_trial, version, watched
-from fleet_contract.messages import AssignmentState
+from fleet_contract.messages import AssignmentRole, AssignmentState
 from fleet_contract.names import Gate as GateName
 from fleet_contract.names import Reason, Verb
 from fleet_contract.resources import (
@@ -112,7 +112,9 @@ class Told(NamedTuple):
 
     def seen(self, state: State) -> Gate:
         began = next((one.run for one in state.rollout.gates if one.name is self.name), 0)
-        report = Report(began - self.late, self.phase, "It said so.") if self.phase else None
+        computes = ("r0", "r1") if self.name is GateName.SHADOW else ()
+        run, words = began - self.late, "It said so."
+        report = Report(run, self.phase, words, robots=computes) if self.phase else None
         return Gate(self.name, self.asked, report)
 
 
@@ -163,6 +165,7 @@ STARTS = (
     on_trial(),
     gated()._replace(stable=None),
     gated(3),
+    gated(name=GateName.SHADOW, asked="a", robots=["r0"], message="It runs."),
     on_trial(3)._replace(rolled_back=(2,)),
     watched(),
     watched()._replace(rollout=RolloutStatus()),
@@ -369,6 +372,21 @@ def no_version_outlives_a_gate_that_refused_it(turn: Seen) -> None:
             assert not refused or turn.paused or turn.verb in {"skip", "retry"}
 
 
+def whoever_computes_a_version_beside_another_does_not_act_on_it(turn: Seen) -> None:
+    content, candidate = turn.assigned(turn.state), turn.state.candidate
+    beside = [rule for rule in content.rules if rule.role is AssignmentRole.SHADOW]
+    if not beside:
+        return
+    assert candidate is not None
+    assert {rule.manifest.sequence for rule in beside} == {candidate.sequence}
+    assert not turn.state.started
+    assert turn.state.rollout.robots == []
+    live = {rule.manifest.digest for rule in content.rules if rule not in beside}
+    live |= {content.default.digest} if content.default else set()
+    pinned = any(robot.pin == candidate.sequence for robot in turn.seen.robots)
+    assert candidate.digest not in live or pinned
+
+
 def where_something_waits_a_sentence_says_for_what(turn: Seen) -> None:
     rollout, newest = turn.state.rollout, turn.seen.announced
     assert not rollout.reason or Reason(rollout.reason) in AWAITED
@@ -398,6 +416,7 @@ LAWS = (
     no_robot_tries_what_nobody_approved,
     no_robot_runs_a_version_before_its_gates_let_it_pass,
     no_version_outlives_a_gate_that_refused_it,
+    whoever_computes_a_version_beside_another_does_not_act_on_it,
     where_something_waits_a_sentence_says_for_what,
     the_fleet_returns_to_what_it_ran_before,
 )

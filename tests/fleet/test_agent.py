@@ -12,12 +12,15 @@ from fleet_contract import names
 from fleet_contract.agents import RobotConfig
 from fleet_contract.messages import (
     Assignment,
+    AssignmentRole,
     AssignmentState,
     Event,
     EventKind,
     Heartbeat,
     Outcome,
+    PolicyRef,
     RobotState,
+    Rule,
 )
 from fleet_contract.names import Channel, Traffic
 from fleet_contract.resources.learning import Task
@@ -272,6 +275,67 @@ async def test_a_bad_policy_is_refused_and_the_one_that_drives_goes_on(
         count = len(ground.of(EventKind.OUTCOME))
         await ground.until(lambda: len(ground.of(EventKind.OUTCOME)) > count)
         assert not ground.runs(2)
+        assert len(ground.of(EventKind.REFUSAL)) == 1
+
+
+def beside(ref: PolicyRef) -> tuple[Rule, ...]:
+    return (Rule(robots=("r0",), manifest=ref, role=AssignmentRole.SHADOW),)
+
+
+def compared(events: list[Event]) -> list[PolicyRef | None]:
+    return [event.policy for event in events if event.shadow and event.shadow.chunks]
+
+
+async def test_a_shadow_is_fetched_beside_what_drives_and_gone_when_it_is_promoted(
+    ground: Ground, settings: RobotSettings
+) -> None:
+    one, two = publish(ground.store, 1), publish(ground.store, 2)
+    async with running(settings) as agent:
+        await ground.assign(assignment(1, one, rules=beside(two)))
+        await ground.until(lambda: two in compared(ground.of(EventKind.SHADOW)))
+        assert not ground.runs(2)
+        told = ground.of(EventKind.SHADOW)[0]
+        assert told.shadow is not None
+        assert (told.role, told.shadow.acted) == (AssignmentRole.SHADOW, one)
+        assert told.assignment_epoch == 1
+        # Frozen, it stays as it is; promoted, it drives and nothing computes beside it.
+        await ground.assign(
+            assignment(2, one, state=AssignmentState.FROZEN, rules=beside(two)),
+        )
+        await ground.until(
+            lambda: bool(ground.heartbeat and ground.heartbeat.assignment_epoch == 2)
+        )
+        held = agent.desk.shadow.wanted
+        assert held is not None
+        assert held.ref == two
+        await ground.assign(assignment(3, two))
+        await ground.until(lambda: ground.runs(2))
+        assert agent.desk.shadow.wanted is None
+        assert agent.desk.slot.active is not None
+        # What the worker may still compute with is never what drives.
+        assert agent.desk.slot.active.policy is not held.policy
+    assert {event.policy for event in ground.of(EventKind.SHADOW)} == {two}
+
+
+async def test_a_shadow_that_cannot_be_had_is_refused_or_awaited_and_what_drives_goes_on(
+    ground: Ground, settings: RobotSettings
+) -> None:
+    one, three = publish(ground.store, 1), publish(ground.store, 3)
+    bad = publish(ground.store, 2, files={"config.json": b"{}"})
+    data = ground.store.get(three.uri)
+    ground.store.delete(three.uri)
+    async with running(settings):
+        await ground.assign(assignment(1, one, rules=beside(bad)))
+        await ground.until(lambda: bool(ground.of(EventKind.REFUSAL)) and ground.runs(1))
+        refusal = ground.of(EventKind.REFUSAL)[0]
+        assert (refusal.policy, refusal.role) == (bad, AssignmentRole.SHADOW)
+        await ground.assign(assignment(2, one, rules=beside(three)))
+        await ground.until(lambda: bool(ground.heartbeat and ground.heartbeat.policy_fault))
+        count = len(ground.of(EventKind.OUTCOME))
+        await ground.until(lambda: len(ground.of(EventKind.OUTCOME)) > count + 1)
+        assert ground.of(EventKind.SHADOW) == []
+        ground.store.create(three.uri, data)
+        await ground.until(lambda: three in compared(ground.of(EventKind.SHADOW)))
         assert len(ground.of(EventKind.REFUSAL)) == 1
 
 

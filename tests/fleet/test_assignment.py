@@ -5,6 +5,7 @@ import pytest
 from fleet_contract.errors import Untrusted
 from fleet_contract.messages import (
     Assignment,
+    AssignmentRole,
     AssignmentState,
     PolicyRef,
     Rule,
@@ -56,6 +57,36 @@ def test_a_robot_does_as_its_first_rule_or_the_default_says(
     will = read(document(**fields), "r0")
     assert will.say is say
     assert (will.policy.sequence if will.policy else None) == sequence
+
+
+SHADOW = Rule(robots=("r0",), manifest=V2, role=AssignmentRole.SHADOW)
+
+
+@pytest.mark.parametrize(
+    ("fields", "shadow"),
+    [
+        pytest.param({"rules": (SHADOW,)}, V2, id="its own"),
+        pytest.param(
+            {"rules": (SHADOW, Rule(robots=("r0",), manifest=V3))}, V2, id="beside a live"
+        ),
+        pytest.param(
+            {"rules": (Rule(robots=("r0",), manifest=V3),)}, None, id="a live one is none"
+        ),
+        pytest.param(
+            {"rules": (SHADOW.model_copy(update={"robots": ("r1",)}),)}, None, id="another's"
+        ),
+        pytest.param({"rules": (SHADOW,), "denied": (V2.digest,)}, None, id="a denied one"),
+    ],
+)
+def test_a_shadow_never_changes_what_a_robot_drives(
+    fields: dict[str, object], shadow: PolicyRef | None
+) -> None:
+    will = read(document(**fields), "r0")
+    assert will.shadow == shadow
+    rules = fields["rules"]
+    assert isinstance(rules, tuple)
+    live = [rule for rule in rules if rule.role is AssignmentRole.LIVE]
+    assert will.policy == (live[0].manifest if live else V1)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from fleet_contract import names
 from fleet_contract.messages import (
     Announcement,
     Assignment,
+    AssignmentRole,
     AssignmentState,
     Event,
     EventKind,
@@ -27,6 +28,7 @@ from fleet_contract.messages import (
     Outcome,
     PolicyRef,
     RobotState,
+    Shadowed,
     digest_of,
 )
 from fleet_contract.names import Channel, Kind
@@ -216,7 +218,7 @@ class Fleet:
                     continue
                 why = self.refusing[assigned.sequence]
                 await self._event(
-                    robot, kind=EventKind.REFUSAL, refused=assigned, episode_id="", detail=why
+                    robot, kind=EventKind.REFUSAL, of=assigned, episode_id="", detail=why
                 )
             self._took.notify_all()
 
@@ -251,15 +253,43 @@ class Fleet:
             judged=success,
         )
 
+    async def until_computes(self, robot: str, sequence: int, within: float = 30.0) -> None:
+        """Beside what it runs."""
+
+        def computes() -> bool:
+            role = AssignmentRole.SHADOW
+            told = self.assignment.policy_for(robot, role) if self.assignment else None
+            return (told.sequence if told else 0) == sequence
+
+        async with asyncio.timeout(within), self._took:
+            await self._took.wait_for(computes)
+
+    async def compute_episode(self, robot: str, *, episode: str = "", **figures: Any) -> None:
+        """What a robot tells of the version that computed beside the one it runs."""
+        assert self.assignment is not None
+        beside = self.assignment.policy_for(robot, AssignmentRole.SHADOW)
+        figures = {"chunks": 4, "disagreement": 0.1, "most": 0.2} | figures
+        await self._event(
+            robot,
+            of=beside,
+            kind=EventKind.SHADOW,
+            role=AssignmentRole.SHADOW,
+            episode_id=episode or f"episode-{next(self._episodes)}",
+            task="reach",
+            latency=0.01,
+            detail="an action 6 out of bounds" if figures.get("trips") else "",
+            shadow=Shadowed(acted=self.active[robot], **figures),
+        )
+
     async def trip_guard(self, robot: str) -> None:
         await self._event(robot, kind=EventKind.GUARD, episode_id=f"trip-{next(self._episodes)}")
 
-    async def _event(self, robot: str, *, refused: PolicyRef | None = None, **fields: Any) -> None:
+    async def _event(self, robot: str, *, of: PolicyRef | None = None, **fields: Any) -> None:
         event = Event(
             robot=robot,
             robot_uid=self.uids[robot],
             job_uid=self.job_uid,
-            policy=refused or self.active.get(robot),
+            policy=of or self.active.get(robot),
             at=0.0,
             **fields,
         )

@@ -10,7 +10,7 @@ from fleet_cli.oncall import look, views
 from fleet_cli.oncall.world import since
 from fleet_contract.names import ConditionType as C
 from fleet_contract.names import Gate, Reason, Verb
-from fleet_contract.resources import GatePhase, RolloutMode, Simulation, Strategy
+from fleet_contract.resources import GatePhase, RolloutMode, Shadow, Simulation, Strategy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -97,6 +97,11 @@ def _gates(world: World) -> Iterator[views.Stage]:
 
 def _asks(gate: object) -> str:
     """A gate in words."""
+    if isinstance(gate, Shadow):
+        who = f"{gate.percent} % of the fleet" if gate.percent else f"{gate.robots or 1} robots"
+        who = "1 robot" if who == "1 robots" else who
+        apart = f"at most {gate.max_disagreement:g} apart"
+        return f" on {who}, {gate.min_episodes} episodes, {apart}"
     if not isinstance(gate, Simulation):
         return ""
     tasks = f" of {', '.join(gate.tasks)}" if gate.tasks else " a task"

@@ -1,6 +1,9 @@
 """What robots and learner tell of themselves: events and heartbeats."""
 
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from fleet_contract.messages.envelope import Message, Wire
 from fleet_contract.messages.experience import Outcome
@@ -14,6 +17,47 @@ class EventKind(StrEnum):
     GUARD = "guard"
     REFUSAL = "refusal"
     SWAP = "swap"
+    SHADOW = "shadow"
+    """Of a policy that computed beside the one that acted; ``shadow`` has the figures."""
+
+
+class Trip(StrEnum):
+    """What the guard finds wrong with a policy's answer."""
+
+    FAILED = "failed"
+    """It raised instead of answering."""
+    SHAPE = "shape"
+    NOT_FINITE = "not-finite"
+    BOUNDS = "bounds"
+    RATE = "rate"
+
+
+Measured = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Shadowed(Wire):
+    """What a policy that computed beside the acting one would have done in one episode.
+
+    Disagreement is the mean absolute difference of two policies' actions, in halves of each
+    action's range: 0 is the same action, 2 the opposite end of it.
+    """
+
+    acted: PolicyRef
+    """The policy that drove, with which it is compared."""
+    chunks: int = Field(default=0, ge=0)
+    """Chunks compared: both policies answered to the same observation."""
+    skipped: int = Field(default=0, ge=0)
+    """Chunks for which it was not asked, or whose answer came after the episode's end."""
+    disagreement: Measured | None = None
+    """Mean over the chunks compared; absent where none was."""
+    most: Measured | None = None
+    """Of the chunk with the greatest."""
+    trips: dict[str, int] = {}
+    """Actions and chunks the guard would not have let pass, by ``Trip``."""
+    human_frames: int = Field(default=0, ge=0)
+    """Frames in which it was compared with a person instead; they are in no other figure."""
+    human_disagreement: Measured | None = None
+    """Mean of its first action to that person's."""
 
 
 class Event(Message):
@@ -38,6 +82,8 @@ class Event(Message):
     latency: float | None = None
     """Seconds the episode's slowest inference took; absent where the policy inferred nothing."""
     detail: str = ""
+    shadow: Shadowed | None = None
+    """Of kind ``shadow``; ``policy`` is then the one that computed, ``latency`` its slowest."""
     at: float
     """Unix seconds, for people; never for order."""
 

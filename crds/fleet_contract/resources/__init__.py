@@ -34,6 +34,7 @@ from fleet_contract.resources.schedule import (
     Selector,
     Window,
 )
+from fleet_contract.resources.shadow import Shadow
 from fleet_contract.resources.simulation import Simulation
 from fleet_contract.resources.training_job import FleetTrainingJob, FleetTrainingJobSpec
 
@@ -69,6 +70,7 @@ __all__ = [
     "RolloutPhase",
     "RolloutStatus",
     "Selector",
+    "Shadow",
     "Simulation",
     "Spec",
     "Status",

@@ -6,6 +6,7 @@ from pydantic import Field
 
 from fleet_contract.names import Gate
 from fleet_contract.resources.base import Model, Spec
+from fleet_contract.resources.shadow import Shadow
 from fleet_contract.resources.simulation import Simulation
 
 
@@ -17,6 +18,11 @@ class Gates(Spec):
 
     simulation: Simulation | None = Field(
         default=None, description="Run the candidate in simulation first."
+    )
+    shadow: Shadow | None = Field(
+        default=None,
+        description="Let robots compute the candidate beside the version they run; it moves "
+        "nothing.",
     )
 
 
@@ -45,7 +51,7 @@ class GateStatus(Model):
     phase: GatePhase = Field(
         default=GatePhase.RUNNING,
         description="Running; Blocked: it cannot be run, and the version waits; Passed; Failed: "
-        "the version is taken back; Skipped: by request.",
+        "the version is taken back; Skipped: by request, or there was nothing to ask.",
     )
     run: int = Field(
         default=0, description="Which run of a gate this is; one that is run anew gets another."
@@ -56,6 +62,11 @@ class GateStatus(Model):
     started_at: str | None = Field(default=None, description="When it began, in RFC 3339.")
     events_from: int = Field(
         default=0, description="Events stream sequence from which what robots tell counts for it."
+    )
+    robots: list[str] = Field(
+        default=[],
+        max_length=100_000,
+        description="Robots that compute the version beside the one they run, at its shadow gate.",
     )
     message: str = Field(default="", description="What it measured and what is asked: a sentence.")
     tasks: list[GateTask] = Field(

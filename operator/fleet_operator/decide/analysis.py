@@ -87,7 +87,7 @@ def _worse(analysis: Analysis, evidence: Evidence) -> Said:
 def _low(analysis: Analysis, evidence: Evidence) -> Said:
     seen = [task.seen.candidate for task in evidence.by_task]
     total = Tally(sum(one.episodes for one in seen), sum(one.successes for one in seen))
-    if not _beyond(analysis, total, 1 - analysis.min_success_rate):
+    if not beyond(analysis, total, 1 - analysis.min_success_rate):
         return None
     told = f"{total} judged episodes succeeded, the floor is {analysis.min_success_rate:.0%}"
     return (Reason.SUCCESS_BELOW_THRESHOLD, told)
@@ -97,7 +97,7 @@ def _helped(analysis: Analysis, evidence: Evidence) -> Said:
     if (most := analysis.max_intervention_rate) is None:
         return None
     judged = sum(task.seen.candidate.episodes for task in evidence.by_task)
-    if not _beyond(analysis, Tally(judged, judged - evidence.needed), most):
+    if not beyond(analysis, Tally(judged, judged - evidence.needed), most):
         return None
     told = f"a person had to step in in {evidence.needed} of {judged} episodes, {most:.0%} may be"
     return (Reason.TOO_MANY_INTERVENTIONS, told)
@@ -116,7 +116,7 @@ def _slow(analysis: Analysis, evidence: Evidence) -> Said:
         if bound is None:
             continue
         late = sum(time > seconds(bound) for time in times)
-        if _beyond(analysis, Tally(len(times), len(times) - late), LATE):
+        if beyond(analysis, Tally(len(times), len(times) - late), LATE):
             return (reason, f"{late} of {len(times)} {what} more than {bound}")
     return None
 
@@ -138,7 +138,7 @@ def _sure(analysis: Analysis, log_e: float) -> bool:
     return log_e >= -log(analysis.false_rollback_rate)
 
 
-def _beyond(analysis: Analysis, good: Tally, most: float) -> bool:
+def beyond(analysis: Analysis, good: Tally, most: float) -> bool:
     """Whether the share of bad ones is surely greater than ``most``."""
     log_e = sequential.log_below(good, 1 - most, analysis.success_drop)
     return _sure(analysis, log_e)

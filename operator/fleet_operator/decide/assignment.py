@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from fleet_contract.messages import (
     Assignment,
+    AssignmentRole,
     AssignmentState,
     Digest,
     PolicyRef,
@@ -14,6 +15,7 @@ from fleet_contract.messages import (
 )
 from fleet_contract.resources import Rollout, RolloutMode, VersionRef
 from fleet_contract.resources.job_status import AssignmentStatus
+from fleet_operator.decide import shadow
 from fleet_operator.decide.cohort import Robot
 from fleet_operator.decide.rollout import State
 
@@ -50,6 +52,8 @@ def content(
 ) -> Content:
     """Pins first, then the candidate's cohort, then the default for everyone else.
 
+    Those who compute a candidate at its shadow gate get that beside what they run.
+
     A pin on a version that is not known gives the robot the default: it is never left without.
     """
     by_pin: dict[int, list[str]] = {}
@@ -62,6 +66,12 @@ def content(
     ]
     if state.candidate and state.rollout.robots:
         rules.append(Rule(robots=tuple(state.rollout.robots), manifest=ref(state.candidate)))
+    beside = shadow.running(state)
+    if state.candidate and beside and beside.robots:
+        computes = AssignmentRole.SHADOW
+        rules.append(
+            Rule(robots=tuple(beside.robots), manifest=ref(state.candidate), role=computes)
+        )
     stable = ref(state.stable) if state.stable else None
     pinned = versions.get(spec.pinned_version or 0) if spec.mode is RolloutMode.PINNED else None
     wanted = set(by_pin) | ({pinned.sequence} if pinned else set())

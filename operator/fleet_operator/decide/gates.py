@@ -21,8 +21,10 @@ class Report(NamedTuple):
     phase: GatePhase = GatePhase.RUNNING
     message: str = ""
     """Running: how far it is. Blocked: why it cannot be run and what to do. Passed or Failed: what
-    it measured against what was asked. No full stop after the last two."""
+    it measured against what was asked. Skipped: why there is nothing to ask. No full stop after
+    the last three."""
     tasks: tuple[GateTask, ...] = ()
+    robots: tuple[str, ...] = ()  # those that compute it, where robots do
 
 
 class Gate(NamedTuple):

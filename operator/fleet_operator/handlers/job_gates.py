@@ -6,6 +6,7 @@ from fleet_operator.decide import simulation
 from fleet_operator.decide.gates import Gate
 from fleet_operator.decide.rollout import State
 from fleet_operator.desired import simulation as desired
+from fleet_operator.handlers import job_shadow
 from fleet_operator.handlers.job_world import World
 from fleet_operator.office import Office
 
@@ -17,6 +18,8 @@ def seen(world: World, state: State) -> tuple[Gate, ...]:
         found = _simulation(world, state)
         report = simulation.report(found) if found else None
         asked.append(Gate(GateName.SIMULATION, desired.asked(world.job, gate), report))
+    if beside := job_shadow.seen(world, state):
+        asked.append(beside)
     return tuple(asked)
 
 

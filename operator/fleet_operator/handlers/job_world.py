@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from fleet_contract.errors import Retry
 from fleet_contract.names import ConditionType, Kind, Label, Reason, Role
-from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor
+from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor, RolloutStatus
 from fleet_contract.resources.job_status import RobotsStatus
 from fleet_operator.cluster import Object, RefusedError
 from fleet_operator.decide import conditions, learner, robot_actor, training_job
@@ -54,7 +54,7 @@ async def observe(office: Office, raw: Object) -> World:
             uid,
             to.nats_url,
             installation=installation,
-            events_from=job.status.rollout.trial_from or job.status.rollout.events_from,
+            events_from=_events_from(job.status.rollout),
             check_every=office.settings.resync_seconds,
         )
     except (Retry, RefusedError) as unreachable:
@@ -107,6 +107,13 @@ async def observe(office: Office, raw: Object) -> World:
 
 def _is(child: Object, role: Role) -> bool:
     return bool(child["metadata"]["labels"][Label.ROLE] == role)
+
+
+def _events_from(rollout: RolloutStatus) -> int:
+    """The first event that still counts; 0: none does."""
+    gates = [gate.events_from for gate in rollout.gates if gate.events_from]
+    trial = rollout.trial_from or rollout.events_from
+    return min([*gates, trial] if trial else gates, default=0)
 
 
 def enrolled(robot: RobotActor) -> Enrolled:

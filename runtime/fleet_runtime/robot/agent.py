@@ -27,6 +27,7 @@ from fleet_runtime.robot.identity import Identity
 from fleet_runtime.robot.loop import ControlLoop
 from fleet_runtime.robot.outbox import Outbox
 from fleet_runtime.robot.reports import Reporter, heartbeat
+from fleet_runtime.robot.shadow import Shadow
 from fleet_runtime.robot.spool import Spool
 from fleet_runtime.robot.tasks import Schedule
 from fleet_runtime.robot.uploader import Uploader
@@ -103,6 +104,7 @@ class Agent:
             robot,
             human=human,
             guard=Guard(robot.spec.action_low, robot.spec.action_high, guard),
+            shadow=Shadow(robot.spec.action_low, robot.spec.action_high, guard),
             schedule=Schedule({task.name: task.weight for task in spec.tasks}, start=start),
             desk=self.desk,
             spool=self._spool,

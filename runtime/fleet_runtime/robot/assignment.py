@@ -11,7 +11,7 @@ import enum
 from typing import TYPE_CHECKING
 
 from fleet_contract.errors import Untrusted
-from fleet_contract.messages import AssignmentState
+from fleet_contract.messages import AssignmentRole, AssignmentState
 
 if TYPE_CHECKING:
     from fleet_contract.messages import Assignment, PolicyRef
@@ -36,6 +36,7 @@ class Will:
     policy: PolicyRef | None = None  # what to adopt
     fallback: PolicyRef | None = None  # what to adopt where that one is refused and none drives
     denied: frozenset[str] = frozenset()  # manifest digests that must not drive, whatever is said
+    shadow: PolicyRef | None = None  # what to compute beside the policy that drives, where ADOPT
 
 
 def admit(document: Assignment, *, job_uid: str, held: tuple[int, int], now_ms: int) -> None:
@@ -69,4 +70,5 @@ def read(document: Assignment, robot: str) -> Will:
     wanted = document.policy_for(robot) or fallback
     if wanted is None:
         return Will(Say.KEEP, denied=denied)
-    return Will(Say.ADOPT, wanted, fallback, denied)
+    shadow = document.policy_for(robot, AssignmentRole.SHADOW)
+    return Will(Say.ADOPT, wanted, fallback, denied, shadow)

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from fleet_contract.messages import RobotState, TaskTally, Uptake
+from fleet_runtime.robot.shadow_slot import ALONE, ShadowSlot
 from fleet_runtime.robot.swap import EMPTY, Slot
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Desk:
         self.tally = Tally()
         self._changed = threading.Condition()
         self._slot = EMPTY
+        self._shadow = ALONE
         self._closed = False
         self._deadline: float | None = None  # monotonic; set once, when the program is to end
 
@@ -55,6 +57,17 @@ class Desk:
             self._slot = move(self._slot)
             self._changed.notify_all()
             return self._slot
+
+    @property
+    def shadow(self) -> ShadowSlot:
+        """What computes beside the policy that drives, as it is now."""
+        return self._shadow
+
+    def accompany(self, move: Callable[[ShadowSlot], ShadowSlot]) -> ShadowSlot:
+        """Apply a pure move to the shadow's slot; nobody waits for one."""
+        with self._changed:
+            self._shadow = move(self._shadow)
+            return self._shadow
 
     def close(self, closed: bool) -> None:
         """Closed: no episode begins until it is opened again."""

@@ -108,6 +108,12 @@ class EpisodeRun:
         """The newest observation, frames and all."""
         return self._seen
 
+    @property
+    def done_last(self) -> Float:
+        """The action (A,) that was executed last; IndexError before the first step."""
+        last: Float = self._rows["action"][-1]  # type: ignore[assignment]
+        return last
+
     def give(self, chunk: Float) -> None:
         """Queue the first `execute` actions of a chunk (H, A); earlier queued ones are dropped."""
         self._queue = deque(enumerate(chunk[: self._execute]))
@@ -248,7 +254,11 @@ def run_episode(
 
 def infer(policy: Acting, runs: Sequence[EpisodeRun], ids: NDArray[np.integer]) -> Float:
     """Chunks (B, H, A) for B attempts at the tasks `ids` (B,), in one inference."""
-    seen = [run.seen for run in runs]
+    return answer(policy, [run.seen for run in runs], ids)
+
+
+def answer(policy: Acting, seen: Sequence[Observation], ids: NDArray[np.integer]) -> Float:
+    """The same, of what was seen in each attempt."""
     values = np.stack([one.value for one in seen])
     cameras = policy.spaces.images
     if not cameras:

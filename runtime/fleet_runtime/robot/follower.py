@@ -10,9 +10,10 @@ import time
 from typing import TYPE_CHECKING
 
 from fleet_contract.errors import Retry, Untrusted
-from fleet_contract.messages import Assignment, digest_of
+from fleet_contract.messages import Assignment, AssignmentRole, digest_of
 from fleet_contract.names import Stream
 from fleet_runtime.robot.assignment import NEVER, Say, Will, admit, read
+from fleet_runtime.robot.shadow_slot import ShadowSlot
 from fleet_runtime.robot.swap import Slot
 from fleet_runtime.waiting import event_within
 
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     from fleet_runtime.robot.swap import Loaded
     from fleet_runtime.wire import Wire
 
-    Report = Callable[[PolicyRef | None, int, str], None]
-    """(policy, assignment epoch, why it was refused)."""
+    Report = Callable[[PolicyRef | None, int, str, AssignmentRole], None]
+    """(policy, assignment epoch, why it was refused, and for what it was meant)."""
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ class Follower:
         self._heard: bytes | None = None  # newest document not yet followed
         self._heard_at = 0.0  # monotonic
         self._followed: bytes | None = None
-        self._reported = ""
+        self._reported: dict[AssignmentRole, str] = {}
         self._pause = _FIRST_PAUSE
         self.fault = ""
         """Why the assigned policy cannot be had yet."""
@@ -130,11 +131,15 @@ class Follower:
         if active is not None and active.digest in will.denied:
             await asyncio.to_thread(self._memory.drive, None)
         self._desk.change(lambda slot: slot.deny(will.denied))
+        self._desk.accompany(lambda slot: slot.deny(will.denied))
         self._desk.close(will.say is Say.STOP)
         if will.say is Say.ADOPT:
             await self._adopt(will, document.epoch)
+            await self._accompany(will.shadow, document.epoch)
         else:
             self._desk.change(Slot.withdraw)
+            if will.say is Say.STOP:
+                self._desk.accompany(ShadowSlot.withdraw)
         self._followed = data
 
     async def _adopt(self, will: Will, epoch: int) -> None:
@@ -146,9 +151,22 @@ class Follower:
                 break  # what waits is newer than any fallback
             if self._desk.slot.next is not None:
                 break  # something drives: better that than the fallback
-        slot = self._desk.slot
-        kept = [item.ref for item in (slot.active, slot.pending, slot.good) if item is not None]
+        slot, shadow = self._desk.slot, self._desk.shadow
+        held = (slot.active, slot.pending, slot.good, shadow.wanted)
+        kept = [item.ref for item in held if item is not None]
         await asyncio.to_thread(self._library.keep, kept)
+
+    async def _accompany(self, ref: PolicyRef | None, epoch: int) -> None:
+        """The policy to compute beside what drives: fetched alike, and never the same object."""
+        wanted = self._desk.shadow.wanted
+        if ref is None:
+            self._desk.accompany(ShadowSlot.withdraw)
+        elif wanted is None or wanted.digest != ref.digest:
+            # Also while the new one cannot be had: the fleet no longer asks for the old one.
+            self._desk.accompany(ShadowSlot.withdraw)
+            loaded = await self._fetch(ref, epoch, AssignmentRole.SHADOW)
+            if loaded is not None:
+                self._desk.accompany(lambda slot: slot.offer(loaded))
 
     def _offer(self, loaded: Loaded) -> Slot:
         return self._desk.change(lambda slot: slot.offer(loaded))
@@ -159,18 +177,30 @@ class Follower:
         for known in (slot.active, slot.pending, slot.good):
             if known is not None and known.digest == ref.digest:
                 return dataclasses.replace(known, epoch=epoch)
+        return await self._fetch(ref, epoch)
+
+    async def _fetch(
+        self, ref: PolicyRef, epoch: int, role: AssignmentRole = AssignmentRole.LIVE
+    ) -> Loaded | None:
         heard = self._heard_at
         try:
             loaded = await asyncio.to_thread(self._library.load, ref, epoch)
             return dataclasses.replace(loaded, heard=heard, fetched=time.monotonic())
         except Untrusted as fault:
-            self._refuse(ref, epoch, f"{ref.digest} {epoch}", str(fault))
+            self._refuse(ref, epoch, f"{ref.digest} {epoch}", str(fault), role)
             return None
 
-    def _refuse(self, ref: PolicyRef | None, epoch: int, once: str, reason: str) -> None:
+    def _refuse(
+        self,
+        ref: PolicyRef | None,
+        epoch: int,
+        once: str,
+        reason: str,
+        role: AssignmentRole = AssignmentRole.LIVE,
+    ) -> None:
         """Tell of a refusal, once: the same document is seen at every poll."""
-        if once == self._reported:
+        if once == self._reported.get(role):
             return
-        self._reported = once
+        self._reported[role] = once
         log.warning("refused: %s", reason)
-        self._report(ref, epoch, reason)
+        self._report(ref, epoch, reason, role)

@@ -7,9 +7,12 @@ limits stay in the robot's controller. A human's action is made to fit, a policy
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from fleet_contract.messages import Trip
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,6 +66,8 @@ class Guard:
         self.policy_trips = 0
         self.reasons: list[str] = []
         """Why it tripped in this episode, oldest first."""
+        self.kinds: Counter[Trip] = Counter()
+        """The same, by kind."""
 
     @property
     def abort(self) -> bool:
@@ -81,18 +86,22 @@ class Guard:
             self.policy_trips = 0
         self.episode_trips = 0
         self.reasons = []
-        self._held = self._rest
-        self._moved = False
+        self.kinds = Counter()
+        self.rest()
+
+    def rest(self) -> None:
+        """Judge what comes as an episode's first action, which may be any within bounds."""
+        self._held, self._moved = self._rest, False
 
     def chunk(self, chunk: Float) -> Float:
         """A policy's chunk (H, A) with everything that is not finite replaced by what is held."""
         if chunk.ndim != 2 or chunk.shape[1:] != self._low.shape:  # noqa: PLR2004 (H A)
-            self.trip(f"a chunk of shape {chunk.shape}, wanted (H, {len(self._low)})")
+            self.trip(f"a chunk of shape {chunk.shape}, wanted (H, {len(self._low)})", Trip.SHAPE)
             return self.hold()
         bad = np.logical_not(np.isfinite(chunk).all(axis=1))
         if not bad.any():
             return chunk
-        self.trip("a chunk that is not finite")
+        self.trip("a chunk that is not finite", Trip.NOT_FINITE)
         safe: Float = np.where(np.expand_dims(bad, 1), self._held, chunk).astype(np.float32)
         return safe
 
@@ -102,36 +111,39 @@ class Guard:
 
     def action(self, action: Float, *, by_policy: bool) -> Float:
         """The action (A,) to execute."""
-        reason = self._fault(action)
-        if reason is None:
+        fault = self._fault(action)
+        if fault is None:
             safe: Float = np.clip(action, self._low, self._high).astype(np.float32)
         elif by_policy or not np.isfinite(action).all():
-            self.trip(reason)
+            kind, reason = fault
+            self.trip(reason, kind)
             safe = self._held
         else:
             safe = self._fitted(action)
         self._held, self._moved = safe, True
         return safe.copy()
 
-    def trip(self, reason: str) -> None:
+    def trip(self, reason: str, kind: Trip = Trip.FAILED) -> None:
         """Count one, whoever found it."""
+        self.kinds[kind] += 1
         self.episode_trips += 1
         self.policy_trips += 1
         self.reasons.append(reason)
 
-    def _fault(self, action: Float) -> str | None:
+    def _fault(self, action: Float) -> tuple[Trip, str] | None:
         if action.shape != self._low.shape:
-            return f"an action of shape {action.shape}, wanted {self._low.shape}"
+            return Trip.SHAPE, f"an action of shape {action.shape}, wanted {self._low.shape}"
         if not np.isfinite(action).all():
-            return "an action that is not finite"
+            return Trip.NOT_FINITE, "an action that is not finite"
         over = np.maximum(action - self._high, self._low - action)
         if (over > TOLERANCE * self._range).any():
-            return f"an action {float(over.max()):.3g} out of bounds"
+            return Trip.BOUNDS, f"an action {float(over.max()):.3g} out of bounds"
         rate = self._settings.rate
         if rate is not None and self._moved:
             step = np.abs(action - self._held) / self._range
             if (step > rate * (1 + TOLERANCE)).any():
-                return f"an action that jumps by {float(step.max()):.3g} of its range"
+                jump = float(step.max())
+                return Trip.RATE, f"an action that jumps by {jump:.3g} of its range"
         return None
 
     def _fitted(self, action: Float) -> Float:

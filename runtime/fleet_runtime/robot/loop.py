@@ -21,6 +21,8 @@ from fleet_runtime.experience import codec
 from fleet_runtime.robot.episode import EpisodeRun, Stamp, infer
 from fleet_runtime.robot.human import Control
 from fleet_runtime.robot.reports import tallied
+from fleet_runtime.robot.shadow import Asked
+from fleet_runtime.robot.shadow_slot import ShadowSlot
 from fleet_runtime.robot.swap import Slot
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from fleet_runtime.robot.guard import Guard
     from fleet_runtime.robot.human import Human
     from fleet_runtime.robot.reports import Reporter
+    from fleet_runtime.robot.shadow import Shadow
     from fleet_runtime.robot.spool import Spool
     from fleet_runtime.robot.swap import Loaded
     from fleet_runtime.robot.tasks import Schedule
@@ -50,6 +53,7 @@ class ControlLoop:
         *,
         human: Human | None,
         guard: Guard,
+        shadow: Shadow,
         schedule: Schedule,
         desk: Desk,
         spool: Spool,
@@ -61,6 +65,7 @@ class ControlLoop:
         self._robot = robot
         self._human = human
         self._guard = guard
+        self._shadow = shadow
         self._schedule = schedule
         self._desk = desk
         self._spool = spool
@@ -89,6 +94,7 @@ class ControlLoop:
                 self._run = None
                 self._rest()
                 self._close()
+        self._shadow.close()
 
     def _episode(self, loaded: Loaded, swapped: bool) -> None:
         guard, tally = self._guard, self._desk.tally
@@ -105,6 +111,8 @@ class ControlLoop:
         )
         started = time.time()
         episode = None
+        beside = self._desk.accompany(lambda slot: slot.begin(loaded.digest)).active
+        self._shadow.begin(beside, loaded, task)
         try:
             self._run = EpisodeRun(
                 self._robot,
@@ -130,8 +138,12 @@ class ControlLoop:
             tally.guard_trips += guard.episode_trips
             clean = episode is not None and episode.outcome != "aborted" and not guard.episode_trips
             self._desk.change(lambda slot: slot.end(clean=clean))
+            self._desk.accompany(ShadowSlot.end)
+            account = self._shadow.end()
             if episode is not None:
                 self._keep(episode, loaded, started)
+            if episode is not None and account is not None:
+                self._report.shadow(episode, account)
             if guard.distrust:
                 self._distrust(loaded, stamp.id)
 
@@ -150,7 +162,10 @@ class ControlLoop:
                 self._slowest = max(self._slowest or 0.0, time.monotonic() - asked)
             human = run.control is not Control.POLICY
             tally.state = RobotState.HUMAN_CONTROL if human else RobotState.RUNNING
+            seen = run.seen
             run.tick()
+            if human:
+                self._shadow.person(seen, run.done_last)
             if self._guard.episode_trips > told == 0:
                 told = self._guard.episode_trips
                 self._report.guard(loaded, episode_id, tally.task, self._guard.reasons[0])
@@ -164,11 +179,20 @@ class ControlLoop:
 
     def _chunk(self, loaded: Loaded, run: EpisodeRun, ids: np.ndarray) -> Float:
         """The policy's next chunk (H, A), finite whatever the policy does."""
+        guard, seed = self._guard, self._shadow.seed()
+        trips = guard.episode_trips
         try:
-            return self._guard.chunk(infer(loaded.policy, [run], ids)[0])
+            if seed is not None:  # the same noise for both, or they differ by chance alone
+                loaded.policy.seed(seed)
+            chunk = guard.chunk(infer(loaded.policy, [run], ids)[0])
         except Exception as fault:  # noqa: BLE001 - a policy's fault is never the robot's
-            self._guard.trip(f"the policy failed: {fault!r}"[:200])
-            return self._guard.hold()
+            guard.trip(f"the policy failed: {fault!r}"[:200])
+            chunk = guard.hold()
+        if seed is not None:
+            sound = guard.episode_trips == trips
+            did = chunk[: loaded.policy.execute] if sound else None
+            self._shadow.ask(Asked(run.seen, did, seed))
+        return chunk
 
     def _guarded(self, action: Float) -> Float:
         by_policy = self._run is None or self._run.control is Control.POLICY

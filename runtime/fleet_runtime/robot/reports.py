@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fleet_contract.messages import Event, EventKind, Heartbeat, Outcome, TaskTally
+from fleet_contract.messages import (
+    AssignmentRole,
+    Event,
+    EventKind,
+    Heartbeat,
+    Outcome,
+    TaskTally,
+)
 from fleet_contract.names import Traffic
 
 if TYPE_CHECKING:
@@ -18,6 +25,7 @@ if TYPE_CHECKING:
     from fleet_runtime.experience.types import Episode
     from fleet_runtime.robot.desk import Desk
     from fleet_runtime.robot.identity import Identity
+    from fleet_runtime.robot.shadow import Account
     from fleet_runtime.robot.swap import Loaded
     from fleet_runtime.traffic import Moved
 
@@ -49,20 +57,21 @@ class Reporter:
 
     def outcome(self, episode: Episode, loaded: Loaded, *, latency: float | None) -> None:
         """An episode is over and kept; `latency`: seconds of its slowest inference."""
-        self._event(
-            EventKind.OUTCOME,
-            loaded,
-            episode_id=episode.id,
-            task=episode.task,
-            outcome=Outcome(episode.outcome),
-            judged=episode.judged,
-            human_frames=int(episode.intervention.sum()),
-            frames=len(episode),
-            duration=episode.duration_s,
-            latency=latency,
-            detail=episode.outcome_source,
-        )
+        detail = episode.outcome_source
+        self._ended(EventKind.OUTCOME, episode, loaded, latency=latency, detail=detail)
         self._spooled()
+
+    def shadow(self, episode: Episode, account: Account) -> None:
+        """What a policy would have done that computed beside the one the episode ran under."""
+        self._ended(
+            EventKind.SHADOW,
+            episode,
+            account.loaded,
+            role=AssignmentRole.SHADOW,
+            latency=account.slowest,
+            shadow=account.told(),
+            detail=account.detail,
+        )
 
     def guard(self, loaded: Loaded, episode_id: str, task: str, detail: str) -> None:
         """The guard held an action or took a policy back."""
@@ -74,10 +83,32 @@ class Reporter:
         log.info("version %d drives", loaded.ref.sequence)
         self._event(EventKind.SWAP, loaded)
 
-    def refusal(self, ref: PolicyRef | None, epoch: int, reason: str) -> None:
+    def refusal(
+        self,
+        ref: PolicyRef | None,
+        epoch: int,
+        reason: str,
+        role: AssignmentRole = AssignmentRole.LIVE,
+    ) -> None:
         """A document or a policy was not taken."""
         self.refusals += 1
-        self._send(kind=EventKind.REFUSAL, policy=ref, assignment_epoch=epoch, detail=reason)
+        self._send(
+            kind=EventKind.REFUSAL, policy=ref, assignment_epoch=epoch, role=role, detail=reason
+        )
+
+    def _ended(self, kind: EventKind, episode: Episode, loaded: Loaded, **more: Any) -> None:
+        self._event(
+            kind,
+            loaded,
+            episode_id=episode.id,
+            task=episode.task,
+            outcome=Outcome(episode.outcome),
+            judged=episode.judged,
+            human_frames=int(episode.intervention.sum()),
+            frames=len(episode),
+            duration=episode.duration_s,
+            **more,
+        )
 
     def _event(self, kind: EventKind, loaded: Loaded, **fields: Any) -> None:
         self._send(kind=kind, policy=loaded.ref, assignment_epoch=loaded.epoch, **fields)

@@ -20,8 +20,14 @@ def judge(turn: Turn) -> None:
             continue
         if status.phase in OPEN or report.run != status.run:
             continue
-        found = {"phase": report.phase, "message": report.message, "tasks": list(report.tasks)}
-        turn.put_gate(status.model_copy(update=found))
+        found: dict[str, object] = {
+            "phase": report.phase,
+            "message": report.message,
+            "tasks": list(report.tasks),
+        }
+        if status.events_from > turn.seen.last_event + 1:
+            found["events_from"] = 1  # the stream was lost and made anew: its numbers are new
+        turn.put_gate(status.model_copy(update={**found, "robots": list(report.robots)}))
         which = f"its {gate.name} gate"
         if report.phase is GatePhase.FAILED:
             turn.roll_back(candidate, Reason.GATE_FAILED, f"{which} refused it, {report.message}")
@@ -29,6 +35,9 @@ def judge(turn: Turn) -> None:
         if report.phase is GatePhase.PASSED:
             said = f"Version {candidate.sequence} passed {which}: {report.message}."
             turn.tell(Reason.GATE_PASSED, said)
+        if report.phase is GatePhase.SKIPPED:
+            said = f"Version {candidate.sequence} goes on without {which}: {report.message}."
+            turn.tell(Reason.GATE_SKIPPED, said)
 
 
 def start(turn: Turn) -> None:
