@@ -1,0 +1,65 @@
+"""Which faults there are, and at which writes each row of the scoreboard has them strike."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import NamedTuple
+
+from faults import injections
+from faults.bench import Bench
+from faults.injections import REFUSALS
+from helpers.proxy import Fault
+
+Make = Callable[[int, Bench], Fault]
+KILLS: dict[str, Make] = {
+    "kill before": injections.KillBefore,
+    "kill after": injections.KillAfter,
+}
+AT_A_WRITE: dict[str, Make] = {
+    **{said: partial(injections.Refused, said=said) for said in REFUSALS},
+    "lost reply": injections.LostReply,
+    "410 event": partial(injections.Watches, harm=injections.expire),
+    "410 answer": injections.Gone,
+    "error event": partial(injections.Watches, harm=injections.fail),
+    "cut watches": partial(injections.Watches, harm=injections.cut),
+    "stalled watches": partial(injections.Watches, harm=injections.stall),
+}
+THROUGHOUT: dict[str, Make] = {"storm": injections.Storm, "slow": injections.Slow}
+STALE: dict[str, Make] = {
+    "lists one change old": partial(injections.Stale, back=1),
+    "lists three changes old": partial(injections.Stale, back=3),
+    "first lists": partial(injections.Stale, back=1_000_000),
+}
+UNOBSERVED: dict[str, Make] = {"swallowed events": injections.Swallowed}
+FAULTS = KILLS | AT_A_WRITE | THROUGHOUT | STALE | UNOBSERVED
+SEEDS = 20  # of a fault that acts throughout a run
+
+
+class Case(NamedTuple):
+    """One run: which fault, and at which write, or by which seed."""
+
+    row: int
+    fault: str
+    number: int
+
+    def make(self, bench: Bench) -> Fault:
+        return FAULTS[self.fault](self.number, bench)
+
+
+def of_row(row: int, writes: int) -> Iterator[Case]:
+    """All of them, in an order in which the first ones are spread over writes and faults."""
+    at = _spread(writes)
+    if row == 5:
+        yield from (Case(row, fault, number) for number in at for fault in KILLS)
+    elif row == 6:
+        yield from (Case(row, fault, seed) for seed in range(1, SEEDS + 1) for fault in THROUGHOUT)
+        yield from (Case(row, fault, number) for number in at for fault in AT_A_WRITE)
+    elif row == 7:
+        yield from (Case(row, fault, seed) for seed in range(1, SEEDS + 1) for fault in UNOBSERVED)
+        yield from (Case(row, fault, number) for number in at for fault in STALE)
+    else:
+        raise ValueError(f"row {row} has no faults of its own")
+
+
+def _spread(writes: int) -> list[int]:
+    """1 to ``writes``, by the golden ratio, so that any first part of it is spread evenly."""
+    return sorted(range(1, writes + 1), key=lambda number: number * 0.618033988749895 % 1)
