@@ -50,6 +50,9 @@ class Torture:
 
     def __init__(self, cluster: LocalCluster, api: Api, folder: Path) -> None:
         self.cluster, self.api, self.folder = cluster, api, folder
+        self.program = mutants.copied(folder / "program")
+        """What is run for hours is not what is being edited meanwhile."""
+        self.stamp = _stamp()
         self._reference: verdict.Reference | None = None
 
     async def tasks(self, row: int) -> list[Task]:
@@ -89,7 +92,8 @@ class Torture:
         return self._reference
 
     async def _verdict(self, **how: Any) -> tuple[verdict.Verdict, verdict.Reference]:
-        return await verdict.run(self.cluster, self.api, self.folder, **(FAST | how))
+        how = {"program": self.program} | FAST | how
+        return await verdict.run(self.cluster, self.api, self.folder, **how)
 
     async def fault(self, case: cases.Case, reference: verdict.Reference) -> dict[str, Any]:
         found, _ = await self._verdict(fault=case.make, reference=reference)
@@ -100,11 +104,15 @@ class Torture:
         return found._asdict()
 
     async def sequence(self, seed: int) -> dict[str, Any]:
-        found = await applied.run(self.cluster, self.api, self.folder, seed, **FAST)
+        found = await applied.run(
+            self.cluster, self.api, self.folder, seed, program=self.program, **FAST
+        )
         return found._asdict()
 
     async def watch(self, seed: int) -> dict[str, Any]:
-        found = await silence.detect(self.cluster, self.api, self.folder, seed, **DEFAULTS)
+        found = await silence.detect(
+            self.cluster, self.api, self.folder, seed, program=self.program, **DEFAULTS
+        )
         late = [f"after {found.seconds} s"] if found.seconds > 90 else []
         return found._asdict() | {"wrong": late}
 
@@ -133,7 +141,7 @@ async def torture(cluster: LocalCluster, rows: Iterable[int], *, jobs: int, most
 
 
 async def _row(of: Torture, row: int, *, jobs: int, most: int) -> bool:
-    path, stamp = RESULTS / f"row{row}.jsonl", _stamp()
+    path, stamp = RESULTS / f"row{row}.jsonl", of.stamp
     known = {
         (one["case"], one["number"]): one
         for one in _read(path)

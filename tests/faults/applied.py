@@ -48,10 +48,18 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-async def run(cluster: LocalCluster, api: Api, folder: Path, seed: int, **env: str) -> Outcome:
+async def run(
+    cluster: LocalCluster,
+    api: Api,
+    folder: Path,
+    seed: int,
+    *,
+    program: Path | None = None,
+    **env: str,
+) -> Outcome:
     """Plays a sequence in one namespace, applies its last objects in another, compares."""
     rng, began = random.Random(seed), time.monotonic()
-    async with world(cluster, api, folder, rng, **env) as old:
+    async with world(cluster, api, folder, rng, program, **env) as old:
         await old.apply(training_job(replicas=1), {})
         for _ in range(STEPS):
             await old.step()
@@ -60,7 +68,7 @@ async def run(cluster: LocalCluster, api: Api, folder: Path, seed: int, **env: s
         await edit(old.kube, JOBS, "job", lambda found: found.update(spec=deepcopy(final)))
         old.job["spec"] = final
         await announce(old.kube, old.url, LAST)
-        async with world(cluster, api, folder, rng, **env) as new:
+        async with world(cluster, api, folder, rng, program, **env) as new:
             await new.apply(old.job, old.robots)
             await announce(new.kube, new.url, LAST)
             wrong = await _until_alike(old, new, final)
@@ -69,9 +77,14 @@ async def run(cluster: LocalCluster, api: Api, folder: Path, seed: int, **env: s
 
 @contextlib.asynccontextmanager
 async def world(
-    cluster: LocalCluster, api: Api, folder: Path, rng: random.Random, **env: str
+    cluster: LocalCluster,
+    api: Api,
+    folder: Path,
+    rng: random.Random,
+    program: Path | None,
+    **env: str,
 ) -> AsyncIterator[World]:
-    async with Bench.of(cluster, api, folder, **env) as bench:
+    async with Bench.of(cluster, api, folder, program=program, **env) as bench:
         beats = asyncio.create_task(heartbeats(bench.kube, bench.nats_url))
         try:
             yield World(bench, rng)

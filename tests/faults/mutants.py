@@ -4,10 +4,18 @@ import shutil
 from pathlib import Path
 from typing import NamedTuple
 
+import fleet_contract
 import fleet_operator
 from faults.cases import Case
 
-OPERATOR = Path(fleet_operator.__path__[0])
+PACKAGES = (Path(fleet_operator.__path__[0]), Path(fleet_contract.__path__[0]))
+
+
+def copied(root: Path) -> Path:
+    """The operator as it is now, to be run from there."""
+    for package in PACKAGES:
+        shutil.copytree(package, root / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
 
 
 class Mutant(NamedTuple):

@@ -31,12 +31,19 @@ class Detected(NamedTuple):
 
 
 async def detect(
-    cluster: LocalCluster, api: Api, folder: Path, seed: int, within: float = 90.0, **env: str
+    cluster: LocalCluster,
+    api: Api,
+    folder: Path,
+    seed: int,
+    *,
+    within: float = 90.0,
+    program: Path | None = None,
+    **env: str,
 ) -> Detected:
     """One kind of object changes in the silence, at a moment of the operator's own clock drawn."""
     rng = random.Random(seed)
     kind = rng.choice(sorted(OBJECTS))
-    async with Bench.of(cluster, api, folder, **env) as bench:
+    async with Bench.of(cluster, api, folder, program=program, **env) as bench:
         kube = Patient(api, bench.kube.namespace)
         await kube.create(JOBS, training_job(replicas=1))
         async with Fleet.of(kube, bench.nats_url, "job", []) as fleet:
