@@ -18,7 +18,7 @@ from fleet_contract.names import Kind, Label
 from fleet_operator import metrics
 from fleet_operator.cluster import Cluster
 from fleet_operator.decide.deliveries import Deliveries
-from fleet_operator.handlers import endings, robot_actor, training_job
+from fleet_operator.handlers import endings, robot_actor, telling, training_job
 from fleet_operator.handlers.watch import Watch
 from fleet_operator.inbox import Inbox
 from fleet_operator.office import Office
@@ -42,6 +42,7 @@ async def _sweep(office: Office, _: str) -> float | None:
         if kind in TURNS:
             for one in found:
                 office.wake(Key(kind, one["name"]))
+    await telling.catch_up(office)
     await endings.sweep(office)
     return office.settings.resync_seconds
 

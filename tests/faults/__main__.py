@@ -120,9 +120,7 @@ class Torture:
         """Passed where the oracle has something against it."""
         with tempfile.TemporaryDirectory() as folder:
             program = one.plant(Path(folder))
-            found, _ = await self._verdict(
-                fault=one.make if one.fault else None, reference=reference, program=program
-            )
+            found, _ = await self._verdict(fault=one.shown_by, reference=reference, program=program)
         missed = [] if found.wrong else ["nobody noticed"]
         return {"wrong": missed, "caught": found.wrong[:3], "seconds": found.seconds}
 

@@ -135,9 +135,10 @@ def timeless(state: dict[str, Any], rollout: Json) -> dict[str, Any]:
         if key.startswith(ROBOTS) and (paused or "pin" in value["spec"]):
             conditions = value["status"].get("conditions", [])
             conditions[:] = [one for one in conditions if one["type"] != "PolicySynced"]
+        told = value
         if key.startswith(VERSIONS):
-            value = {"spec": value["spec"], "phase": value["status"].get("phase")}
-        kept[RUN.sub(r"\1\2N", key)] = _without(value)
+            told = {"spec": value["spec"], "phase": value["status"].get("phase")}
+        kept[RUN.sub(r"\1\2N", key)] = _without(told)
     return kept
 
 

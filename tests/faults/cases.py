@@ -27,7 +27,7 @@ THROUGHOUT: dict[str, Make] = {"storm": injections.Storm, "slow": injections.Slo
 STALE: dict[str, Make] = {
     "lists one change old": partial(injections.Stale, back=1),
     "lists three changes old": partial(injections.Stale, back=3),
-    "first lists": partial(injections.Stale, back=1_000_000),
+    "empty lists": partial(injections.Stale, back=0),
 }
 UNOBSERVED: dict[str, Make] = {"swallowed events": injections.Swallowed}
 FAULTS = KILLS | AT_A_WRITE | THROUGHOUT | STALE | UNOBSERVED

@@ -2,14 +2,14 @@
 
 A sequence is drawn from a seed. It changes fields of a job and of robots, to what is legal by the
 schema and may be nonsense together, deletes and makes anew, wipes, presses buttons, deletes
-children. Then the last spec is written, a version is announced in both worlds, and both must come to
-the same end. Robots of both worlds send heartbeats and take nothing up.
+children. Then the last spec is written, a version is announced in both worlds, and both must come
+to the same end. Robots of both worlds send heartbeats and take nothing up.
 """
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 from copy import deepcopy
+from typing import TYPE_CHECKING
 
 import nats
 
@@ -21,6 +21,9 @@ from fleet_contract.messages import Announcement, Heartbeat, Lineage, RobotState
 from fleet_contract.names import Channel
 from helpers.control import JOBS, ROBOTS, VERSIONS, edit, policy, press, training_job
 from helpers.kube import Kube
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
 
 STEPS = 8
 WITHIN = 120.0

@@ -43,10 +43,13 @@ class KillAfter(KillBefore):
         return None
 
     async def after(self, call: Call, answer: Answer) -> Answer:
-        if call.number == self.number:
+        if self._meant(call):
             await self.bench.crash(str(call))
             raise Cut
         return answer
+
+    def _meant(self, call: Call) -> bool:
+        return 0 < call.number == self.number
 
 
 class LostReply(KillBefore):
@@ -174,36 +177,74 @@ class Swallowed(Fault):
         return line if self.random.random() < 0.5 else b""
 
 
-class Stale(KillBefore):
+class Stale(KillAfter):
     """The operator dies after this write, and its successor is first shown lists as they once were.
 
-    Each list is answered as it was about ``back`` answers ago, for the first ``shown`` times.
+    For the first ``SHOWN`` times each list is answered as it was ``back`` changes ago; ``back`` 0:
+    as it was before there was anything.
     """
 
-    def __init__(self, number: int, bench: Bench, *, back: int, shown: int = 3) -> None:
+    SHOWN = 3
+
+    def __init__(self, number: int, bench: Bench, *, back: int) -> None:
         super().__init__(number, bench)
-        self.back, self.shown = back, shown
+        self.back = back
         self.known: dict[str, list[Answer]] = {}
-        self.left: dict[str, int] | None = None
+        self.left: dict[str, int] = {}
 
     async def before(self, call: Call) -> Answer | None:
         key = self._key(call)
-        if call.verb != "list" or self.left is None or self.left.get(key, 0) < 1:
+        if self.left.get(key, 0) < 1:
             return None
         self.left[key] -= 1
-        return self.known[key][-self.back :][0]
+        if self.back:
+            return self.known[key][-self.back - 1 :][0]
+        return _emptied(self.known[key][-1])
 
     async def after(self, call: Call, answer: Answer) -> Answer:
-        if call.verb == "list" and answer.status == 200 and self.left is None:
+        if call.verb == "list" and answer.status == 200 and not self.bench.hit:
             known = self.known.setdefault(self._key(call), [])
-            if not known or known[-1].body != answer.body:
+            if not known or _items(known[-1]) != _items(answer):
                 known.append(answer)
-        if call.number == self.number:
-            self.left = dict.fromkeys(self.known, self.shown)
-            await self.bench.crash(str(call))
-            raise Cut
-        return answer
+        if self._meant(call):
+            self.left = dict.fromkeys(self.known, self.SHOWN)
+        return await super().after(call, answer)
 
     @staticmethod
     def _key(call: Call) -> str:
         return f"{call.url.raw_path_qs} {call.headers.get('Accept')}"
+
+
+def _items(answer: Answer) -> object:
+    return json.loads(answer.body).get("items")
+
+
+def _emptied(answer: Answer) -> Answer:
+    body = json.loads(answer.body)
+    body |= {"items": [], "metadata": {"resourceVersion": "1"}}
+    return answer._replace(body=json.dumps(body).encode())
+
+
+class KillWhere(KillAfter):
+    """The operator dies after the first write of a resource that says a certain thing."""
+
+    def __init__(self, bench: Bench, resource: str, said: str) -> None:
+        super().__init__(0, bench)
+        self.resource, self.said = resource, said.encode()
+
+    def _meant(self, call: Call) -> bool:
+        writes = call.number > 0 and call.resource == self.resource
+        return writes and not self.bench.hit and self.said in call.body
+
+
+class StaleWhere(Stale):
+    """The same, and its successor is first shown that there is nothing."""
+
+    def __init__(self, bench: Bench, resource: str, said: str) -> None:
+        super().__init__(0, bench, back=0)
+        self.where = KillWhere(bench, resource, said)
+
+    async def after(self, call: Call, answer: Answer) -> Answer:
+        if self.where._meant(call):
+            self.number = call.number
+        return await super().after(call, answer)

@@ -1,12 +1,16 @@
 """Seeded bugs of the operator: patches of a copied tree, and the cases that must catch each."""
 
 import shutil
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import fleet_contract
 import fleet_operator
-from faults.cases import Case
+from faults.bench import Bench
+from faults.injections import KillWhere, StaleWhere
+from helpers.proxy import Fault
 
 PACKAGES = (Path(fleet_operator.__path__[0]), Path(fleet_contract.__path__[0]))
 
@@ -25,27 +29,25 @@ class Mutant(NamedTuple):
     file: str
     text: str
     bug: str
-    fault: str = ""  # what shows it; empty: the scenario alone
-    resource: str = ""  # … at the first write of this resource by this verb
-    verb: str = ""
+    shown_by: Callable[[Bench], Fault] | None = None  # None: the scenario alone
 
     def plant(self, folder: Path) -> Path:
         """A copy of the operator with the bug in it. Raises where its place is not found."""
-        root = folder / self.name.replace(" ", "-")
-        shutil.copytree(
-            OPERATOR, root / OPERATOR.name, ignore=shutil.ignore_patterns("__pycache__")
-        )
-        path = root / OPERATOR.name / self.file
+        root = copied(folder)
+        path = root / PACKAGES[0].name / self.file
         source = path.read_text()
         if source.count(self.text) != 1:
             raise LookupError(f"{self.name}: {self.file} has {source.count(self.text)} such places")
         path.write_text(source.replace(self.text, self.bug))
         return root
 
-    def case(self, number: int) -> Case:
-        return Case(24, self.fault, number)
 
-
+_RUN = {"resource": "jobs", "said": "learner"}
+_STABLE = {"resource": "fleettrainingjobs/status", "said": '"stable"'}
+_TELL = "    await _tell(office, world, decision, after)\n"
+_WRITE = """    if after != before:
+        await office.cluster.write_status(Kind.TRAINING_JOB, world.job.metadata, after.dump())
+"""
 MUTANTS = (
     Mutant(
         "one robot too many",
@@ -63,41 +65,41 @@ MUTANTS = (
         "the clock in a status",
         "decide/conditions.py",
         "if old and old.status == status",
-        "if old and old.status == status and status != 'True'",
-    ),
-    Mutant(
-        "the epoch of the status alone",
-        "decide/assignment.py",
-        "known = [status.epoch, last.epoch] if last else [status.epoch]",
-        "known = [status.epoch]",
-        *("kill before", "fleettrainingjobs/status", "assigned"),
+        'if old and old.status == status and status != "True"',
     ),
     Mutant(
         "what exists is a fault",
         "cluster.py",
-        "path, query=query, body=manifest, absent={409})\n\n    async def installation",
-        "path, query=query, body=manifest)\n\n    async def installation",
-        *("kill after", "jobs", "create"),
+        'self._call("POST", path, query=query, body=manifest, absent={409})',
+        'self._call("POST", path, query=query, body=manifest)',
+        partial(KillWhere, **_RUN),
     ),
     Mutant(
         "a run numbered by the status alone",
         "decide/learner.py",
         "number = max([last_number, *(run.number for run in runs if run.ours)])",
         "number = last_number",
-        *("kill after", "jobs", "create"),
+        partial(KillWhere, **_RUN),
     ),
     Mutant(
         "people told after the status",
         "handlers/training_job.py",
-        "",
-        "",
-        *("kill after", "fleettrainingjobs/status", "assigned"),
+        _TELL + _WRITE,
+        _WRITE + _TELL,
+        partial(KillWhere, **_STABLE),
     ),
     Mutant(
-        "orphans by a list alone",
+        "streams that a list calls orphans",
         "handlers/endings.py",
+        "                and not await _has_job(office, one)\n",
         "",
+        partial(StaleWhere, **_STABLE),
+    ),
+    Mutant(
+        "a learner that a list does not show",
+        "handlers/training_job.py",
+        " and not await _lives(office, world, run.number - 1)",
         "",
-        *("first lists", "fleettrainingjobs/status", "apply"),
+        partial(StaleWhere, **_STABLE),
     ),
 )

@@ -5,6 +5,7 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any, Self
 
 import nats
@@ -156,6 +157,8 @@ class Ledger:
         self.kube = kube
         self.made: Counter[str] = Counter()
         self.gone: Counter[str] = Counter()
+        self.story: list[str] = []
+        """Each making and going, for whoever looks into a failure."""
         self._seen: set[str] = set()
 
     @classmethod
@@ -177,8 +180,16 @@ class Ledger:
                 if uid not in self._seen:
                     self._seen.add(uid)
                     self.made[name] += 1
+                    self._note("made", name, one)
                 if what == "DELETED":
                     self.gone[name] += 1
+                    self._note("gone", name, one)
+
+    def _note(self, what: str, name: str, one: Json) -> None:
+        status, now = one.get("status", {}), datetime.now(UTC).strftime("%H:%M:%S.%f")
+        about = [status.get("phase"), status.get("reason"), status.get("message")]
+        owners = [owner["uid"] for owner in one["metadata"].get("ownerReferences", [])]
+        self.story.append(f"{now} {what} {name} {one['metadata']['uid']} of {owners} {about}")
 
     def counts(self) -> dict[str, list[int]]:
         """Made and gone, by name."""

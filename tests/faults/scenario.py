@@ -43,8 +43,9 @@ class Patient(Kube):
         return await super().until(resource, name, holds, max(within, PATIENCE))
 
 
-async def play(bench: Bench, seen: Exposure) -> None:
-    """A job comes, learns, is scaled, edited and harmed; returns when it is well again."""
+@contextlib.asynccontextmanager
+async def played(bench: Bench, seen: Exposure) -> AsyncIterator[None]:
+    """A job came, learned, was scaled, edited and harmed, and is well again; its robots live on."""
     kube = bench.kube = Patient(bench.kube.api, bench.kube.namespace)
     await kube.create(JOBS, training_job(replicas=2, rollout=STAGED))
     await enroll(kube, "job", "r1")
@@ -59,6 +60,7 @@ async def play(bench: Bench, seen: Exposure) -> None:
         await changes(fleet, kube)
         await losses(fleet, kube)
         await fleet.until(at_rest, PATIENCE)
+        yield
 
 
 async def versions(fleet: Fleet, seen: Exposure) -> None:
@@ -70,10 +72,11 @@ async def versions(fleet: Fleet, seen: Exposure) -> None:
         await fleet.end_episode(robot, success=True)
     await fleet.announce(2)
     canary = await on_trial(fleet, 2)
-    for number in range(EPISODES):
-        if number == EPISODES - 1:
-            seen.earned.add(2)
+    for _ in range(EPISODES - 1):
         await fleet.end_episode(canary, success=True)
+    await fleet.until(nearly_judged, PATIENCE)
+    seen.earned.add(2)
+    await fleet.end_episode(canary, success=True)
     await fleet.until(lambda job: stable(job) == 2 and synced(job) == 3, PATIENCE)
     await fleet.announce(3)
     await fleet.trip_guard(await on_trial(fleet, 3))
@@ -121,6 +124,10 @@ async def on_trial(fleet: Fleet, sequence: int) -> str:
     (canary,) = trial(await fleet.until(tried, PATIENCE))
     await fleet.until_runs(canary, sequence, PATIENCE)
     return canary
+
+
+def nearly_judged(job: Json) -> bool:
+    return int(job["status"].get("rollout", {}).get("episodes", 0)) == EPISODES - 1
 
 
 def synced(job: Json) -> int:

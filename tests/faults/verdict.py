@@ -17,6 +17,7 @@ from helpers.proxy import Fault
 
 WITHIN = 120.0  # seconds to the reference's end state once the scenario is over
 LOOK_EVERY = 1.0
+MOST = 600.0  # seconds for all of it
 
 
 class Reference(NamedTuple):
@@ -33,6 +34,7 @@ class Verdict(NamedTuple):
 
     wrong: list[str]  # empty: it passed
     hit: str  # what the fault met; empty: the run ended before
+    namespace: str  # whose name its logs bear
     starts: int  # of the operator
     writes: int
     documents: int
@@ -63,13 +65,12 @@ async def run(
             if fault is not None:
                 bench.proxy.fault = fault(bench)
             try:
-                async with asyncio.timeout(4 * scenario.PATIENCE):
-                    await scenario.play(bench, seen)
-                over = time.monotonic()
-                state = await _settle(bench, reference)
-                settled = time.monotonic() - over
-                late = await _quiet(bench, quiet)
-                after = await end_state(bench.kube, bench.nats_url)
+                async with asyncio.timeout(MOST), scenario.played(bench, seen):
+                    over = time.monotonic()
+                    state = await _settle(bench, reference)
+                    settled = time.monotonic() - over
+                    late = await _quiet(bench, quiet)
+                    after = await end_state(bench.kube, bench.nats_url)
                 wrong += [f"it moved again: {one}" for one in differences(state, after)]
                 told, twice = await _told(bench)
             except (AssertionError, TimeoutError, LookupError) as stuck:
@@ -77,6 +78,7 @@ async def run(
             except Exception:  # noqa: BLE001 - a bench that breaks is told of, not hidden
                 wrong.append(f"the bench broke: {traceback.format_exc(limit=-3)}")
             counts = ledger.counts()
+            story = ledger.story
         wrong += seen.violations
         if late:
             wrong.append(f"{late} writes in {quiet:.0f} s of quiet: {_latest(bench, late)}")
@@ -85,9 +87,13 @@ async def run(
             wrong += differences(reference.state, state)
             wrong += [f"counts {one}" for one in differences(reference.counts, counts)]
             wrong += [f"nobody was told {one}" for one in sorted(reference.told - told)]
+        if wrong:
+            writes = [f"{one.at} {one.call} → {one.status}" for one in bench.proxy.writes]
+            (folder / f"{bench.kube.namespace}.story").write_text("\n".join(sorted(story + writes)))
         verdict = Verdict(
             wrong,
             bench.hit,
+            bench.kube.namespace,
             bench.starts,
             found.writes,
             seen.documents,

@@ -4,6 +4,7 @@ import contextlib
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -68,6 +69,7 @@ class Written(NamedTuple):
 
     call: Call
     status: int
+    at: str  # the time of day, for people
 
 
 class ApiProxy:
@@ -145,7 +147,7 @@ class ApiProxy:
             return web.Response()  # nobody reads it
         finally:
             if call.number:
-                self.writes.append(Written(call, status))
+                self.writes.append(Written(call, status, f"{datetime.now(UTC):%H:%M:%S.%f}"))
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
 
     def _read(self, request: web.Request, body: bytes) -> Call:

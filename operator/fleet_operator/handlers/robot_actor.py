@@ -7,6 +7,7 @@ from fleet_operator.decide import conditions, robot_actor
 from fleet_operator.decide.pod import Pod
 from fleet_operator.desired import robots as desired
 from fleet_operator.desired.transport import resolve
+from fleet_operator.handlers.telling import tell
 from fleet_operator.office import Office
 
 WATCHFUL = 10.0  # seconds between two looks at what crashed: nothing arrives when it goes on
@@ -41,10 +42,9 @@ async def reconcile(office: Office, name: str) -> float | None:
     now = office.inbox.now
     since = now - office.written_at.get(uid, float("-inf"))
     if robot_actor.worth_writing(robot.status, after, since):
+        await tell(office, raw, conditions.turned(robot.status.conditions, after.conditions))
         await office.cluster.write_status(Kind.ROBOT_ACTOR, robot.metadata, after.dump())
         office.written_at[uid] = now
-        for told in conditions.turned(robot.status.conditions, after.conditions):
-            await office.cluster.event(raw, told.reason, told.message, warning=told.warning)
     if action != "keep":
         return SOON
     doubted = conditions.stalled_by(after.conditions, Reason.ROBOT_CRASHING, Reason.ROBOT_REFUSED)

@@ -4,6 +4,7 @@ import logging
 from datetime import datetime
 from typing import Any
 
+from fleet_contract import names
 from fleet_contract.errors import Retry
 from fleet_contract.names import ConditionType, Kind, Reason
 from fleet_contract.resources import (
@@ -19,7 +20,8 @@ from fleet_operator.decide import (
     training_job,
 )
 from fleet_operator.decide.analysis import Evidence
-from fleet_operator.decide.rollout import Decision, Note, State, decide
+from fleet_operator.decide.conditions import Told
+from fleet_operator.decide.rollout import Decision, State, decide
 from fleet_operator.desired import learner as desired_learner
 from fleet_operator.desired import robots as desired_robots
 from fleet_operator.handlers import endings
@@ -33,6 +35,7 @@ from fleet_operator.handlers.job_world import (
     robots_fault,
     seen_by,
 )
+from fleet_operator.handlers.telling import tell
 from fleet_operator.office import Office
 from fleet_operator.work import Key
 
@@ -102,10 +105,10 @@ async def reconcile(office: Office, name: str) -> float | None:
         patience=office.settings.patience_seconds,
     )
     after = training_job.status(world.job, facts, complete=complete or run.complete, now=world.now)
+    await _tell(office, world, decision, after)
     if after != before:
         await office.cluster.write_status(Kind.TRAINING_JOB, world.job.metadata, after.dump())
     _count(world, decision)
-    await _tell(office, world, decision, after)
     _wake_orphans(office, world)
     if world.streams_fault:
         raise Retry(world.streams_fault)
@@ -140,12 +143,18 @@ async def _apply_children(
         refused, words = run.refuse
         await cluster.end_job(refused.name, refused.uid, words)
     # Without streams a learner has nothing to read; they come first.
-    if run.create and world.line is not None:
+    if run.create and world.line is not None and not await _lives(office, world, run.number - 1):
         await cluster.create(desired_learner.learner_job(world.job, run.number, world.to))
     for index in crew.create:
         await cluster.create(desired_robots.simulated_robot(world.job, index))
     for robot in crew.delete:
         await cluster.delete(Kind.ROBOT_ACTOR, robot.metadata.name, robot.metadata.uid)
+
+
+async def _lives(office: Office, world: World, number: int) -> bool:
+    """Whether the last run is still there, asked by name: a list may be an old one."""
+    name = names.learner_job(world.job.metadata.name, number)
+    return number > 0 and await office.cluster.get("Job", name) is not None
 
 
 def _count(world: World, decision: Decision) -> None:
@@ -168,12 +177,12 @@ async def _tell(office: Office, world: World, decision: Decision, after: Any) ->
     """Events for people: a version's fate, and the job's Ready or Stalled turning."""
     job = world.job.metadata
     said = [
-        Note(move.reason, move.message, move.phase is PolicyPhase.ROLLED_BACK)
+        Told(move.reason, move.message, move.phase is PolicyPhase.ROLLED_BACK)
         for move in decision.moves
         if move.reason is not Reason.ANNOUNCED  # whatever becomes of it is told
     ]
-    said += decision.notes
-    turned = conditions.turned(world.job.status.conditions, after.conditions)
-    for reason, message, warning in (*said, *turned):
-        logger.info("%s: %s", job.name, message)
-        await office.cluster.event(world.raw, reason, message, warning=warning)
+    said += [Told(*note) for note in decision.notes]
+    said += conditions.turned(world.job.status.conditions, after.conditions)
+    for one in said:
+        logger.info("%s: %s", job.name, one.message)
+    await tell(office, world.raw, said)
