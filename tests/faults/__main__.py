@@ -31,7 +31,6 @@ ROOT = Path(__file__).parents[2]
 SEQUENCES = 1000
 DEAD_WATCHES = 20
 QUIET_RUNS = 10
-FAST = {"FLEET_RESYNC_SECONDS": "5", "FLEET_LOST_AFTER": "6", "FLEET_PATIENCE_SECONDS": "3"}
 DEFAULTS = {"FLEET_RESYNC_SECONDS": "60", "FLEET_LOST_AFTER": "20", "FLEET_PATIENCE_SECONDS": "30"}
 Run = Callable[[], Awaitable[dict[str, Any]]]
 """Plays one case; of what it returns, `wrong` is a list that is empty where it passed."""
@@ -92,7 +91,7 @@ class Torture:
         return self._reference
 
     async def _verdict(self, **how: Any) -> tuple[verdict.Verdict, verdict.Reference]:
-        how = {"program": self.program} | FAST | how
+        how = {"program": self.program} | verdict.FAST | how
         return await verdict.run(self.cluster, self.api, self.folder, **how)
 
     async def fault(self, case: cases.Case, reference: verdict.Reference) -> dict[str, Any]:
@@ -105,7 +104,7 @@ class Torture:
 
     async def sequence(self, seed: int) -> dict[str, Any]:
         found = await applied.run(
-            self.cluster, self.api, self.folder, seed, program=self.program, **FAST
+            self.cluster, self.api, self.folder, seed, program=self.program, **verdict.FAST
         )
         return found._asdict()
 

@@ -78,11 +78,15 @@ class Refused(Fault):
         return REFUSALS[self.said]
 
 
-class Storm(Fault):
-    """One call in five, reads and the beginnings of watches too, fails in some way."""
+class Throughout(Fault):
+    """Strikes by chance for as long as the scenario lasts."""
 
     def __init__(self, seed: int, bench: Bench) -> None:
         self.random, self.bench = random.Random(seed), bench
+
+
+class Storm(Throughout):
+    """One call in five, reads and the beginnings of watches too, fails in some way."""
 
     async def before(self, call: Call) -> Answer | None:
         if self.random.random() > 0.1:
@@ -100,11 +104,8 @@ class Storm(Fault):
         raise Cut
 
 
-class Slow(Fault):
+class Slow(Throughout):
     """Every fifth answer comes a second and a half late."""
-
-    def __init__(self, seed: int, bench: Bench) -> None:
-        self.random, self.bench = random.Random(seed), bench
 
     async def after(self, call: Call, answer: Answer) -> Answer:
         if self.random.random() < 0.2:
@@ -166,11 +167,8 @@ class Gone(Watches):
         return await super().after(call, answer)
 
 
-class Swallowed(Fault):
+class Swallowed(Throughout):
     """Every second event of a watch is never seen."""
-
-    def __init__(self, seed: int, bench: Bench) -> None:
-        self.random, self.bench = random.Random(seed), bench
 
     def line(self, call: Call, line: bytes) -> bytes:
         self.bench.hit = "half of all events"

@@ -157,9 +157,15 @@ class Ledger:
         self.kube = kube
         self.made: Counter[str] = Counter()
         self.gone: Counter[str] = Counter()
+        self._ghosts: set[str] = set()
+        """Children made for an owner that had gone: between a look and a write somebody deleted it.
+
+        No order of requests forbids that; they go as their owner did, and are not counted.
+        """
         self.story: list[str] = []
         """Each making and going, for whoever looks into a failure."""
         self._seen: set[str] = set()
+        self._dead: set[str] = set()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -177,11 +183,17 @@ class Ledger:
         async for what, seen in self.kube.api.watch(self.kube.path(kind)):
             for one in seen["items"] if what == "LISTED" else [seen]:
                 name, uid = f"{kind} {_name(kind, one)}", one["metadata"]["uid"]
+                if uid not in self._seen and self._ghost(one):
+                    self._ghosts.add(uid)
+                    self._note("ghost", name, one)
+                if uid in self._ghosts:
+                    continue
                 if uid not in self._seen:
                     self._seen.add(uid)
                     self.made[name] += 1
                     self._note("made", name, one)
                 if what == "DELETED":
+                    self._dead.add(uid)
                     self.gone[name] += 1
                     self._note("gone", name, one)
 
@@ -190,6 +202,14 @@ class Ledger:
         about = [status.get("phase"), status.get("reason"), status.get("message")]
         owners = [owner["uid"] for owner in one["metadata"].get("ownerReferences", [])]
         self.story.append(f"{now} {what} {name} {one['metadata']['uid']} of {owners} {about}")
+
+    def _ghost(self, one: Json) -> bool:
+        owners = one["metadata"].get("ownerReferences", [])
+        return any(owner["uid"] in self._dead for owner in owners)
+
+    @property
+    def ghosts(self) -> int:
+        return len(self._ghosts)
 
     def counts(self) -> dict[str, list[int]]:
         """Made and gone, by name."""

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from faults import scenario
 from faults.bench import Bench
+from faults.injections import Throughout
 from faults.oracle import Exposure, Ledger, differences, end_state
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api
@@ -17,6 +18,13 @@ from helpers.proxy import Fault
 
 WITHIN = 120.0  # seconds to the reference's end state once the scenario is over
 LOOK_EVERY = 1.0
+RESYNC = 5.0
+FAST = {
+    "FLEET_RESYNC_SECONDS": str(RESYNC),
+    "FLEET_LOST_AFTER": "6",
+    "FLEET_PATIENCE_SECONDS": "3",
+}
+"""The operator's times in most runs, so that a quiet while holds two resyncs."""
 MOST = 600.0  # seconds for all of it
 
 
@@ -41,6 +49,7 @@ class Verdict(NamedTuple):
     seconds: float  # of the scenario
     settled: float  # seconds from its end to the reference's state
     late_writes: int  # after that, in the quiet while
+    ghosts: int  # children made for an owner that had just gone
     twice: int  # Events that people were told more than once
 
 
@@ -51,7 +60,8 @@ async def run(
     *,
     fault: Callable[[Bench], Fault] | None = None,
     reference: Reference | None = None,
-    quiet: float = 10.0,
+    within: float = WITHIN,
+    quiet: float = 2 * RESYNC,
     program: Path | None = None,
     **env: str,
 ) -> tuple[Verdict, Reference]:
@@ -67,8 +77,11 @@ async def run(
             try:
                 async with asyncio.timeout(MOST), scenario.played(bench, seen):
                     over = time.monotonic()
-                    state = await _settle(bench, reference)
+                    if isinstance(bench.proxy.fault, Throughout):
+                        bench.proxy.fault = Fault()
+                    state = await _settle(bench, reference, within)
                     settled = time.monotonic() - over
+                    await asyncio.sleep(RESYNC + 1)  # what could not be told is told by then
                     late = await _quiet(bench, quiet)
                     after = await end_state(bench.kube, bench.nats_url)
                 wrong += [f"it moved again: {one}" for one in differences(state, after)]
@@ -100,14 +113,15 @@ async def run(
             round((over or time.monotonic()) - began, 1),
             round(settled, 1),
             late,
+            ledger.ghosts,
             twice,
         )
     return verdict, found
 
 
-async def _settle(bench: Bench, reference: Reference | None) -> dict[str, Any]:
+async def _settle(bench: Bench, reference: Reference | None, within: float) -> dict[str, Any]:
     """Once it is as the reference, or, without one, once nothing was written for a while."""
-    deadline = time.monotonic() + WITHIN
+    deadline = time.monotonic() + within
     while True:
         before = len(bench.proxy.writes)
         await asyncio.sleep(LOOK_EVERY if reference else 8 * LOOK_EVERY)

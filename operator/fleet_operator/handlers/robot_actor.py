@@ -32,7 +32,7 @@ async def reconcile(office: Office, name: str) -> float | None:
     try:
         if action == "delete" and seen.pod is not None:
             await office.cluster.delete("Pod", seen.pod.name, seen.pod.uid)
-        elif action == "create" and job is not None:
+        elif action == "create" and job is not None and await _lives(office, robot):
             to = resolve(job, office.settings)
             await office.cluster.create(desired.robot_pod(job, robot, to))
     except RefusedError as fault:
@@ -53,6 +53,12 @@ async def reconcile(office: Office, name: str) -> float | None:
     if not seen.job_exists and conditions.holds(after.conditions, ConditionType.RECONCILING):
         return min(office.settings.patience_seconds, resync)
     return min(WATCHFUL, resync) if doubted else resync
+
+
+async def _lives(office: Office, robot: RobotActor) -> bool:
+    """Looked at once more: its pod may be missing because the robot went since we read it."""
+    found = await office.cluster.get(Kind.ROBOT_ACTOR, robot.metadata.name)
+    return found is not None and found["metadata"]["uid"] == robot.metadata.uid
 
 
 async def _end_pod(office: Office, name: str) -> None:
