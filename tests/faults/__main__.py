@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from faults import applied, cases, mutants, silence, verdict
+from faults.bench import Ground
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api
 from helpers.kinds import install
@@ -48,9 +49,10 @@ class Torture:
     """One cluster and what is run in it."""
 
     def __init__(self, cluster: LocalCluster, api: Api, folder: Path) -> None:
-        self.cluster, self.api, self.folder = cluster, api, folder
-        self.program = mutants.copied(folder / "program")
-        """What is run for hours is not what is being edited meanwhile."""
+        # What is run for hours is not what is being edited meanwhile.
+        program = mutants.copied(folder / "program")
+        self.ground = Ground(cluster, api, folder, program=program)
+        self.usual = self.ground._replace(env=DEFAULTS)
         self.stamp = _stamp()
         self._reference: verdict.Reference | None = None
 
@@ -82,46 +84,42 @@ class Torture:
     async def reference(self) -> verdict.Reference:
         """Two runs without a fault, which must be alike."""
         if self._reference is None:
-            first, found = await self._verdict()
-            second, _ = await self._verdict(reference=found)
+            first, found = await verdict.run(self.ground)
+            second, _ = await verdict.run(self.ground, reference=found)
             if first.wrong or second.wrong:
                 sys.exit(f"the scenario does not even pass by itself: {first} {second}")
             self._reference = found
             print(f"reference: {found.writes} writes in {first.seconds:.0f} s", flush=True)
         return self._reference
 
-    async def _verdict(self, **how: Any) -> tuple[verdict.Verdict, verdict.Reference]:
-        how = {"program": self.program} | verdict.FAST | how
-        return await verdict.run(self.cluster, self.api, self.folder, **how)
-
     async def fault(self, case: cases.Case, reference: verdict.Reference) -> dict[str, Any]:
-        found, _ = await self._verdict(fault=case.make, reference=reference)
+        found, _ = await verdict.run(self.ground, fault=case.make, reference=reference)
         return found._asdict() | {"of": reference.writes}
 
     async def quiet(self) -> dict[str, Any]:
-        found, _ = await self._verdict(quiet=60.0, **DEFAULTS)
+        found, _ = await verdict.run(self.usual, quiet=60.0)
         return found._asdict()
 
     async def sequence(self, seed: int) -> dict[str, Any]:
-        found = await applied.run(
-            self.cluster, self.api, self.folder, seed, program=self.program, **verdict.FAST
-        )
-        return found._asdict()
+        return (await applied.run(self.ground, seed))._asdict()
 
     async def watch(self, seed: int) -> dict[str, Any]:
-        found = await silence.detect(
-            self.cluster, self.api, self.folder, seed, program=self.program, **DEFAULTS
-        )
+        found = await silence.detect(self.usual, seed)
         late = [f"after {found.seconds} s"] if found.seconds > 90 else []
         return found._asdict() | {"wrong": late}
 
     async def mutant(self, one: mutants.Mutant, reference: verdict.Reference) -> dict[str, Any]:
         """Passed where the oracle has something against it."""
         with tempfile.TemporaryDirectory() as folder:
-            program = one.plant(Path(folder))
-            found, _ = await self._verdict(fault=one.shown_by, reference=reference, program=program)
-        missed = [] if found.wrong else ["nobody noticed"]
-        return {"wrong": missed, "caught": found.wrong[:3], "seconds": found.seconds}
+            found, _ = await verdict.run(
+                self.ground._replace(program=one.plant(Path(folder))),
+                fault=one.shown_by,
+                reference=reference,
+                within=40.0,
+            )
+        noticed = [one for one in found.wrong if not one.startswith(verdict.BROKE)]
+        missed = [] if noticed else ["nobody noticed", *found.wrong]
+        return {"wrong": missed, "caught": noticed[:3], "seconds": found.seconds}
 
 
 async def torture(cluster: LocalCluster, rows: Iterable[int], *, jobs: int, most: int) -> bool:

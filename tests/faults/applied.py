@@ -7,14 +7,12 @@ import re
 import time
 from collections.abc import AsyncIterator
 from copy import deepcopy
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from faults.bench import Bench
+from faults.bench import Bench, Ground
 from faults.edits import FINAL, LAST, STEPS, WITHIN, World, announce, draw_spec, heartbeats
 from faults.oracle import differences, end_state
-from fleet_cli.local.cluster import LocalCluster
-from fleet_cli.local.node.api import Api, Json
+from fleet_cli.local.node.api import Json
 from fleet_contract import names
 from helpers.control import JOBS, ROBOTS, VERSIONS, edit, training_job
 
@@ -48,18 +46,10 @@ class Outcome(NamedTuple):
     seconds: float
 
 
-async def run(
-    cluster: LocalCluster,
-    api: Api,
-    folder: Path,
-    seed: int,
-    *,
-    program: Path | None = None,
-    **env: str,
-) -> Outcome:
+async def run(ground: Ground, seed: int) -> Outcome:
     """Plays a sequence in one namespace, applies its last objects in another, compares."""
     rng, began = random.Random(seed), time.monotonic()
-    async with world(cluster, api, folder, rng, program, **env) as old:
+    async with world(ground, rng) as old:
         await old.apply(training_job(replicas=1), {})
         for _ in range(STEPS):
             await old.step()
@@ -68,7 +58,7 @@ async def run(
         await edit(old.kube, JOBS, "job", lambda found: found.update(spec=deepcopy(final)))
         old.job["spec"] = final
         await announce(old.kube, old.url, LAST)
-        async with world(cluster, api, folder, rng, program, **env) as new:
+        async with world(ground, rng) as new:
             await new.apply(old.job, old.robots)
             await announce(new.kube, new.url, LAST)
             wrong = await _until_alike(old, new, final)
@@ -76,15 +66,8 @@ async def run(
 
 
 @contextlib.asynccontextmanager
-async def world(
-    cluster: LocalCluster,
-    api: Api,
-    folder: Path,
-    rng: random.Random,
-    program: Path | None,
-    **env: str,
-) -> AsyncIterator[World]:
-    async with Bench.of(cluster, api, folder, program=program, **env) as bench:
+async def world(ground: Ground, rng: random.Random) -> AsyncIterator[World]:
+    async with Bench.of(ground) as bench:
         beats = asyncio.create_task(heartbeats(bench.kube, bench.nats_url))
         try:
             yield World(bench, rng)

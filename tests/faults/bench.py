@@ -5,9 +5,10 @@ import contextlib
 import os
 import signal
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Self
+from types import MappingProxyType
+from typing import NamedTuple, Self
 
 import aiohttp
 
@@ -20,6 +21,27 @@ from helpers.nats import drop_streams
 from helpers.proxy import ApiProxy
 
 PROBES = 3  # failures in a row after which the kubelet ends it, as our Deployment has it
+
+
+RESYNC = 5.0
+FAST = MappingProxyType(
+    {
+        "FLEET_RESYNC_SECONDS": str(RESYNC),
+        "FLEET_LOST_AFTER": "6",
+        "FLEET_PATIENCE_SECONDS": "3",
+    }
+)
+"""The operator's times in most runs, so that a quiet while holds two resyncs."""
+
+
+class Ground(NamedTuple):
+    """What a run stands on."""
+
+    cluster: LocalCluster
+    api: Api
+    folder: Path  # for logs
+    env: Mapping[str, str] = FAST  # what the operator is told
+    program: Path | None = None  # the folder that it is taken from, in place of ours
 
 
 class Bench:
@@ -35,27 +57,16 @@ class Bench:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def of(
-        cls,
-        cluster: LocalCluster,
-        api: Api,
-        folder: Path,
-        *,
-        probe_every: float = 1.0,
-        program: Path | None = None,
-        **env: str,
-    ) -> AsyncIterator[Self]:
-        """A fresh namespace with the operator at work in it.
-
-        ``probe_every``: seconds between a kubelet's looks. ``program``: the folder that the
-        operator's package is taken from, in place of ours.
-        """
+    async def of(cls, ground: Ground, *, probe_every: float = 1.0) -> AsyncIterator[Self]:
+        """A fresh namespace with the operator at work in it; probed every so many seconds."""
+        cluster, api, folder = ground.cluster, ground.api, ground.folder
         kube = Kube(api, f"fire-{uuid.uuid4().hex[:8]}")
         await api.create("/api/v1/namespaces", {"metadata": {"name": kube.namespace}})
         await kube.until("serviceaccounts", "default", lambda _: True)
         port = free_ports(["probe"])["probe"]
-        if program is not None:
-            env["PYTHONPATH"] = str(program)
+        env = {"FLEET_PROBE_PORT": str(port), **ground.env}
+        if ground.program is not None:
+            env["PYTHONPATH"] = str(ground.program)
         kubeconfig = folder / f"{kube.namespace}.kubeconfig"
         log = folder / f"{kube.namespace}.log"
         async with ApiProxy.before(cluster, kubeconfig) as proxy:
@@ -63,9 +74,7 @@ class Bench:
                 cluster,
                 kube.namespace,
                 log=log,
-                KUBECONFIG=str(kubeconfig),
-                FLEET_PROBE_PORT=str(port),
-                **env,
+                **{"KUBECONFIG": str(kubeconfig), **env},
             )
             bench = cls(kube, cluster.nats_url, proxy, operator)
             await operator.start()

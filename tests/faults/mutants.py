@@ -42,8 +42,9 @@ class Mutant(NamedTuple):
         return root
 
 
-_RUN = {"resource": "jobs", "said": "learner"}
-_STABLE = {"resource": "fleettrainingjobs/status", "said": '"stable"'}
+_RUN = partial(KillWhere, resource="jobs", said="learner")
+_STABLE = partial(KillWhere, resource="fleettrainingjobs/status", said='"stable"')
+_NOTHING = partial(StaleWhere, resource="fleettrainingjobs/status", said='"stable"')
 _TELL = "    await _tell(office, world, decision, after)\n"
 _WRITE = """    if after != before:
         await office.cluster.write_status(Kind.TRAINING_JOB, world.job.metadata, after.dump())
@@ -72,34 +73,34 @@ MUTANTS = (
         "cluster.py",
         'self._call("POST", path, query=query, body=manifest, absent={409})',
         'self._call("POST", path, query=query, body=manifest)',
-        partial(KillWhere, **_RUN),
+        partial(KillWhere, resource="events", said="FirstVersion"),
     ),
     Mutant(
         "a run numbered by the status alone",
         "decide/learner.py",
         "number = max([last_number, *(run.number for run in runs if run.ours)])",
         "number = last_number",
-        partial(KillWhere, **_RUN),
+        _RUN,
     ),
     Mutant(
         "people told after the status",
         "handlers/training_job.py",
         _TELL + _WRITE,
         _WRITE + _TELL,
-        partial(KillWhere, **_STABLE),
+        _STABLE,
     ),
     Mutant(
         "streams that a list calls orphans",
         "handlers/endings.py",
         "                and not await _has_job(office, one)\n",
         "",
-        partial(StaleWhere, **_STABLE),
+        _NOTHING,
     ),
     Mutant(
         "a learner that a list does not show",
         "handlers/training_job.py",
         " and not await _lives(office, world, run.number - 1)",
         "",
-        partial(StaleWhere, **_STABLE),
+        _NOTHING,
     ),
 )

@@ -3,14 +3,12 @@
 import asyncio
 import random
 import time
-from pathlib import Path
 from typing import NamedTuple
 
-from faults.bench import Bench
+from faults.bench import Bench, Ground
 from faults.oracle import BATCH
 from faults.scenario import PATIENCE, Patient
-from fleet_cli.local.cluster import LocalCluster
-from fleet_cli.local.node.api import Api, Json
+from fleet_cli.local.node.api import Json
 from helpers.control import JOBS, ROBOTS, VERSIONS, Fleet, edit, training_job
 
 OBJECTS = {
@@ -30,21 +28,12 @@ class Detected(NamedTuple):
     seconds: float
 
 
-async def detect(
-    cluster: LocalCluster,
-    api: Api,
-    folder: Path,
-    seed: int,
-    *,
-    within: float = 90.0,
-    program: Path | None = None,
-    **env: str,
-) -> Detected:
+async def detect(ground: Ground, seed: int, *, within: float = 90.0) -> Detected:
     """One kind of object changes in the silence, at a moment of the operator's own clock drawn."""
     rng = random.Random(seed)
     kind = rng.choice(sorted(OBJECTS))
-    async with Bench.of(cluster, api, folder, program=program, **env) as bench:
-        kube = Patient(api, bench.kube.namespace)
+    async with Bench.of(ground) as bench:
+        kube = Patient(ground.api, bench.kube.namespace)
         await kube.create(JOBS, training_job(replicas=1))
         async with Fleet.of(kube, bench.nats_url, "job", []) as fleet:
             await fleet.announce(1)

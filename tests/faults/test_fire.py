@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 
 from faults import applied, injections, verdict
-from faults.bench import Bench
+from faults.bench import Bench, Ground
 from faults.cases import Case
 from faults.scenario import Patient
-from faults.verdict import FAST
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api
 from fleet_contract import names
@@ -27,36 +26,28 @@ SAMPLE = (
 
 
 @pytest.fixture
-async def _kinds(api: Api) -> None:
+async def ground(cluster: LocalCluster, api: Api, tmp_path: Path) -> Ground:
     await install(api)
+    return Ground(cluster, api, tmp_path)
 
 
-@pytest.mark.usefixtures("_kinds")
 async def test_under_faults_the_end_is_the_same_and_then_nothing_is_written(
-    cluster: LocalCluster, api: Api, tmp_path: Path
+    ground: Ground,
 ) -> None:
-    alone, reference = await verdict.run(cluster, api, tmp_path, quiet=0, **FAST)
+    alone, reference = await verdict.run(ground, quiet=0)
     assert alone.wrong == []
     found = await asyncio.gather(
-        *(
-            verdict.run(
-                cluster, api, tmp_path, fault=case.make, reference=reference, quiet=6, **FAST
-            )
-            for case in SAMPLE
-        )
+        *(verdict.run(ground, fault=case.make, reference=reference, quiet=6) for case in SAMPLE)
     )
     for case, (said, _) in zip(SAMPLE, found, strict=True):
         assert said.wrong == [], case
         assert said.hit, case
 
 
-@pytest.mark.usefixtures("_kinds")
 async def test_after_a_sequence_of_edits_all_is_as_if_the_last_had_been_applied_alone(
-    cluster: LocalCluster, api: Api, tmp_path: Path
+    ground: Ground,
 ) -> None:
-    found = await asyncio.gather(
-        *(applied.run(cluster, api, tmp_path, seed, **FAST) for seed in (1, 2))
-    )
+    found = await asyncio.gather(*(applied.run(ground, seed) for seed in (1, 2)))
     for one in found:
         assert one.wrong == [], one.did
 
@@ -68,12 +59,11 @@ class EventsRefused(Fault):
         return injections.REFUSALS["503"] if call.resource == "events" else None
 
 
-@pytest.mark.usefixtures("_kinds")
 async def test_where_events_cannot_be_written_work_goes_on_and_people_are_told_later(
-    cluster: LocalCluster, api: Api, tmp_path: Path
+    ground: Ground,
 ) -> None:
-    async with Bench.of(cluster, api, tmp_path, FLEET_RESYNC_SECONDS="5") as bench:
-        kube = Patient(api, bench.kube.namespace)
+    async with Bench.of(ground) as bench:
+        kube = Patient(ground.api, bench.kube.namespace)
         bench.proxy.fault = EventsRefused()
         await kube.create(JOBS, training_job())
         await enroll(kube, "job", "r1")
@@ -102,12 +92,11 @@ class RobotGoes(Fault):
         return None
 
 
-@pytest.mark.usefixtures("_kinds")
 async def test_a_robot_that_goes_while_it_is_looked_at_gets_no_other_pod(
-    cluster: LocalCluster, api: Api, tmp_path: Path
+    ground: Ground,
 ) -> None:
-    async with Bench.of(cluster, api, tmp_path, FLEET_RESYNC_SECONDS="5") as bench:
-        kube = Patient(api, bench.kube.namespace)
+    async with Bench.of(ground) as bench:
+        kube = Patient(ground.api, bench.kube.namespace)
         await kube.create(JOBS, training_job())
         kind = {"apiVersion": names.API_VERSION, "kind": "RobotActor"}
         mine = {"metadata": {"name": "mine"}, "spec": {"job": "job", "mode": "Simulated"}}

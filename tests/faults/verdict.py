@@ -5,26 +5,19 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
+import nats.errors
+
 from faults import scenario
-from faults.bench import Bench
+from faults.bench import RESYNC, Bench, Ground
 from faults.injections import Throughout
 from faults.oracle import Exposure, Ledger, differences, end_state
-from fleet_cli.local.cluster import LocalCluster
-from fleet_cli.local.node.api import Api
 from helpers.proxy import Fault
 
 WITHIN = 120.0  # seconds to the reference's end state once the scenario is over
 LOOK_EVERY = 1.0
-RESYNC = 5.0
-FAST = {
-    "FLEET_RESYNC_SECONDS": str(RESYNC),
-    "FLEET_LOST_AFTER": "6",
-    "FLEET_PATIENCE_SECONDS": "3",
-}
-"""The operator's times in most runs, so that a quiet while holds two resyncs."""
+BROKE = "the bench broke"
 MOST = 600.0  # seconds for all of it
 
 
@@ -54,23 +47,19 @@ class Verdict(NamedTuple):
 
 
 async def run(
-    cluster: LocalCluster,
-    api: Api,
-    folder: Path,
+    ground: Ground,
     *,
     fault: Callable[[Bench], Fault] | None = None,
     reference: Reference | None = None,
     within: float = WITHIN,
     quiet: float = 2 * RESYNC,
-    program: Path | None = None,
-    **env: str,
 ) -> tuple[Verdict, Reference]:
     """Plays it, waits for the reference's end state, then listens for ``quiet`` seconds."""
     began, wrong, seen = time.monotonic(), list[str](), Exposure(stage=1)
     over = settled = 0.0
     state: dict[str, Any] = {}
     late, twice, told = 0, 0, frozenset[str]()
-    async with Bench.of(cluster, api, folder, program=program, **env) as bench:
+    async with Bench.of(ground) as bench:
         async with Ledger.of(bench.kube) as ledger:
             if fault is not None:
                 bench.proxy.fault = fault(bench)
@@ -86,10 +75,10 @@ async def run(
                     after = await end_state(bench.kube, bench.nats_url)
                 wrong += [f"it moved again: {one}" for one in differences(state, after)]
                 told, twice = await _told(bench)
-            except (AssertionError, TimeoutError, LookupError) as stuck:
+            except (AssertionError, TimeoutError, LookupError, nats.errors.Error) as stuck:
                 wrong.append(f"stuck: {_last(stuck)}")
             except Exception:  # noqa: BLE001 - a bench that breaks is told of, not hidden
-                wrong.append(f"the bench broke: {traceback.format_exc(limit=-3)}")
+                wrong.append(f"{BROKE}: {traceback.format_exc(limit=-3)}")
             counts = ledger.counts()
             story = ledger.story
         wrong += seen.violations
@@ -102,7 +91,9 @@ async def run(
             wrong += [f"nobody was told {one}" for one in sorted(reference.told - told)]
         if wrong:
             writes = [f"{one.at} {one.call} → {one.status}" for one in bench.proxy.writes]
-            (folder / f"{bench.kube.namespace}.story").write_text("\n".join(sorted(story + writes)))
+            (ground.folder / f"{bench.kube.namespace}.story").write_text(
+                "\n".join(sorted(story + writes))
+            )
         verdict = Verdict(
             wrong,
             bench.hit,
