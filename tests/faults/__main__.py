@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
 from functools import partial
@@ -150,9 +151,14 @@ async def _row(of: Torture, row: int, *, jobs: int, most: int) -> bool:
 
     async def play(task: Task) -> None:
         nonlocal failed, done
-        async with slots:
-            found = await task.run()
         case, number = task.key
+        async with slots:
+            try:
+                found = await task.run()
+            except Exception:  # noqa: BLE001 - one run's, and no result: it is run again next time
+                failed += 1
+                print(f"row {row}: {case} {number}: {traceback.format_exc(limit=-4)}", flush=True)
+                return
         line = {"row": row, "case": case, "number": number, **found, **stamp, "at": _now()}
         with path.open("a") as file:
             file.write(json.dumps(line) + "\n")

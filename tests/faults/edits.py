@@ -92,7 +92,7 @@ class World:
         try:
             self.did.append(await self.rng.choice(ways)())
         except ApiError as error:
-            if error.status not in {404, 409}:
+            if error.status not in {404, 409, 429}:
                 raise
             self.did.append(f"in vain: {error}")
 

@@ -23,6 +23,11 @@ async def install(api: Api) -> None:
         async for _, seen in api.watch(ROOT, fieldSelector=f"metadata.name={name}"):
             if any("Established" in _true(one) for one in seen.get("items", [seen])):
                 break
+        # An API server that has just learned of a kind may still say that it begins.
+        version, plural = crd["spec"]["versions"][0]["name"], crd["spec"]["names"]["plural"]
+        path = f"/apis/{crd['spec']['group']}/{version}/{plural}"
+        async for _ in api.watch(path):
+            break
 
 
 def _true(document: Json) -> set[str]:
