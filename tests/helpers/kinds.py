@@ -25,8 +25,7 @@ async def install(api: Api) -> None:
                 break
         # An API server that has just learned of a kind may still say that it begins.
         version, plural = crd["spec"]["versions"][0]["name"], crd["spec"]["names"]["plural"]
-        path = f"/apis/{crd['spec']['group']}/{version}/{plural}"
-        async for _ in api.watch(path):
+        async for _ in api.watch(f"/apis/{crd['spec']['group']}/{version}/{plural}"):
             break
 
 
