@@ -127,7 +127,8 @@ def timeless(state: dict[str, Any], rollout: Json) -> dict[str, Any]:
 
 def _without(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _without(below) for key, below in value.items() if key not in HISTORY}
+        left = {key: _without(below) for key, below in value.items() if key not in HISTORY}
+        return {key: below for key, below in left.items() if below or key != "annotations"}
     if isinstance(value, list):
         return [_without(one) for one in value]
     return RUN.sub(r"\1\2N", value) if isinstance(value, str) else value
