@@ -15,13 +15,13 @@ KILLS: dict[str, Make] = {
     "kill after": injections.KillAfter,
 }
 AT_A_WRITE: dict[str, Make] = {
-    **{said: partial(injections.Refused, said=said) for said in REFUSALS},
-    "lost reply": injections.LostReply,
-    "410 event": partial(injections.Watches, harm=injections.expire),
     "410 answer": injections.Gone,
-    "error event": partial(injections.Watches, harm=injections.fail),
-    "cut watches": partial(injections.Watches, harm=injections.cut),
+    "lost reply": injections.LostReply,
     "stalled watches": partial(injections.Watches, harm=injections.stall),
+    "error event": partial(injections.Watches, harm=injections.fail),
+    "410 event": partial(injections.Watches, harm=injections.expire),
+    "cut watches": partial(injections.Watches, harm=injections.cut),
+    **{said: partial(injections.Refused, said=said) for said in REFUSALS},
 }
 THROUGHOUT: dict[str, Make] = {"storm": injections.Storm, "slow": injections.Slow}
 STALE: dict[str, Make] = {
@@ -31,6 +31,12 @@ STALE: dict[str, Make] = {
 }
 UNOBSERVED: dict[str, Make] = {"swallowed events": injections.Swallowed}
 FAULTS = KILLS | AT_A_WRITE | THROUGHOUT | STALE | UNOBSERVED
+ROWS: dict[int, tuple[dict[str, Make], dict[str, Make]]] = {
+    5: (KILLS, {}),
+    6: (AT_A_WRITE, THROUGHOUT),
+    7: (STALE, UNOBSERVED),
+}
+"""What strikes at one write, and what throughout a run."""
 SEEDS = 20  # of a fault that acts throughout a run
 
 
@@ -46,18 +52,16 @@ class Case(NamedTuple):
 
 
 def of_row(row: int, writes: int) -> Iterator[Case]:
-    """All of them, in an order in which the first ones are spread over writes and faults."""
-    at = _spread(writes)
-    if row == 5:
-        yield from (Case(row, fault, number) for number in at for fault in KILLS)
-    elif row == 6:
-        yield from (Case(row, fault, seed) for seed in range(1, SEEDS + 1) for fault in THROUGHOUT)
-        yield from (Case(row, fault, number) for number in at for fault in AT_A_WRITE)
-    elif row == 7:
-        yield from (Case(row, fault, seed) for seed in range(1, SEEDS + 1) for fault in UNOBSERVED)
-        yield from (Case(row, fault, number) for number in at for fault in STALE)
-    else:
-        raise ValueError(f"row {row} has no faults of its own")
+    """All of them, each once; the first ones are spread over writes and faults."""
+    at_a_write, throughout = ROWS[row]
+    seeds = [Case(row, fault, seed) for seed in range(1, SEEDS + 1) for fault in throughout]
+    first = len(throughout)
+    yield from seeds[:first]
+    names, at = list(at_a_write), _spread(writes)
+    for turn in range(len(names)):
+        for index, number in enumerate(at):
+            yield Case(row, names[(index + turn) % len(names)], number)
+    yield from seeds[first:]
 
 
 def _spread(writes: int) -> list[int]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.cases import of_row
+from faults.cases import ROWS, SEEDS, of_row
 from faults.mutants import MUTANTS, PACKAGES, Mutant
 from faults.oracle import Exposure, differences
 from fleet_contract.messages import Assignment, Rule
@@ -63,10 +63,12 @@ def test_a_difference_is_told_with_its_place() -> None:
     ]
 
 
-def test_every_write_is_struck_by_every_fault_of_its_row() -> None:
-    kills = list(of_row(5, 30))
-    assert len(set(kills)) == 60
-    assert {one.number for one in kills[:20]} != set(range(1, 11)), "the first are spread"
+@pytest.mark.parametrize("row", ROWS)
+def test_every_write_is_struck_by_every_fault_of_its_row(row: int) -> None:
+    every, (at_a_write, throughout) = list(of_row(row, 30)), ROWS[row]
+    assert len(set(every)) == len(every) == 30 * len(at_a_write) + SEEDS * len(throughout)
+    first = every[: len(at_a_write) + len(throughout)]
+    assert {one.fault for one in first} == at_a_write.keys() | throughout.keys()
 
 
 @pytest.mark.parametrize("bug", MUTANTS, ids=lambda bug: bug.name)
