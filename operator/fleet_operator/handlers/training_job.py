@@ -80,9 +80,9 @@ async def reconcile(office: Office, name: str) -> float | None:
     job, uid = world.job.metadata.name, world.job.metadata.uid
     crew = fleet.plan(job, uid, world.job.spec.robots.simulated.replicas, world.robots)
 
-    refusal, assigned = "", before.assignment
+    refusal, assigned, begun = "", before.assignment, run.number - run.create
     try:
-        await _apply_children(office, world, run, crew)
+        begun = await _apply_children(office, world, run, crew)
         if world.line is not None:
             assigned = await apply_rollout(office, world, world.line, decision, evidence)
     except RefusedError as fault:
@@ -92,7 +92,7 @@ async def reconcile(office: Office, name: str) -> float | None:
         robots=fleet_figures(world),
         fleet=crew,
         learner=run,
-        run=training_job.learner_status(run.number, hash_, beat, before.learner),
+        run=training_job.learner_status(begun, hash_, beat, before.learner),
         state=decision.state,
         assignment=assigned,
         windows=windows,
@@ -133,8 +133,11 @@ def _wake_orphans(office: Office, world: World) -> None:
 
 async def _apply_children(
     office: Office, world: World, run: learner.LearnerPlan, crew: fleet.FleetPlan
-) -> None:
-    cluster = office.cluster
+) -> int:
+    """The number of the learner's run there is: one that was not begun must not count as the last,
+    or the one that lives would be taken for an old one.
+    """
+    cluster, begun = office.cluster, run.number - run.create
     for old in run.delete:
         await cluster.delete("Job", old.name, old.uid, foreground=True)
     for pod in run.orphans:
@@ -144,11 +147,14 @@ async def _apply_children(
         await cluster.end_job(refused.name, refused.uid, words)
     # Without streams a learner has nothing to read; they come first.
     if run.create and world.line is not None and not await _lives(office, world, run.number - 1):
-        await cluster.create(desired_learner.learner_job(world.job, run.number, world.to))
+        manifest = desired_learner.learner_job(world.job, run.number, world.to)
+        if await cluster.create(manifest) is not None:
+            begun = run.number
     for index in crew.create:
         await cluster.create(desired_robots.simulated_robot(world.job, index))
     for robot in crew.delete:
         await cluster.delete(Kind.ROBOT_ACTOR, robot.metadata.name, robot.metadata.uid)
+    return begun
 
 
 async def _lives(office: Office, world: World, number: int) -> bool:
