@@ -68,9 +68,9 @@ async def run(
                     over = time.monotonic()
                     if isinstance(bench.proxy.fault, Throughout):
                         bench.proxy.fault = Fault()
+                        await asyncio.sleep(RESYNC + 1)  # what could not be told is told by then
                     state = await _settle(bench, reference, within)
                     settled = time.monotonic() - over
-                    await asyncio.sleep(RESYNC + 1)  # what could not be told is told by then
                     late = await _quiet(bench, quiet)
                     after = await end_state(bench.kube, bench.nats_url)
                 wrong += [f"it moved again: {one}" for one in differences(state, after)]
@@ -115,7 +115,7 @@ async def _settle(bench: Bench, reference: Reference | None, within: float) -> d
     deadline = time.monotonic() + within
     while True:
         before = len(bench.proxy.writes)
-        await asyncio.sleep(LOOK_EVERY if reference else 8 * LOOK_EVERY)
+        await asyncio.sleep(LOOK_EVERY if reference else RESYNC + 1)
         state = await end_state(bench.kube, bench.nats_url)
         done = state == reference.state if reference else before == len(bench.proxy.writes)
         if done or time.monotonic() > deadline:
