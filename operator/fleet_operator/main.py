@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import signal
 import sys
 import time
@@ -181,7 +182,16 @@ async def _main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)
-    await run(settings(), stop)
+    try:
+        await run(settings(), stop)
+    except FleetError:
+        raise
+    except Exception:
+        # Tasks of kopf's that do not heed their end must not keep an operator that is over alive:
+        # a watch refused with 410 leaves such, and nobody would start it anew.
+        logger.exception("the operator ends")
+        logging.shutdown()
+        os._exit(1)
 
 
 def main() -> None:

@@ -109,7 +109,7 @@ class Bench:
             await self.operator.start()
 
     async def _probe(self, port: int, every: float) -> None:
-        failed = 0
+        failed, of, well = 0, self.starts, False
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
             while True:
                 await asyncio.sleep(every)
@@ -118,8 +118,11 @@ class Bench:
                         failed = 0 if answer.status == 200 else failed + 1
                     if failed:
                         self.unwell.set()
+                        well = well or not failed
                 except (aiohttp.ClientError, TimeoutError):
-                    continue  # it starts
+                    failed += well and of == self.starts  # else it starts
+                if of != self.starts:
+                    failed, of, well = 0, self.starts, False
                 if failed == PROBES:
                     failed = 0
                     await self._strike()
