@@ -10,8 +10,11 @@ READY  := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 CHAOS  ?=
 ALGORITHM ?=
+ROW ?=
+MOST ?=
+JOBS ?=
 
-.PHONY: help setup binaries programs demo test e2e lerobot flux check format bench generate lock clean
+.PHONY: help setup binaries programs demo test torture e2e lerobot flux check format bench generate lock clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
@@ -41,6 +44,10 @@ test: $(READY)  ## Every check and every test.
 programs: $(READY)  # all that the tests start
 	@$(BIN)/python -m fleet_cli.local.binaries versitygw gitops-judge
 	@$(BIN)/python -m fleet_cli.local.prometheus
+
+# Rows of docs/reliability.md, in part: ROW=5,6 MOST=20 JOBS=2. What was run already is not run again.
+torture: $(READY) binaries  ## Hours: the operator under every fault at every write; ROW=5 for one row.
+	@PYTHONPATH=tests $(BIN)/python -m faults $(if $(ROW),--rows $(ROW)) $(if $(MOST),--most $(MOST)) $(if $(JOBS),--jobs $(JOBS))
 
 e2e: $(READY)  ## Install it all on a real node: as root, on Debian 12, with 40 GB of disk.
 	@PYTHONPATH=tests $(BIN)/python -m e2e

@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -161,35 +160,6 @@ class Cluster:
             "propagationPolicy": "Foreground" if foreground else "Background",
         }
         await self._call("DELETE", self._path(kind, name), body=body, absent={404, 409})
-
-    async def event(self, about: Object, reason: str, message: str, *, warning: bool) -> None:
-        """Tell people of one transition."""
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        metadata = about["metadata"]
-        await self.create(
-            {
-                "apiVersion": "v1",
-                "kind": "Event",
-                "metadata": {
-                    "generateName": f"{metadata['name']}.",
-                    "namespace": self.namespace,
-                },
-                "involvedObject": {
-                    "apiVersion": about["apiVersion"],
-                    "kind": about["kind"],
-                    "name": metadata["name"],
-                    "namespace": self.namespace,
-                    "uid": metadata["uid"],
-                },
-                "reason": reason,
-                "message": message[:1024],
-                "type": "Warning" if warning else "Normal",
-                "source": {"component": "fleetloop-operator"},
-                "firstTimestamp": now,
-                "lastTimestamp": now,
-                "count": 1,
-            }
-        )
 
     def _path(self, kind: str, name: str = "") -> str:
         version, plural = PATHS[kind]

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import os
 import signal
 import sys
 import time
@@ -18,7 +19,7 @@ from fleet_contract.names import Kind, Label
 from fleet_operator import metrics
 from fleet_operator.cluster import Cluster
 from fleet_operator.decide.deliveries import Deliveries
-from fleet_operator.handlers import endings, robot_actor, training_job
+from fleet_operator.handlers import endings, robot_actor, telling, training_job
 from fleet_operator.handlers.watch import Watch
 from fleet_operator.inbox import Inbox
 from fleet_operator.office import Office
@@ -42,6 +43,7 @@ async def _sweep(office: Office, _: str) -> float | None:
         if kind in TURNS:
             for one in found:
                 office.wake(Key(kind, one["name"]))
+    await telling.catch_up(office)
     await endings.sweep(office)
     return office.settings.resync_seconds
 
@@ -180,7 +182,16 @@ async def _main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with contextlib.suppress(NotImplementedError):
             loop.add_signal_handler(number, stop.set)
-    await run(settings(), stop)
+    try:
+        await run(settings(), stop)
+    except FleetError:
+        raise
+    except Exception:
+        # Tasks of kopf's that do not heed their end must not keep an operator that is over alive:
+        # a watch refused with 410 leaves such, and nobody would start it anew.
+        logger.exception("the operator ends")
+        logging.shutdown()
+        os._exit(1)
 
 
 def main() -> None:

@@ -170,7 +170,8 @@ async def test_without_nats_a_job_says_what_to_do_and_goes_on_when_it_is_there(
         assert stalled["reason"] == "StreamsFailed"
         assert "FLEET_NATS_URL" in stalled["message"]
         broker.start()
-        await kube.until(JOBS, "job", lambda job: condition(job, "Ready") == "True")
+        job = await kube.until(JOBS, "job", lambda job: condition(job, "Ready") == "True")
+        assert job["status"]["learner"]["run"] == 1, "a run that was not begun was counted"
     finally:
         await operator.stop()
         broker.kill()

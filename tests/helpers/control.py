@@ -136,6 +136,11 @@ class Operator:
         assert self._process is not None
         return self._process.pid
 
+    async def ended(self) -> int:
+        """Returns its exit code when the one that runs now has ended, by whomever."""
+        assert self._process is not None
+        return await self._process.wait()
+
     async def kill(self) -> None:
         """kill -9, and it is gone."""
         await self._end(signal.SIGKILL)

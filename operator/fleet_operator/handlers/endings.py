@@ -14,6 +14,7 @@ from fleet_operator import metrics
 from fleet_operator.decide.assignment import LIFETIME
 from fleet_operator.inbox import publish_assignment
 from fleet_operator.office import Office
+from fleet_operator.streams import Found
 from fleet_operator.subscription import Subscription
 from fleet_operator.work import Key
 
@@ -102,9 +103,16 @@ async def sweep(office: Office) -> None:
                 for one in found
                 if one.metadata.get(StreamMeta.JOB_UID) not in alive
                 and one.name.startswith(names.STREAM_PREFIX)
+                and not await _has_job(office, one)
             ]
             if orphans:
                 logger.info("removing orphaned streams: %s", ", ".join(orphans))
                 await bus.remove(orphans)
         except Retry as fault:
             logger.warning("sweep: %s", fault)
+
+
+async def _has_job(office: Office, stream: Found) -> bool:
+    """Asked by name: what a stream holds is lost with it, and a list may be an old one."""
+    job = await office.cluster.get(Kind.TRAINING_JOB, stream.metadata[StreamMeta.JOB])
+    return job is not None and job["metadata"]["uid"] == stream.metadata[StreamMeta.JOB_UID]

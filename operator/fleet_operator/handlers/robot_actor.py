@@ -7,6 +7,7 @@ from fleet_operator.decide import conditions, robot_actor
 from fleet_operator.decide.pod import Pod
 from fleet_operator.desired import robots as desired
 from fleet_operator.desired.transport import resolve
+from fleet_operator.handlers.telling import tell
 from fleet_operator.office import Office
 
 WATCHFUL = 10.0  # seconds between two looks at what crashed: nothing arrives when it goes on
@@ -31,7 +32,7 @@ async def reconcile(office: Office, name: str) -> float | None:
     try:
         if action == "delete" and seen.pod is not None:
             await office.cluster.delete("Pod", seen.pod.name, seen.pod.uid)
-        elif action == "create" and job is not None:
+        elif action == "create" and job is not None and await _lives(office, robot):
             to = resolve(job, office.settings)
             await office.cluster.create(desired.robot_pod(job, robot, to))
     except RefusedError as fault:
@@ -41,10 +42,9 @@ async def reconcile(office: Office, name: str) -> float | None:
     now = office.inbox.now
     since = now - office.written_at.get(uid, float("-inf"))
     if robot_actor.worth_writing(robot.status, after, since):
+        await tell(office, raw, conditions.turned(robot.status.conditions, after.conditions))
         await office.cluster.write_status(Kind.ROBOT_ACTOR, robot.metadata, after.dump())
         office.written_at[uid] = now
-        for told in conditions.turned(robot.status.conditions, after.conditions):
-            await office.cluster.event(raw, told.reason, told.message, warning=told.warning)
     if action != "keep":
         return SOON
     doubted = conditions.stalled_by(after.conditions, Reason.ROBOT_CRASHING, Reason.ROBOT_REFUSED)
@@ -53,6 +53,12 @@ async def reconcile(office: Office, name: str) -> float | None:
     if not seen.job_exists and conditions.holds(after.conditions, ConditionType.RECONCILING):
         return min(office.settings.patience_seconds, resync)
     return min(WATCHFUL, resync) if doubted else resync
+
+
+async def _lives(office: Office, robot: RobotActor) -> bool:
+    """Looked at once more: its pod may be missing because the robot went since we read it."""
+    found = await office.cluster.get(Kind.ROBOT_ACTOR, robot.metadata.name)
+    return found is not None and found["metadata"]["uid"] == robot.metadata.uid
 
 
 async def _end_pod(office: Office, name: str) -> None:

@@ -5,6 +5,7 @@ import logging
 from datetime import datetime
 from typing import Any
 
+from fleet_contract import names
 from fleet_contract.errors import Retry
 from fleet_contract.names import ConditionType, Gate, Kind, Reason
 from fleet_contract.resources import FleetTrainingJobStatus, PolicyPhase
@@ -18,8 +19,9 @@ from fleet_operator.decide import (
     training_job,
 )
 from fleet_operator.decide.analysis import Evidence
+from fleet_operator.decide.conditions import Told
 from fleet_operator.decide.gates import ENDED
-from fleet_operator.decide.rollout import Decision, Note, State, decide
+from fleet_operator.decide.rollout import Decision, State, decide
 from fleet_operator.desired import learner as desired_learner
 from fleet_operator.desired import robots as desired_robots
 from fleet_operator.handlers import endings, job_gates
@@ -33,6 +35,7 @@ from fleet_operator.handlers.job_world import (
     robots_fault,
     seen_by,
 )
+from fleet_operator.handlers.telling import tell
 from fleet_operator.office import Office
 from fleet_operator.work import Key
 
@@ -79,9 +82,9 @@ async def reconcile(office: Office, name: str) -> float | None:
     job, uid = world.job.metadata.name, world.job.metadata.uid
     crew = fleet.plan(job, uid, world.job.spec.robots.simulated.replicas, world.robots)
 
-    refusal, assigned = "", before.assignment
+    refusal, assigned, begun = "", before.assignment, run.number - run.create
     try:
-        await _apply_children(office, world, run, crew)
+        begun = await _apply_children(office, world, run, crew)
         if world.line is not None:
             assigned = await apply_rollout(office, world, world.line, decision, evidence)
             await job_gates.apply(office, world, decision.state)
@@ -92,7 +95,7 @@ async def reconcile(office: Office, name: str) -> float | None:
         robots=fleet_figures(world),
         fleet=crew,
         learner=run,
-        run=training_job.learner_status(run.number, hash_, beat, before.learner),
+        run=training_job.learner_status(begun, hash_, beat, before.learner),
         state=decision.state,
         assignment=assigned,
         windows=windows,
@@ -105,10 +108,10 @@ async def reconcile(office: Office, name: str) -> float | None:
         patience=office.settings.patience_seconds,
     )
     after = training_job.status(world.job, facts, complete=complete or run.complete, now=world.now)
+    await _tell(office, world, decision, after)
     if after != before:
         await office.cluster.write_status(Kind.TRAINING_JOB, world.job.metadata, after.dump())
     _count(world, decision)
-    await _tell(office, world, decision, after)
     _wake_orphans(office, world)
     if world.streams_fault:
         raise Retry(world.streams_fault)
@@ -140,8 +143,11 @@ def _wake_orphans(office: Office, world: World) -> None:
 
 async def _apply_children(
     office: Office, world: World, run: learner.LearnerPlan, crew: fleet.FleetPlan
-) -> None:
-    cluster = office.cluster
+) -> int:
+    """The number of the learner's run there is: one that was not begun must not count as the last,
+    or the one that lives would be taken for an old one.
+    """
+    cluster, begun = office.cluster, run.number - run.create
     for old in run.delete:
         await cluster.delete("Job", old.name, old.uid, foreground=True)
     for pod in run.orphans:
@@ -150,12 +156,21 @@ async def _apply_children(
         refused, words = run.refuse
         await cluster.end_job(refused.name, refused.uid, words)
     # Without streams a learner has nothing to read; they come first.
-    if run.create and world.line is not None:
-        await cluster.create(desired_learner.learner_job(world.job, run.number, world.to))
+    if run.create and world.line is not None and not await _lives(office, world, run.number - 1):
+        manifest = desired_learner.learner_job(world.job, run.number, world.to)
+        if await cluster.create(manifest) is not None:
+            begun = run.number
     for index in crew.create:
         await cluster.create(desired_robots.simulated_robot(world.job, index))
     for robot in crew.delete:
         await cluster.delete(Kind.ROBOT_ACTOR, robot.metadata.name, robot.metadata.uid)
+    return begun
+
+
+async def _lives(office: Office, world: World, number: int) -> bool:
+    """Whether the last run is still there, asked by name: a list may be an old one."""
+    name = names.learner_job(world.job.metadata.name, number)
+    return number > 0 and await office.cluster.get("Job", name) is not None
 
 
 def _count(world: World, decision: Decision) -> None:
@@ -182,12 +197,12 @@ async def _tell(office: Office, world: World, decision: Decision, after: Any) ->
     """Events for people: a version's fate, and the job's Ready or Stalled turning."""
     job = world.job.metadata
     said = [
-        Note(move.reason, move.message, move.phase is PolicyPhase.ROLLED_BACK)
+        Told(move.reason, move.message, move.phase is PolicyPhase.ROLLED_BACK)
         for move in decision.moves
         if move.reason is not Reason.ANNOUNCED  # whatever becomes of it is told
     ]
-    said += decision.notes
-    turned = conditions.turned(world.job.status.conditions, after.conditions)
-    for reason, message, warning in (*said, *turned):
-        logger.info("%s: %s", job.name, message)
-        await office.cluster.event(world.raw, reason, message, warning=warning)
+    said += [Told(*note) for note in decision.notes]
+    said += conditions.turned(world.job.status.conditions, after.conditions)
+    for one in said:
+        logger.info("%s: %s", job.name, one.message)
+    await tell(office, world.raw, said)

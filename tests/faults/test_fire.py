@@ -1,0 +1,109 @@
+"""The smoke of `make torture`: some faults at some writes, some sequences of edits, one bug."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from faults import applied, injections, verdict
+from faults.bench import Bench, Ground
+from faults.cases import Case
+from faults.scenario import Patient
+from fleet_cli.local.cluster import LocalCluster
+from fleet_cli.local.node.api import Api
+from fleet_contract import names
+from helpers.control import JOBS, ROBOTS, Fleet, enroll, stable, training_job
+from helpers.kinds import install
+from helpers.proxy import Answer, Call, Fault
+
+SAMPLE = (
+    Case(5, "kill before", 13),
+    Case(5, "kill after", 34),
+    Case(6, "lost reply", 13),
+    Case(6, "410 answer", 21),
+    Case(7, "empty lists", 47),
+)
+
+
+@pytest.fixture
+async def ground(cluster: LocalCluster, api: Api, tmp_path: Path) -> Ground:
+    await install(api)
+    return Ground(cluster, api, tmp_path)
+
+
+async def test_under_faults_the_end_is_the_same_and_then_nothing_is_written(
+    ground: Ground,
+) -> None:
+    alone, reference = await verdict.run(ground, quiet=0)
+    assert alone.wrong == []
+    found = await asyncio.gather(
+        *(verdict.run(ground, fault=case.make, reference=reference, quiet=6) for case in SAMPLE)
+    )
+    for case, (said, _) in zip(SAMPLE, found, strict=True):
+        assert said.wrong == [], case
+        assert said.hit, case
+
+
+async def test_after_a_sequence_of_edits_all_is_as_if_the_last_had_been_applied_alone(
+    ground: Ground,
+) -> None:
+    found = await applied.run(ground, seed=1)
+    assert found.wrong == [], found.did
+
+
+class EventsRefused(Fault):
+    """503 for Events, as where their etcd is one of its own and is away; all else works."""
+
+    async def before(self, call: Call) -> Answer | None:
+        return injections.REFUSALS["503"] if call.resource == "events" else None
+
+
+async def test_where_events_cannot_be_written_work_goes_on_and_people_are_told_later(
+    ground: Ground,
+) -> None:
+    async with Bench.of(ground) as bench:
+        kube = Patient(ground.api, bench.kube.namespace)
+        bench.proxy.fault = EventsRefused()
+        await kube.create(JOBS, training_job())
+        await enroll(kube, "job", "r1")
+        async with Fleet.of(kube, bench.nats_url, "job", ["r1"]) as fleet:
+            await fleet.announce(1)
+            await fleet.until(lambda job: stable(job) == 1)
+        assert (await kube.get("events", fieldSelector="reason=FirstVersion"))["items"] == []
+        bench.proxy.fault = Fault()
+        told = await kube.event("job", "FirstVersion")
+    assert told["message"].startswith("Version 1 promoted")
+
+
+class RobotGoes(Fault):
+    """Deleted, with its pod, between the operator's looks at the one and the other."""
+
+    def __init__(self, kube: Patient) -> None:
+        self.kube, self.done = kube, asyncio.Event()
+
+    async def before(self, call: Call) -> Answer | None:
+        if (call.verb, call.resource, call.name) != ("get", "pods", "mine-robot"):
+            return None
+        if not self.done.is_set():
+            await self.kube.delete(ROBOTS, "mine", propagationPolicy="Background")
+            await self.kube.until_gone("pods", "mine-robot")
+            self.done.set()
+        return None
+
+
+async def test_a_robot_that_goes_while_it_is_looked_at_gets_no_other_pod(
+    ground: Ground,
+) -> None:
+    async with Bench.of(ground) as bench:
+        kube = Patient(ground.api, bench.kube.namespace)
+        await kube.create(JOBS, training_job())
+        kind = {"apiVersion": names.API_VERSION, "kind": "RobotActor"}
+        mine = {"metadata": {"name": "mine"}, "spec": {"job": "job", "mode": "Simulated"}}
+        await kube.create(ROBOTS, kind | mine)
+        await kube.phase("mine-robot", "Running")
+        bench.proxy.fault = goes = RobotGoes(kube)
+        await asyncio.wait_for(goes.done.wait(), 60)
+        await kube.create(ROBOTS, kind | mine)  # whatever was under way is over when it is seen
+        await kube.phase("mine-robot", "Running")
+        pods = [one for one in bench.proxy.writes if one.call.resource == "pods"]
+        assert [one.call.verb for one in pods if one.call.verb == "create"] == ["create"] * 2
