@@ -176,7 +176,7 @@ FAULTS: dict[str, tuple[str, list[str]]] = {
     ),
     "a window on a day that no year has": (
         f"{JOB}  rollout:\n    windows: [{{schedule: 0 0 30 2 *, duration: 6h}}]\n",
-        ["7: spec.rollout.windows.0: ('0 0 30 2 *' in 'UTC') never opens: no such day; "],
+        ["7: spec.rollout.windows.0: ('0 0 30 2 *' in 'UTC') never opens: Bad day-of-month; "],
     ),
     "a window in a time zone that is none": (
         f"{JOB}  rollout:\n    windows:\n"

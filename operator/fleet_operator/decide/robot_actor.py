@@ -13,6 +13,7 @@ from fleet_operator.decide.conditions import (
     holds,
     impatient,
     lasted,
+    name_taken,
     reconciling,
     settle,
     stalled,
@@ -39,6 +40,7 @@ class Seen(NamedTuple):
     success: float | None = None
     intervention: float | None = None
     refusal: str = ""
+    taken: str = ""  # the pod of its name, where somebody else made it
     refused: tuple[str, str] = ("", "")  # (digest, why) of the last policy it would not take
     patience: float = PATIENCE
 
@@ -47,7 +49,7 @@ def pod_action(robot: RobotActor, seen: Seen) -> Literal["create", "delete", "ke
     """What to do about the pod: one that is going must be gone before the next is made."""
     if robot.spec.mode is RobotMode.EXTERNAL:
         return "keep"
-    wanted = seen.job_exists and seen.at_work
+    wanted = seen.job_exists and seen.at_work and not seen.taken
     pod = seen.pod
     if pod is None:
         return "create" if wanted else "keep"
@@ -142,6 +144,8 @@ def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
         if pod is not None:
             return reconciling(Reason.SUSPENDED, "Its pod ends.")
         return [Finding(C.READY, True, Reason.SUSPENDED, "It is out of work, as asked.")]
+    if seen.taken:
+        return name_taken(before, seen.taken, seen.patience, now)
     if pod is not None and pod.image_fault:
         message = pod.without_image("spec.robots.simulated.image of its job")
         return stalled(Reason.IMAGE_PULL_FAILED, message)

@@ -26,6 +26,7 @@ from fleet_operator.decide.conditions import (
     holds,
     impatient,
     lasted,
+    name_taken,
     reconciling,
     settle,
     stalled,
@@ -60,6 +61,7 @@ class Facts(NamedTuple):
     storage_fault: str = ""  # in the learner's words
     robots_fault: str = ""  # of the first robot that is Stalled
     refusal: str = ""
+    taken: str = ""  # the first object whose name the job needs and somebody else has
     patience: float = PATIENCE  # seconds
 
 
@@ -205,12 +207,8 @@ def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
         return impatient(since, facts.patience, Reason.STREAMS_FAILED, facts.streams_fault)
     if learner.finding.reason in LEARNER_FAULTS:
         return stalled(learner.finding.reason, learner.finding.message)
-    if facts.fleet.taken:
-        return reconciling(
-            Reason.ROBOTS_MISSING,
-            f"RobotActor {facts.fleet.taken[0]} belongs to somebody else: delete it, or wait "
-            "until it is collected.",
-        )
+    if facts.taken:
+        return name_taken(before, facts.taken, facts.patience, now)
     if facts.fleet.simulated != replicas or facts.fleet.delete:
         return reconciling(
             Reason.ROBOTS_MISSING, f"{facts.fleet.simulated} of {replicas} simulated robots exist."

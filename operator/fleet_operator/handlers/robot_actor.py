@@ -1,7 +1,7 @@
 """One turn of a RobotActor: observe, decide, apply; the status last, if it is worth a write."""
 
 from fleet_contract.names import ConditionType, Kind, Label, Reason, robot_pod
-from fleet_contract.resources import FleetTrainingJob, RobotActor
+from fleet_contract.resources import FleetTrainingJob, RobotActor, RobotMode
 from fleet_operator.cluster import RefusedError
 from fleet_operator.decide import conditions, robot_actor
 from fleet_operator.decide.pod import Pod
@@ -10,6 +10,7 @@ from fleet_operator.desired.transport import resolve
 from fleet_operator.office import Office
 
 WATCHFUL = 10.0  # seconds between two looks at what crashed: nothing arrives when it goes on
+DOUBTED = (Reason.ROBOT_CRASHING, Reason.ROBOT_REFUSED, Reason.NAME_TAKEN)
 SOON = 2.0  # seconds until the next look at a pod that is on its way
 
 
@@ -47,7 +48,7 @@ async def reconcile(office: Office, name: str) -> float | None:
             await office.cluster.event(raw, told.reason, told.message, warning=told.warning)
     if action != "keep":
         return SOON
-    doubted = conditions.stalled_by(after.conditions, Reason.ROBOT_CRASHING, Reason.ROBOT_REFUSED)
+    doubted = conditions.stalled_by(after.conditions, *DOUBTED)
     doubted |= conditions.holds(after.conditions, ConditionType.SPOOL_FAILING)
     resync = office.settings.resync_seconds
     if not seen.job_exists and conditions.holds(after.conditions, ConditionType.RECONCILING):
@@ -68,8 +69,12 @@ async def _observe(
     office: Office, robot: RobotActor, job: FleetTrainingJob | None
 ) -> robot_actor.Seen:
     name, uid, inbox = robot.metadata.name, robot.metadata.uid, office.inbox
-    found = await office.cluster.get("Pod", robot_pod(name))
+    found, taken = await office.cluster.get("Pod", robot_pod(name)), ""
+    if found and found["metadata"].get("labels", {}).get(Label.ROBOT) != name:
+        found, taken = None, f"Pod {robot_pod(name)}"  # it is not ours to delete either
     pod = Pod.of(found) if found else None
+    if robot.spec.mode is RobotMode.EXTERNAL:
+        taken = ""  # it needs none
     if job is None or job.metadata.deletion_timestamp:
         patience = office.settings.patience_seconds
         return robot_actor.Seen(
@@ -89,6 +94,7 @@ async def _observe(
         assignment=feed.assignment if feed else None,
         success=success,
         intervention=intervention,
+        taken=taken,
         refused=feed.refused.get(name, ("", "")) if feed else ("", ""),
         patience=office.settings.patience_seconds,
     )

@@ -77,9 +77,9 @@ async def reconcile(office: Office, name: str) -> float | None:
     job, uid = world.job.metadata.name, world.job.metadata.uid
     crew = fleet.plan(job, uid, world.job.spec.robots.simulated.replicas, world.robots)
 
-    refusal, assigned = "", before.assignment
+    refusal, taken, assigned = "", "", before.assignment
     try:
-        await _apply_children(office, world, run, crew)
+        taken = await _apply_children(office, world, run, crew)
         if world.line is not None:
             assigned = await apply_rollout(office, world, world.line, decision, evidence)
     except RefusedError as fault:
@@ -99,6 +99,7 @@ async def reconcile(office: Office, name: str) -> float | None:
         storage_fault=world.line.feed.learner_fault(office.inbox.heard_since) if world.line else "",
         robots_fault=robots_fault(world),
         refusal=refusal,
+        taken=taken,
         patience=office.settings.patience_seconds,
     )
     after = training_job.status(world.job, facts, complete=complete or run.complete, now=world.now)
@@ -113,7 +114,7 @@ async def reconcile(office: Office, name: str) -> float | None:
     rollout = decision.state.rollout
     if moving or rollout.started_at is not None:
         return SOON
-    doubted = (Reason.LEARNER_CRASHING, Reason.ROBOTS_FAILED)
+    doubted = (Reason.LEARNER_CRASHING, Reason.ROBOTS_FAILED, Reason.NAME_TAKEN)
     resync = office.settings.resync_seconds
     if rollout.opens_at is not None:
         opens = datetime.fromisoformat(rollout.opens_at).timestamp()
@@ -130,8 +131,9 @@ def _wake_orphans(office: Office, world: World) -> None:
 
 async def _apply_children(
     office: Office, world: World, run: learner.LearnerPlan, crew: fleet.FleetPlan
-) -> None:
-    cluster = office.cluster
+) -> str:
+    """Returns the first object whose name we need and somebody else has; empty: none."""
+    cluster, uid, taken = office.cluster, world.job.metadata.uid, []
     for old in run.delete:
         await cluster.delete("Job", old.name, old.uid, foreground=True)
     for pod in run.orphans:
@@ -141,11 +143,15 @@ async def _apply_children(
         await cluster.end_job(refused.name, refused.uid, words)
     # Without streams a learner has nothing to read; they come first.
     if run.create and world.line is not None:
-        await cluster.create(desired_learner.learner_job(world.job, run.number, world.to))
+        made = desired_learner.learner_job(world.job, run.number, world.to)
+        taken.append(await cluster.claim(made, uid))
     for index in crew.create:
-        await cluster.create(desired_robots.simulated_robot(world.job, index))
+        made = desired_robots.simulated_robot(world.job, index)
+        taken.append(await cluster.claim(made, uid))
     for robot in crew.delete:
         await cluster.delete(Kind.ROBOT_ACTOR, robot.metadata.name, robot.metadata.uid)
+    taken += [f"{Kind.ROBOT_ACTOR} {name}" for name in crew.taken]
+    return next(filter(None, taken), "")
 
 
 def _count(world: World, decision: Decision) -> None:
