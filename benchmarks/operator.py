@@ -69,6 +69,7 @@ class Start(NamedTuple):
     """An operator that finds robots without a status."""
 
     seconds: float  # from its start until each has one
+    cpu: float  # seconds of a core until then and until it is quiet
     robots: float  # writes for each robot, of itself or its status
     events: float  # … of Events
     memory: float  # MiB
@@ -179,7 +180,7 @@ async def start(cluster: LocalCluster, kube: Kube, robots: int, *program: str) -
             await all_told(kube, robots)
         seconds = time.monotonic() - began
         cold = await settled(api) - before
-        memory = resident(operator.pid)
+        cpu, memory = burned(operator.pid), resident(operator.pid)
     before = await settled(api)
     async with Operator(cluster, kube.namespace, *program) as operator:
         if program:
@@ -189,7 +190,7 @@ async def start(cluster: LocalCluster, kube: Kube, robots: int, *program: str) -
         again = await settled(api) - before
         memory = max(memory, resident(operator.pid))
     each = cold["robotactors"] / robots, cold["events"] / robots
-    return Start(seconds, *each, memory, again.total() / robots)
+    return Start(seconds, cpu, *each, memory, again.total() / robots)
 
 
 async def life(cluster: LocalCluster, kube: Kube, robots: int, plan: Plan) -> Life:
@@ -297,14 +298,16 @@ def told(robots: int, ours: Start, peer: Start, lived: Life, plan: Plan) -> bool
     }
     for name, one in (("ours", ours), ("peer", peer)):
         print(
-            f"{robots} robots, {name}: cold start {one.seconds:.1f} s, writes a robot "
+            f"{robots} robots, {name}: cold start {one.seconds:.1f} s ({one.cpu:.1f} s of a core), "
+            "writes a robot "
             f"{one.robots:.2f} and {one.events:.2f} Events, RSS {one.memory:.0f} MiB, next start "
             f"{one.again:.2f}"
         )
     print(
         f"{robots} robots, ours: all came within {lived.came_after:.1f} s by {lived.came:.2f} "
         f"writes each; at work {lived.load:.2f} of a core; promoted {lived.promotion.after:.1f} s "
-        f"after the canary's first episode; RSS {lived.memory:.0f} MiB; {dict(lived.promotion.writes)}"
+        f"after the canary's first episode by {dict(lived.promotion.writes)} writes; "
+        f"RSS {lived.memory:.0f} MiB"
     )
     missed = [goal for goal, met in goals.items() if not met]
     print(f"{robots} robots: " + "; ".join(goals))

@@ -156,11 +156,15 @@ def _spec(spec: Any, resource: type[Resource]) -> Iterator[tuple[Path, str]]:
     for path, what in rules.broken(found_spec):
         yield ("spec", *path), what
     if isinstance(found_spec, FleetTrainingJobSpec):
-        for path, what in plugins.refused(found_spec):
+        for path, what in (*plugins.refused(found_spec), *_windows(found_spec)):
             yield ("spec", *path), what
-        for index, window in enumerate(found_spec.rollout.windows):
-            if wrong := windows.why_never(window, time.time()):
-                yield ("spec", "rollout", "windows", index), f"{wrong}; correct it"
+
+
+def _windows(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
+    """Read as the operator does, which would hold every version back for one that never opens."""
+    for index, window in enumerate(job.rollout.windows):
+        if wrong := windows.why_never(window, time.time()):
+            yield ("rollout", "windows", index), f"{wrong}; correct it"
 
 
 def _present(spec: Any, path: Path) -> Path:

@@ -39,10 +39,10 @@ Their message is a sentence that says what is so and, where somebody must act, w
 REASONS_HEAD = """
 ## Reasons
 
-Of conditions, of `status.rollout.reason` and of Events; an Event carries the reason and the sentence of
-the condition or the move it tells of. A version's fate, a request, and a Ready, Complete or Stalled that
-came are Events of the job or the robot; warnings are those of Stalled, of a version taken back, of a
-passed deadline and of a refused request.
+Of conditions, of `status.rollout.reason` and of Events. An Event has the reason and the sentence of
+the condition or the move it tells of: a version's fate, a request, what a rollout begins to await,
+and a Ready, Complete or Stalled that came. Warnings are those of Stalled, of a version taken back,
+of a passed deadline and of a refused request.
 """
 
 _LIMITS = (

@@ -13,6 +13,8 @@ from fleet_contract.errors import Fenced, Retry
 BACKOFF = 0.5  # seconds before the first retry; doubles
 BACKOFF_MAX = 15.0  # what came back is used soon; the load is one request per broken object
 SPACING = 0.25  # seconds between two turns of one key: what arrives meanwhile is seen in one
+REST = 4.0  # of a turn's own length, that its key rests at least: a large job, a fifth of a worker
+REST_MAX = 5.0  # seconds of it
 
 logger = logging.getLogger(__name__)
 
@@ -37,14 +39,14 @@ class WorkQueue:
         self._due: dict[Hashable, float] = {}
         self._heap: list[tuple[float, Key]] = []
         self._busy: set[Key] = set()
-        self._last: dict[Key, float] = {}
+        self._rests_until: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._changed = asyncio.Event()
 
     def add(self, key: Key, delay: float = 0.0) -> None:
         """Look at the key in ``delay`` seconds, or earlier where that is due already."""
         due = asyncio.get_running_loop().time() + delay
-        due = max(due, self._last.get(key, 0.0) + SPACING)
+        due = max(due, self._rests_until.get(key, 0.0))
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
             heapq.heappush(self._heap, (due, key))
@@ -101,9 +103,12 @@ class WorkQueue:
 
     async def _turn(self, key: Key, slots: asyncio.Semaphore) -> None:
         again: float | None
+        clock = asyncio.get_running_loop().time
+        began, rest = clock(), SPACING
         try:
             again = await self._reconcile(key)
             self._failures.pop(key, None)
+            rest = min(max(SPACING, REST * (clock() - began)), REST_MAX)
         except (Retry, Fenced) as fault:
             again = self._backoff(key)
             logger.warning("%s %s: %s; again in %.1f s", key.kind, key.name, fault, again)
@@ -115,11 +120,12 @@ class WorkQueue:
             self._busy.discard(key)
             self._changed.set()
             slots.release()
-        now = asyncio.get_running_loop().time()
-        self._last[key] = now
+        self._rests_until[key] = clock() + rest
+        if (due := self._due.pop(key, None)) is not None:
+            self.add(key, due - clock())  # what came meanwhile rests as well
         if again is None:
             if key not in self._due:
-                self._last.pop(key, None)
+                self._rests_until.pop(key, None)
         else:
             self.add(key, again)
 

@@ -20,6 +20,7 @@ from fleet_contract.resources.job_status import (
     RobotsStatus,
     TaskStatus,
 )
+from fleet_operator.decide import pace
 from fleet_operator.decide.conditions import (
     PATIENCE,
     Finding,
@@ -127,6 +128,32 @@ def status(
         ],
         success_rate=rate(sum(rates.values()) / len(rates) if rates else None),
         episodes=facts.episodes,
+    )
+
+
+def write_in(
+    before: FleetTrainingJobStatus, after: FleetTrainingJobStatus, since: float, robots: int
+) -> float | None:
+    """Seconds until it must be written, ``since`` seconds after the last write; None: never.
+
+    A change of meaning at once, what only counts on at the pace of so many ``robots``.
+    """
+    if _meant(before) != _meant(after):
+        return 0.0
+    return max(0.0, pace.job(robots) - since) if before != after else None
+
+
+def _meant(status: FleetTrainingJobStatus) -> FleetTrainingJobStatus:
+    """Without what counts, and the sentences that tell of it."""
+    rollout = {"episodes": 0, "successes": 0, "message": ""}
+    blank = {"episodes": 0, "tasks": [], "success_rate": "", "robots": RobotsStatus()}
+    return status.model_copy(
+        update={
+            **blank,
+            "learner": status.learner.model_copy(update={"step": 0}),
+            "rollout": status.rollout.model_copy(update=rollout),
+            "conditions": [one.model_copy(update={"message": ""}) for one in status.conditions],
+        }
     )
 
 

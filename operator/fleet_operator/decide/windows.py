@@ -10,7 +10,6 @@ from cronsim import CronSim, CronSimError
 
 from fleet_contract.resources import Window, seconds
 
-
 MEANINGLESS = (CronSimError, StopIteration, KeyError, ValueError, OSError)
 """What libraries raise at a schedule or a time zone that means nothing."""
 

@@ -6,15 +6,14 @@ from typing import Any
 
 from fleet_contract.errors import Retry
 from fleet_contract.names import ConditionType, Kind, Reason
-from fleet_contract.resources import (
-    PolicyPhase,
-)
+from fleet_contract.resources import FleetTrainingJobStatus, PolicyPhase
 from fleet_operator import metrics
 from fleet_operator.cluster import RefusedError
 from fleet_operator.decide import (
     conditions,
     fleet,
     learner,
+    pace,
     phases,
     training_job,
 )
@@ -77,11 +76,15 @@ async def reconcile(office: Office, name: str) -> float | None:
     job, uid = world.job.metadata.name, world.job.metadata.uid
     crew = fleet.plan(job, uid, world.job.spec.robots.simulated.replicas, world.robots)
 
+    since = office.inbox.now - office.written_at.get(uid, float("-inf"))
     refusal, taken, assigned = "", "", before.assignment
     try:
         taken = await _apply_children(office, world, run, crew)
         if world.line is not None:
-            assigned = await apply_rollout(office, world, world.line, decision, evidence)
+            counts = since >= pace.job(len(world.robots))
+            assigned = await apply_rollout(
+                office, world, world.line, decision, evidence, counts=counts
+            )
     except RefusedError as fault:
         refusal, decision = str(fault), Decision(State.of(before), ())
     beat = world.line.feed.learner if world.line else None
@@ -103,13 +106,24 @@ async def reconcile(office: Office, name: str) -> float | None:
         patience=office.settings.patience_seconds,
     )
     after = training_job.status(world.job, facts, complete=complete or run.complete, now=world.now)
-    if after != before:
+    wait = training_job.write_in(before, after, since, len(world.robots))
+    if wait:
+        office.wake_in(Key(Kind.TRAINING_JOB, name), wait)
+    elif wait is not None:
         await office.cluster.write_status(Kind.TRAINING_JOB, world.job.metadata, after.dump())
+        office.written_at[uid] = office.inbox.now
     _count(world, decision)
     await _tell(office, world, decision, after)
     _wake_orphans(office, world)
     if world.streams_fault:
         raise Retry(world.streams_fault)
+    return _next_look(office, world, after, decision)
+
+
+def _next_look(
+    office: Office, world: World, after: FleetTrainingJobStatus, decision: Decision
+) -> float:
+    """Seconds."""
     moving = conditions.holds(after.conditions, ConditionType.RECONCILING)
     rollout = decision.state.rollout
     if moving or rollout.started_at is not None:

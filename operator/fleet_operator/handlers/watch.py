@@ -39,6 +39,7 @@ class Watch:
         if not self._changed(body, event["type"]):
             return
         name = body["metadata"]["name"]
+        self.office.job_changed(name)
         self.office.wake(Key(Kind.TRAINING_JOB, name))
         if line := self.office.inbox.get(name):
             # What a robot's pod is made of, and whether it works at all, stands in the job.
