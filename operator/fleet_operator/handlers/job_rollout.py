@@ -101,6 +101,8 @@ async def _prune(
     used = set(pinned) | _at_work(state)
     for robot in world.robots:
         used |= {one.sequence for one in (robot.status.active, robot.status.pending) if one}
+    for heard in world.line.feed.heard.values() if world.line else ():  # statuses may be behind
+        used |= {one.sequence for one in (heard.beat.active, heard.beat.pending) if one}
     by_sequence = {one.spec.sequence: one for one in versions}
     keep = world.job.spec.history.versions
     for sequence in history.surplus(by_sequence, keep=keep, used=used):
