@@ -39,9 +39,10 @@ async def _sweep(office: Office, _: str) -> float | None:
         at, found = await office.cluster.versions(kind, **selectors)
         versions = {one["uid"]: int(one["resourceVersion"]) for one in found}
         behind = office.deliveries.listed(kind, at, versions, time.monotonic())
-        for one in found if kind in TURNS else ():
+        for one in found if kind in TURNS and office.swept else ():
             if one["uid"] in behind or kind == Kind.TRAINING_JOB:
                 office.wake(Key(kind, one["name"]))
+    office.swept = True  # at our start the watches bring everything
     await endings.sweep(office)
     return office.settings.resync_seconds
 

@@ -29,6 +29,7 @@ class Office:
     """Unix seconds, for dates people read and the soak of a stage; never for order."""
     written_at: dict[str, float] = field(default_factory=dict)
     """By an object's UID: when its status was last written, in seconds of the loop's clock."""
+    swept: bool = False
     last_event: float = field(default_factory=time.monotonic)
     last_turn: float = field(default_factory=time.monotonic)
     _jobs: dict[str, tuple[float, FleetTrainingJob]] = field(default_factory=dict)

@@ -17,7 +17,7 @@ class Watch:
 
     def __init__(self, office: Office) -> None:
         self.office = office
-        self._signatures: dict[str, tuple[Any, ...]] = {}
+        self._signatures: dict[str, tuple[tuple[Any, ...], bool]] = {}
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Hand our methods to kopf."""
@@ -95,8 +95,8 @@ class Watch:
             metadata.get("deletionTimestamp"),
             str(metadata.get("labels")),
             str(metadata.get("annotations")),
-            body.get("status", {}).get("observedGeneration"),  # -1 again where somebody wiped it
         )
-        changed = self._signatures.get(uid) != signature
-        self._signatures[uid] = signature
-        return changed
+        blank = body.get("status", {}).get("observedGeneration", -1) < 0
+        before, was_blank = self._signatures.get(uid, (None, True))
+        self._signatures[uid] = (signature, blank)
+        return before != signature or (blank and not was_blank)  # somebody wiped it
