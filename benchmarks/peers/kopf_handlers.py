@@ -28,7 +28,7 @@ JOBS = names.PLURALS[Kind.TRAINING_JOB]
 
 @kopf.on.startup()
 def connect(memo: kopf.Memo, **_: Any) -> None:
-    config.load_kube_config(os.environ["KUBECONFIG"])
+    config.load_kube_config(os.environ["KUBECONFIG"])  # type: ignore[no-untyped-call]
     memo.api = client.CustomObjectsApi()
 
 
@@ -36,9 +36,9 @@ def connect(memo: kopf.Memo, **_: Any) -> None:
 @kopf.on.create(names.GROUP, names.VERSION, ROBOTS)
 @kopf.on.update(names.GROUP, names.VERSION, ROBOTS)
 async def reconcile(
-    spec: kopf.Spec, meta: kopf.Meta, namespace: str, patch: kopf.Patch, memo: kopf.Memo, **_: Any
+    spec: kopf.Spec, meta: kopf.Meta, namespace: str | None, patch: kopf.Patch, memo: Any, **_: Any
 ) -> None:
-    found = await asyncio.to_thread(job_exists, memo.api, namespace, spec["job"])
+    found = await asyncio.to_thread(job_exists, memo.api, namespace or "default", spec["job"])
     reason = "HeartbeatMissing" if found else "JobNotFound"
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     patch.status["observedGeneration"] = meta["generation"]

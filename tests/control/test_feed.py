@@ -116,7 +116,7 @@ def test_a_heartbeat_tells_what_a_fleet_does_at_once_from_what_nobody_foresaw() 
 
     def heard(**fields: Any) -> News:
         base = {"robot": "r", "robot_uid": "u", "job_uid": "uid", "state": RobotState.RUNNING}
-        beat = Heartbeat(**base, at=0.0, **fields)  # type: ignore[arg-type]
+        beat = Heartbeat(**base, at=0.0, **fields)
         return feed.heartbeat("fleet.ns.r.job.hb", beat.encode(), 1.0)
 
     newer = POLICY.model_copy(update={"digest": digest_of(b"3")})
