@@ -97,7 +97,7 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
                 office.last_turn = time.monotonic()
             return again
 
-        queue = WorkQueue(turn, workers=our.workers)
+        queue = WorkQueue(turn, workers=our.workers, first=frozenset({Kind.TRAINING_JOB}))
         inbox = Inbox(our.namespace, queue.add, queue.add, lost_after=our.lost_after)
         deliveries = Deliveries(BEHIND * our.resync_seconds)
         office = Office(our, cluster, inbox, deliveries, queue.add, queue.add)

@@ -29,15 +29,21 @@ class Key(NamedTuple):
 Reconcile = Callable[[Key], Awaitable[float | None]]
 """Works on one key; returns the seconds until it must be looked at again, None: never."""
 
+Heap = list[tuple[float, Key]]
+
 
 class WorkQueue:
     """Level-triggered work: a key says that something changed, not what."""
 
-    def __init__(self, reconcile: Reconcile, *, workers: int) -> None:
+    def __init__(
+        self, reconcile: Reconcile, *, workers: int, first: frozenset[str] = frozenset()
+    ) -> None:
+        """``first``: kinds whose keys, once due, do not wait behind those of others."""
         self._reconcile = reconcile
         self._workers = workers
         self._due: dict[Hashable, float] = {}
-        self._heap: list[tuple[float, Key]] = []
+        self._first = first
+        self._heaps: tuple[Heap, Heap] = ([], [])  # of these kinds, and of all others
         self._busy: set[Key] = set()
         self._rests_until: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
@@ -49,7 +55,7 @@ class WorkQueue:
         due = max(due, self._rests_until.get(key, 0.0))
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
-            heapq.heappush(self._heap, (due, key))
+            heapq.heappush(self._heaps[key.kind not in self._first], (due, key))
             self._changed.set()
 
     @property
@@ -73,33 +79,40 @@ class WorkQueue:
                 tasks.create_task(self._turn(key, slots), name=f"{key.kind}/{key.name}")
 
     async def _next(self) -> Key:
-        clock = asyncio.get_running_loop().time
         while True:
             self._changed.clear()
-            held = []
-            found = None
-            while self._heap and found is None:
-                due, key = self._heap[0]
-                if self._due.get(key) != due:
-                    heapq.heappop(self._heap)  # an earlier turn took it along
-                elif due > clock():
-                    break
-                elif key in self._busy:
-                    held.append(heapq.heappop(self._heap))
-                else:
-                    heapq.heappop(self._heap)
-                    found = key
-            wait = self._heap[0][0] - clock() if self._heap else None
-            for entry in held:
-                heapq.heappush(self._heap, entry)
-            if found is not None:
-                del self._due[found]
-                return found
+            waits = []
+            for heap in self._heaps:
+                found, wait = self._first_of(heap)
+                if found is not None:
+                    del self._due[found]
+                    return found
+                waits += [] if wait is None else [wait]
+            wait = min(waits, default=None)
             try:
                 async with asyncio.timeout(wait):
                     await self._changed.wait()
             except TimeoutError:
                 pass
+
+    def _first_of(self, heap: Heap) -> tuple[Key | None, float | None]:
+        """The key that is due and nobody works on, taken out, or the seconds until there is one."""
+        now = asyncio.get_running_loop().time()
+        held, found, wait = [], None, None
+        while heap and found is None and wait is None:
+            due, key = heap[0]
+            if self._due.get(key) != due:
+                heapq.heappop(heap)  # an earlier turn took it along
+            elif due > now:
+                wait = due - now
+            elif key in self._busy:
+                held.append(heapq.heappop(heap))
+            else:
+                heapq.heappop(heap)
+                found = key
+        for entry in held:
+            heapq.heappush(heap, entry)
+        return found, wait
 
     async def _turn(self, key: Key, slots: asyncio.Semaphore) -> None:
         again: float | None

@@ -15,9 +15,9 @@ A, B = Key("k", "a"), Key("k", "b")
 
 @contextlib.asynccontextmanager
 async def running(
-    turn: Callable[[Key], Awaitable[float | None]], workers: int = 2
+    turn: Callable[[Key], Awaitable[float | None]], workers: int = 2, first: str = ""
 ) -> AsyncIterator[WorkQueue]:
-    queue = WorkQueue(turn, workers=workers)
+    queue = WorkQueue(turn, workers=workers, first=frozenset({first}))
     task = asyncio.create_task(queue.run())
     try:
         async with asyncio.timeout(10):
@@ -167,3 +167,24 @@ async def test_a_turn_that_failed_rests_no_longer_than_its_backoff() -> None:
         queue.add(A)
         async with asyncio.timeout(0.2 + 0.2 * work.REST):
             await done.wait()
+
+
+async def test_a_key_of_a_first_kind_does_not_wait_behind_a_crowd_that_was_there_before() -> None:
+    turns: list[Key] = []
+    begun, let, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def turn(key: Key) -> None:
+        turns.append(key)
+        begun.set()
+        await let.wait()
+        if len(turns) == 12:
+            done.set()
+
+    async with running(turn, workers=1, first="job") as queue:
+        for number in range(11):
+            queue.add(Key("robot", str(number)))
+        await begun.wait()
+        queue.add(Key("job", "j"))
+        let.set()
+        await done.wait()
+    assert turns[1] == Key("job", "j")
