@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from benchmarks.operator_memory import resident
 from fleet_contract import names
 from fleet_contract.agents import RobotConfig
 from fleet_contract.messages import Heartbeat
@@ -27,6 +26,7 @@ from fleet_runtime.artifacts import Store
 from fleet_runtime.robot.main import serve
 from fleet_runtime.settings import robot_settings
 from fleet_runtime.wire import Wire
+from helpers.counts import resident
 from helpers.nats import make_streams, running_broker
 from helpers.toy_learner import ToyLearner
 from helpers.world import SPEC, TASKS, PointRobot, assignment, publish

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import time
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,6 +20,7 @@ from fleet_contract import names
 from fleet_contract.names import Kind
 from fleet_contract.resources import KINDS, FleetTrainingJobSpec
 from fleet_contract.schema import described
+from fleet_operator.decide import windows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,8 +156,15 @@ def _spec(spec: Any, resource: type[Resource]) -> Iterator[tuple[Path, str]]:
     for path, what in rules.broken(found_spec):
         yield ("spec", *path), what
     if isinstance(found_spec, FleetTrainingJobSpec):
-        for path, what in plugins.refused(found_spec):
+        for path, what in (*plugins.refused(found_spec), *_windows(found_spec)):
             yield ("spec", *path), what
+
+
+def _windows(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
+    """Read as the operator does, which would hold every version back for one that never opens."""
+    for index, window in enumerate(job.rollout.windows):
+        if wrong := windows.why_never(window, time.time()):
+            yield ("rollout", "windows", index), f"{wrong}; correct it"
 
 
 def _present(spec: Any, path: Path) -> Path:

@@ -4,7 +4,15 @@ import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from fleet_contract.names import API_VERSION, CATEGORY, PLURALS, SHORT_NAMES, Kind
+from fleet_contract import meanings
+from fleet_contract.names import (
+    API_VERSION,
+    CATEGORY,
+    PLURALS,
+    SHORT_NAMES,
+    STALLED_REASONS,
+    Kind,
+)
 from fleet_contract.schema import CHANGE, LIVE, described
 
 INTRODUCTION = f"""\
@@ -21,6 +29,20 @@ The column *Change* says what an edit of the field does:
 - *immutable*: the apiserver refuses the edit; make a new object.
 
 A field without a default is absent unless you set it; *required* fields must be set.
+"""
+
+CONDITIONS_HEAD = """\
+## Conditions
+
+Their message is a sentence that says what is so and, where somebody must act, what to do.
+"""
+REASONS_HEAD = """
+## Reasons
+
+Of conditions, of `status.rollout.reason` and of Events. An Event has the reason and the sentence of
+the condition or the move it tells of: a version's fate, a request, what a rollout begins to await,
+and a Ready, Complete or Stalled that came. Warnings are those of Stalled, of a version taken back,
+of a passed deadline and of a refused request.
 """
 
 _LIMITS = (
@@ -46,7 +68,7 @@ class Row(NamedTuple):
 
 def render() -> str:
     """The whole page."""
-    return "\n".join([INTRODUCTION, *(_kind(kind) for kind in Kind)])
+    return "\n".join([INTRODUCTION, *(_kind(kind) for kind in Kind), *_words()])
 
 
 def rows(schema: dict[str, Any], path: str, change: str = LIVE) -> Iterator[Row]:
@@ -86,6 +108,17 @@ def _kind(kind: Kind) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _words() -> Iterator[str]:
+    """Conditions and reasons of all kinds, by one table each."""
+    yield from (CONDITIONS_HEAD, "| condition | what it says |", "|---|---|")
+    yield from (f"| `{one}` | {said} |" for one, said in meanings.CONDITIONS.items())
+    yield from (REASONS_HEAD, "| reason | what it says |", "|---|---|")
+    for one, said in meanings.REASONS.items():
+        stalled = " Stalled: [what to do](troubleshooting.md#reasons-of-stalled)."
+        yield f"| `{one}` | {said}{stalled if one in STALLED_REASONS else ''} |"
+    yield ""
 
 
 def _validations(schema: dict[str, Any] | None) -> list[dict[str, str]]:

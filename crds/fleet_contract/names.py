@@ -148,7 +148,6 @@ class Reason(StrEnum):
     TELEMETRY_MISSING = "TelemetryMissing"
     SUPERSEDED = "Superseded"
     PINNED = "Pinned"
-    PROMOTED_BY_REQUEST = "PromotedByRequest"
     ABORTED = "Aborted"
     APPROVED = "Approved"
     PAUSED = "Paused"
@@ -174,6 +173,7 @@ class Reason(StrEnum):
     WATCH_STARTED = "WatchStarted"
     WATCH_PASSED = "WatchPassed"
     APPLY_REFUSED = "ApplyRefused"
+    NAME_TAKEN = "NameTaken"
 
 
 STALLED_REASONS = frozenset(
@@ -181,7 +181,7 @@ STALLED_REASONS = frozenset(
         *(Reason.APPLY_REFUSED, Reason.STREAMS_FAILED, Reason.STORAGE_FAILED),
         *(Reason.LEARNER_FAILED, Reason.LEARNER_REFUSED, Reason.LEARNER_CRASHING),
         *(Reason.IMAGE_PULL_FAILED, Reason.ROBOTS_FAILED, Reason.JOB_NOT_FOUND),
-        *(Reason.WINDOW_INVALID, Reason.GATE_BLOCKED),
+        *(Reason.WINDOW_INVALID, Reason.GATE_BLOCKED, Reason.NAME_TAKEN),
         *(Reason.ROBOT_REFUSED, Reason.ROBOT_CRASHING, Reason.SPOOL_FAILED, Reason.POLICY_REFUSED),
     }
 )

@@ -102,6 +102,15 @@ class Cluster:
         path = self._path(manifest["kind"])
         return await self._call("POST", path, query=query, body=manifest, absent={409})
 
+    async def claim(self, manifest: Object, owner_uid: str) -> str:
+        """Create it; its kind and name where one of that name exists that is not this owner's."""
+        if await self.create(manifest) is not None:
+            return ""
+        kind, name = manifest["kind"], manifest["metadata"]["name"]
+        found = await self.get(kind, name)
+        owners = found["metadata"].get("ownerReferences", []) if found else [{"uid": owner_uid}]
+        return "" if any(one["uid"] == owner_uid for one in owners) else f"{kind} {name}"
+
     async def installation(self) -> str:
         """The namespace's UID: what tells us from an operator of another cluster at one broker."""
         if not self._installation:

@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator
+from enum import IntEnum
 from itertools import takewhile
 from typing import NamedTuple
 
@@ -35,6 +36,16 @@ class Episode(NamedTuple):
     id: str
     judged: bool | None
     assisted: bool
+
+
+class News(IntEnum):
+    """What a heartbeat tells beside that its sender is there."""
+
+    NONE = 0
+    FOLLOWED = 1
+    """The robot follows what it is assigned, as the whole fleet does."""
+    MEANING = 2
+    """Something that nobody could foresee."""
 
 
 class Feed:
@@ -114,19 +125,19 @@ class Feed:
         newest = list(takewhile(lambda one: one[0] > sequence, reversed(self.events)))
         return newest[::-1]
 
-    def heartbeat(self, subject: str, data: bytes, now: float) -> Heartbeat | None:
-        """A robot's heartbeat; the heartbeat where it tells something new, else None."""
+    def heartbeat(self, subject: str, data: bytes, now: float) -> News:
+        """A robot's heartbeat."""
         try:
             beat = Heartbeat.decode(data)
         except FleetError:
-            return None
+            return News.NONE
         if beat.job_uid != self.job_uid or beat.robot != robot_of(subject):
-            return None
+            return News.NONE
         before = self.heard.get(beat.robot)
         self.heard[beat.robot] = Heard(beat, now)
-        if before and meaning(before.beat) == meaning(beat):
-            return None
-        return beat
+        if before is None or meaning(before.beat) != meaning(beat):
+            return News.MEANING
+        return News.NONE if followed(before.beat) == followed(beat) else News.FOLLOWED
 
     def learner_beat(self, data: bytes, now: float) -> bool:
         """The learner's heartbeat; an older epoch's is a zombie's and is not heard.
@@ -206,13 +217,14 @@ class Feed:
 
 
 def meaning(beat: Heartbeat) -> tuple[object, ...]:
-    """The part of a heartbeat whose change is worth a write."""
+    """The part of a heartbeat whose change is worth a write at once."""
+    return (beat.robot_uid, beat.job_uid, beat.active is None, beat.spool_fault, beat.policy_fault)
+
+
+def followed(beat: Heartbeat) -> tuple[object, ...]:
+    """The part that changes with every document and version."""
     return (
-        beat.robot_uid,
-        beat.job_uid,
         beat.active.digest if beat.active else None,
         beat.pending.digest if beat.pending else None,
         beat.assignment_epoch,
-        beat.spool_fault,
-        beat.policy_fault,
     )

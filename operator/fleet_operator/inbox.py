@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -11,24 +12,25 @@ from fleet_contract.errors import Fenced, Retry, Untrusted
 from fleet_contract.messages import Assignment
 from fleet_contract.names import Channel, Kind, Stream
 from fleet_operator.bus import Bus
-from fleet_operator.feed import KEPT_EVENTS, Feed
+from fleet_operator.decide import pace
+from fleet_operator.feed import KEPT_EVENTS, Feed, News
 from fleet_operator.stages import Stages
 from fleet_operator.subscription import Subscription
 from fleet_operator.work import Key
 
-COUNTERS_EVERY = 15.0  # seconds between two looks at a robot or learner that only counted on
 WATCH_EVERY = 5.0  # seconds between two looks for heartbeats that stopped
 
 logger = logging.getLogger(__name__)
 Wake = Callable[[Key], None]
+WakeIn = Callable[[Key, float], None]
 
 
 class Inbox:
     """The jobs' feeds. Robots and learners are heard from the first reconcile of their job on."""
 
-    def __init__(self, namespace: str, wake: Wake, *, lost_after: float) -> None:
+    def __init__(self, namespace: str, wake: Wake, wake_in: WakeIn, *, lost_after: float) -> None:
         self.namespace, self.lost_after = namespace, lost_after
-        self._wake = wake
+        self._wake, self._wake_in = wake, wake_in
         self._buses: dict[str, Bus] = {}
         self._jobs: dict[str, Subscription] = {}
         self._woken: dict[Key, float] = {}
@@ -193,13 +195,18 @@ class Inbox:
         key = Key(Kind.ROBOT_ACTOR, robot)
         lost = not self._heard_lately(known.feed, robot)
         before = known.feed.heard.get(robot)
-        changed = known.feed.heartbeat(subject, data, self.now) is not None
+        news = known.feed.heartbeat(subject, data, self.now)
         self.stages.taken_up(known, robot, before)
-        if changed or (lost and self._heard_lately(known.feed, robot)):
+        robots = len(known.robots)
+        if news is News.MEANING or (lost and self._heard_lately(known.feed, robot)):
             self._wake(key)
             self._wake(Key(Kind.TRAINING_JOB, job))
+        elif news is News.FOLLOWED:
+            # A whole fleet follows at once; its job counts them, their own statuses have time.
+            self._wake_in(key, random.uniform(0, pace.following(robots)))  # noqa: S311 - no secret
+            self._wake(Key(Kind.TRAINING_JOB, job))
         else:
-            self._wake_at_times(key)
+            self._wake_at_times(key, pace.counting(robots))
 
     def _heard_lately(self, feed: Feed, robot: str) -> bool:
         heard = feed.heard.get(robot)
@@ -214,7 +221,7 @@ class Inbox:
         if known.feed.learner_beat(data, self.now):
             self._wake(key)
         else:
-            self._wake_at_times(key)
+            self._wake_at_times(key, pace.LEAST)
 
     def _gate(self, subject: str, data: bytes) -> None:
         job = subject.split(".")[2]
@@ -243,13 +250,18 @@ class Inbox:
 
     def _event_of(self, known: Subscription) -> Callable[[int, str, bytes], None]:
         def receive(sequence: int, subject: str, data: bytes) -> None:
+            robot = names.robot_of(subject)
+            before = known.feed.refused.get(robot)
             if known.feed.event(sequence, subject, data, self.now):
                 self._wake(Key(Kind.TRAINING_JOB, known.job))
+            if known.feed.refused.get(robot) != before:
+                self._wake(Key(Kind.ROBOT_ACTOR, robot))
 
         return receive
 
-    def _wake_at_times(self, key: Key) -> None:
-        if self.now - self._woken.get(key, float("-inf")) >= COUNTERS_EVERY:
+    def _wake_at_times(self, key: Key, every: float) -> None:
+        """Of one that only counted on."""
+        if self.now - self._woken.get(key, float("-inf")) >= every:
             self._woken[key] = self.now
             self._wake(key)
 

@@ -35,14 +35,15 @@ Turn = Callable[[Office, str], Awaitable[float | None]]
 
 
 async def _sweep(office: Office, _: str) -> float | None:
-    """Orphans go, and every object is looked at, whether or not its watch still lives."""
+    """Orphans go, and what a watch has not told of is looked at, whether or not it still lives."""
     for kind, selectors in WATCHED.items():
         at, found = await office.cluster.versions(kind, **selectors)
         versions = {one["uid"]: int(one["resourceVersion"]) for one in found}
-        office.deliveries.listed(kind, at, versions, time.monotonic())
-        if kind in TURNS:
-            for one in found:
+        behind = office.deliveries.listed(kind, at, versions, time.monotonic())
+        for one in found if kind in TURNS and office.swept else ():
+            if one["uid"] in behind or kind == Kind.TRAINING_JOB:
                 office.wake(Key(kind, one["name"]))
+    office.swept = True  # at our start the watches bring everything
     await telling.catch_up(office)
     await endings.sweep(office)
     return office.settings.resync_seconds
@@ -98,8 +99,8 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
                 office.last_turn = time.monotonic()
             return again
 
-        queue = WorkQueue(turn, workers=our.workers)
-        inbox = Inbox(our.namespace, queue.add, lost_after=our.lost_after)
+        queue = WorkQueue(turn, workers=our.workers, first=frozenset({Kind.TRAINING_JOB}))
+        inbox = Inbox(our.namespace, queue.add, queue.add, lost_after=our.lost_after)
         deliveries = Deliveries(BEHIND * our.resync_seconds)
         office = Office(our, cluster, inbox, deliveries, queue.add, queue.add)
         registry = kopf.OperatorRegistry()

@@ -13,6 +13,8 @@ from fleet_contract.errors import Fenced, Retry
 BACKOFF = 0.5  # seconds before the first retry; doubles
 BACKOFF_MAX = 15.0  # what came back is used soon; the load is one request per broken object
 SPACING = 0.25  # seconds between two turns of one key: what arrives meanwhile is seen in one
+REST = 4.0  # of a turn's own length, that its key rests at least: a large job, a fifth of a worker
+REST_MAX = 5.0  # seconds of it
 
 logger = logging.getLogger(__name__)
 
@@ -27,27 +29,33 @@ class Key(NamedTuple):
 Reconcile = Callable[[Key], Awaitable[float | None]]
 """Works on one key; returns the seconds until it must be looked at again, None: never."""
 
+Heap = list[tuple[float, Key]]
+
 
 class WorkQueue:
     """Level-triggered work: a key says that something changed, not what."""
 
-    def __init__(self, reconcile: Reconcile, *, workers: int) -> None:
+    def __init__(
+        self, reconcile: Reconcile, *, workers: int, first: frozenset[str] = frozenset()
+    ) -> None:
+        """``first``: kinds whose keys, once due, do not wait behind those of others."""
         self._reconcile = reconcile
         self._workers = workers
         self._due: dict[Hashable, float] = {}
-        self._heap: list[tuple[float, Key]] = []
+        self._first = first
+        self._heaps: tuple[Heap, Heap] = ([], [])  # of these kinds, and of all others
         self._busy: set[Key] = set()
-        self._last: dict[Key, float] = {}
+        self._rests_until: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._changed = asyncio.Event()
 
     def add(self, key: Key, delay: float = 0.0) -> None:
         """Look at the key in ``delay`` seconds, or earlier where that is due already."""
         due = asyncio.get_running_loop().time() + delay
-        due = max(due, self._last.get(key, 0.0) + SPACING)
+        due = max(due, self._rests_until.get(key, 0.0))
         if due < self._due.get(key, float("inf")):
             self._due[key] = due
-            heapq.heappush(self._heap, (due, key))
+            heapq.heappush(self._heaps[key.kind not in self._first], (due, key))
             self._changed.set()
 
     @property
@@ -71,39 +79,49 @@ class WorkQueue:
                 tasks.create_task(self._turn(key, slots), name=f"{key.kind}/{key.name}")
 
     async def _next(self) -> Key:
-        clock = asyncio.get_running_loop().time
         while True:
             self._changed.clear()
-            held = []
-            found = None
-            while self._heap and found is None:
-                due, key = self._heap[0]
-                if self._due.get(key) != due:
-                    heapq.heappop(self._heap)  # an earlier turn took it along
-                elif due > clock():
-                    break
-                elif key in self._busy:
-                    held.append(heapq.heappop(self._heap))
-                else:
-                    heapq.heappop(self._heap)
-                    found = key
-            wait = self._heap[0][0] - clock() if self._heap else None
-            for entry in held:
-                heapq.heappush(self._heap, entry)
-            if found is not None:
-                del self._due[found]
-                return found
+            waits = []
+            for heap in self._heaps:
+                found, wait = self._first_of(heap)
+                if found is not None:
+                    del self._due[found]
+                    return found
+                waits += [] if wait is None else [wait]
+            wait = min(waits, default=None)
             try:
                 async with asyncio.timeout(wait):
                     await self._changed.wait()
             except TimeoutError:
                 pass
 
+    def _first_of(self, heap: Heap) -> tuple[Key | None, float | None]:
+        """The key that is due and nobody works on, taken out, or the seconds until there is one."""
+        now = asyncio.get_running_loop().time()
+        held, found, wait = [], None, None
+        while heap and found is None and wait is None:
+            due, key = heap[0]
+            if self._due.get(key) != due:
+                heapq.heappop(heap)  # an earlier turn took it along
+            elif due > now:
+                wait = due - now
+            elif key in self._busy:
+                held.append(heapq.heappop(heap))
+            else:
+                heapq.heappop(heap)
+                found = key
+        for entry in held:
+            heapq.heappush(heap, entry)
+        return found, wait
+
     async def _turn(self, key: Key, slots: asyncio.Semaphore) -> None:
         again: float | None
+        clock = asyncio.get_running_loop().time
+        began, rest = clock(), SPACING
         try:
             again = await self._reconcile(key)
             self._failures.pop(key, None)
+            rest = min(max(SPACING, REST * (clock() - began)), REST_MAX)
         except (Retry, Fenced) as fault:
             again = self._backoff(key)
             logger.warning("%s %s: %s; again in %.1f s", key.kind, key.name, fault, again)
@@ -115,11 +133,12 @@ class WorkQueue:
             self._busy.discard(key)
             self._changed.set()
             slots.release()
-        now = asyncio.get_running_loop().time()
-        self._last[key] = now
+        self._rests_until[key] = clock() + rest
+        if (due := self._due.pop(key, None)) is not None:
+            self.add(key, due - clock())  # what came meanwhile rests as well
         if again is None:
             if key not in self._due:
-                self._last.pop(key, None)
+                self._rests_until.pop(key, None)
         else:
             self.add(key, again)
 

@@ -25,6 +25,7 @@ SIMULATED = (
     f"{HEAD}metadata: {{name: job}}\nspec:\n  robots:\n    simulated: {{replicas: 1}}\n"
     "  tasks:\n  - name: reach\n"
 )  # eight lines
+NIGHTLY = "schedule: 0 22 * * *, duration: 6h"
 TWO_FAMILIES = """\
     environment: {name: ogbench, task: scene-task1}
   - name: cube
@@ -195,6 +196,22 @@ FAULTS: dict[str, tuple[str, list[str]]] = {
     "tasks that no one robot does": (
         f"{SIMULATED}{TWO_FAMILIES}",
         ["7: spec.tasks: the families ['cube-single', 'scene'] show a robot different things"],
+    ),
+    "a window that never opens": (
+        JOB + "  rollout:\n    windows:\n    - {schedule: 0 25 * * *, duration: 6h}\n",
+        ["8: spec.rollout.windows.0: ('0 25 * * *' in 'UTC') never opens: Bad hour; correct it"],
+    ),
+    "a window on a day that no year has": (
+        f"{JOB}  rollout:\n    windows: [{{schedule: 0 0 30 2 *, duration: 6h}}]\n",
+        ["7: spec.rollout.windows.0: ('0 0 30 2 *' in 'UTC') never opens: Bad day-of-month; "],
+    ),
+    "a window in a time zone that is none": (
+        f"{JOB}  rollout:\n    windows: [{{{NIGHTLY}, timeZone: Europe/Berlim}}]\n",
+        ["7: spec.rollout.windows.0: ('0 22 * * *' in 'Europe/Berlim') never opens: "],
+    ),
+    "a window of no duration": (
+        f"{JOB}  rollout:\n    windows: [{{schedule: 0 22 * * *, duration: long}}]\n",
+        ["7: spec.rollout.windows.0.duration: String should match pattern"],
     ),
     "what is no YAML": ("a: [1\nb: 2", ["2: document: this is no YAML: "]),
     "a spec that is a list": (f"{HEAD}metadata: {{name: job}}\nspec: []\n", ["4: spec: Input"]),

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import ANY
 
 import pytest
 
@@ -196,6 +197,34 @@ async def test_a_robot_waits_for_a_job_that_is_not_there_and_goes_on_when_it_is(
     assert "no FleetTrainingJob later in this namespace: apply it" in found["message"]
     await kube.create(JOBS, training_job("later"))
     await kube.until(ROBOTS, "arm", lambda one: condition(one, "Stalled") == "")
+
+
+async def test_what_somebody_else_made_under_our_names_is_left_alone_and_told(
+    operator: Operator, kube: Kube
+) -> None:
+    """A robot of another job under a simulated one's name; then a pod under its pod's."""
+    await enroll(kube, "other", "bad-sim-0")
+    theirs = await kube.run("bad-sim-0-robot", "sleep", "1000")
+    await kube.create(JOBS, training_job("bad", **robot(IDLE)))
+    found = await stalled(kube, JOB, "NameTaken")
+    assert found["message"].startswith("RobotActor bad-sim-0 is there and belongs to somebody else")
+    await kube.delete(ROBOTS, "bad-sim-0")
+    await kube.until(JOBS, "bad", lambda one: condition(one, "Stalled") == "")
+    found = await stalled(kube, ROBOT, "NameTaken")
+    assert found["message"].startswith("Pod bad-sim-0-robot is there and belongs to somebody else")
+    assert (await kube.get("pods", "bad-sim-0-robot"))["metadata"] == theirs["metadata"] | {
+        "resourceVersion": ANY,
+        "managedFields": ANY,
+        "generation": ANY,
+    }
+    await kube.delete("pods", "bad-sim-0-robot", gracePeriodSeconds=0)
+    ours = await kube.until("pods", "bad-sim-0-robot", is_of("bad-sim-0"), 60)
+    assert ours["metadata"]["uid"] != theirs["metadata"]["uid"]
+    await kube.until(*ROBOT, lambda one: condition(one, "Stalled") == "")
+
+
+def is_of(name: str) -> Callable[[Json], bool]:
+    return lambda pod: pod["metadata"].get("labels", {}).get(names.Label.ROBOT) == name
 
 
 async def test_a_store_that_is_away_is_told_in_the_learners_words_and_goes_when_it_is_back(

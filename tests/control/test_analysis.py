@@ -22,6 +22,12 @@ def of(name: str, episodes: int, won: int, stable: Tally, *history: Tally) -> Ev
     return Evidence(episodes, won, tasks=(Task(name, seen),))
 
 
+def helped(candidate: Tally, stable: Tally) -> Evidence:
+    """Episodes that needed nobody, of all."""
+    alone = Compared(candidate, stable)
+    return Evidence(20, 20, tasks=(Task("push", Compared(Tally(20, 20)), alone),))
+
+
 GOOD = Evidence(20, 19)
 CASES: dict[str, tuple[dict[str, Any], Evidence, float, Verdict, Reason, str]] = {
     "clearly worse than the stable version beside it": (
@@ -134,6 +140,33 @@ CASES: dict[str, tuple[dict[str, Any], Evidence, float, Verdict, Reason, str]] =
         Reason.TOO_MANY_INTERVENTIONS,
         "a person had to step in in 10 of 20 episodes, 10% may be",
     ),
+    "more help than the stable version needs meanwhile": (
+        {"intervention_rise": 0.2, "success_drop": 0.0},
+        helped(Tally(20, 9), Tally(60, 58)),
+        0,
+        V.FAIL,
+        Reason.TOO_MANY_INTERVENTIONS,
+        (
+            "a person had to step in in 11 of 20 episodes, against 2 of 60 on the stable version "
+            "meanwhile"
+        ),
+    ),
+    "as much help as everybody needs": (
+        {"intervention_rise": 0.2, "success_drop": 0.0},
+        helped(Tally(20, 9), Tally(60, 28)),
+        60,
+        V.PASS,
+        Reason.CANARY_PASSED,
+        "20 of 20 judged episodes succeeded",
+    ),
+    "more help, where nobody asked for that comparison": (
+        {"success_drop": 0.0},
+        helped(Tally(20, 9), Tally(60, 58)),
+        60,
+        V.PASS,
+        Reason.CANARY_PASSED,
+        "20 of 20 judged episodes succeeded",
+    ),
     "one guard trip": (
         {},
         GOOD._replace(guard_trips=1),
@@ -212,11 +245,28 @@ TOLD = [
 def test_the_trial_is_judged_by_task_against_what_is_beside_it_and_what_was_before() -> None:
     found = gather(TOLD, SCOPE)
     assert found.tasks == (
-        Task("pull", Compared(Tally(1, 1))),
-        Task("push", Compared(Tally(2, 0), Tally(1, 1), Tally(2, 0))),
+        Task("pull", Compared(Tally(1, 1)), Compared(Tally(1, 1))),
+        Task(
+            "push",
+            Compared(Tally(2, 0), Tally(1, 1), Tally(2, 0)),
+            Compared(Tally(2, 1), Tally(1, 1)),
+        ),
     )
     assert (found.episodes, found.successes) == (1, 1)  # of this stage
     assert (found.needed, found.latencies, found.cycles) == (1, (0.1,), (6.0,))
+
+
+def test_help_that_the_stable_version_needs_counts_since_the_trial_began_and_as_last_told() -> None:
+    needed = {"judged": False, "human_frames": 5}
+    told = [
+        (1, event("stable", "before", "r2", **needed)),
+        (11, event("stable", "s1", "r2", **needed)),
+        (12, event("stable", "s2", "r2", **needed)),
+        (13, event("stable", "s2", "r2", human_frames=5)),  # it was due, after all
+        (14, event("stable", "s3", "r2")),
+    ]
+    (task,) = gather(told, SCOPE).tasks
+    assert task.alone == Compared(Tally(), Tally(3, 2))
 
 
 @given(st.integers(0, len(TOLD)))

@@ -1,7 +1,16 @@
 """The one document: its numbers, and what robots read in it."""
 
+import json
+
+from fleet_contract import names
 from fleet_contract.messages import Assignment, AssignmentState, digest_of
-from fleet_contract.resources import Rollout, RolloutMode, RolloutStatus, VersionRef
+from fleet_contract.resources import (
+    FleetTrainingJobStatus,
+    Rollout,
+    RolloutMode,
+    RolloutStatus,
+    VersionRef,
+)
 from fleet_contract.resources.job_status import AssignmentStatus
 from fleet_operator.decide.assignment import (
     LIFETIME,
@@ -85,3 +94,15 @@ def test_nothing_is_published_before_there_is_something_to_assign() -> None:
     assert (
         next_document(content(Rollout(), State(), [], {}), None, AssignmentStatus(), "u", 0) is None
     )
+
+
+def test_a_stage_of_twenty_thousand_robots_fits_where_its_names_are_kept() -> None:
+    """NATS takes messages of 1 MiB, etcd objects of 1.5 MiB, unless somebody raises that."""
+    robots = [f"{at:0{names.NAME_MAX}d}" for at in range(20_000)]
+    trial = STABLE._replace(rollout=RolloutStatus(candidate=version(2), robots=robots))
+    found = content(Rollout(), trial, [Robot(name) for name in robots], VERSIONS)
+    document = next_document(found, None, AssignmentStatus(), "uid", NOW)
+    assert document is not None
+    assert len(document.seal()) < 2**20
+    status = FleetTrainingJobStatus(rollout=trial.rollout)
+    assert len(json.dumps(status.dump())) < 1.5 * 2**20

@@ -22,10 +22,11 @@ from fleet_contract.resources import (
     FleetTrainingJobStatus,
     RobotActor,
     RobotActorStatus,
+    VersionRef,
 )
 from fleet_contract.resources.base import now_rfc3339
 from fleet_contract.resources.job_status import AssignmentStatus, LearnerStatus, RobotsStatus
-from fleet_operator.decide import fleet, robot_actor, training_job
+from fleet_operator.decide import fleet, pace, robot_actor, training_job
 from fleet_operator.decide.conditions import Finding, reconciling, settle, stalled, turned
 from fleet_operator.decide.learner import LearnerPlan
 from fleet_operator.decide.pod import End, Pod
@@ -410,14 +411,60 @@ def test_just_after_its_start_the_operator_calls_no_robot_lost() -> None:
     assert summary(status)["Connected"] == "False"
 
 
-def test_counters_alone_are_written_now_and_then() -> None:
-    before = RobotActorStatus(observed_generation=1, episodes=1)
-    more = before.model_copy(update={"episodes": 2})
-    assert not robot_actor.worth_writing(before, more, 3.0)
-    assert robot_actor.worth_writing(before, more, 15.0)
-    again = before.model_copy(update={"last_seen": "2026-01-01T00:00:00Z"})
-    assert not robot_actor.worth_writing(before, again, 1e9)
-    assert robot_actor.worth_writing(before, before.model_copy(update={"phase": "Offline"}), 0.0)
+NEW = VersionRef(name="job-v2", sequence=2, digest=digest_of(b"2"), uri="v/2")
+SYNCED, SYNCING, REFUSING = (
+    {"conditions": settle([], [Finding(C.POLICY_SYNCED, holds, reason)], 1, NOW)}
+    for holds, reason in (
+        (True, Reason.ON_ASSIGNED_VERSION),
+        (False, Reason.AWAITING_EPISODE_END),
+        (False, Reason.POLICY_REFUSED),
+    )
+)
+WRITES: dict[str, tuple[dict[str, Any], int, float, float | None]] = {
+    # sentence: (what changed, robots, seconds since the last write, seconds until the next)
+    "nothing changed": ({}, 4, 1e9, None),
+    "merely seen again": ({"last_seen": "2026-01-01T00:00:00Z"}, 4, 1e9, None),
+    "counters, in a small fleet": ({"episodes": 2}, 4, 3.0, 12.0),
+    "… when it is time": ({"episodes": 2}, 4, 15.0, 0.0),
+    "… in a large one": ({"episodes": 2}, 5000, 15.0, 985.0),
+    "another version, in a small fleet": ({"active": NEW, **SYNCING}, 75, 0.0, 0.0),
+    "another version, in a large one": ({"active": NEW, **SYNCING}, 1000, 50.0, 150.0),
+    "… when its turn has come": ({"active": NEW, **SYNCING}, 1000, 200.0, 0.0),
+    "a refused version, in a large one": (REFUSING, 5000, 0.0, 0.0),
+    "it fell silent, in a large one": ({"phase": "Offline"}, 5000, 0.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("sentence", WRITES)
+def test_when_a_robots_status_is_written(sentence: str) -> None:
+    changed, robots, since, expected = WRITES[sentence]
+    before = RobotActorStatus(observed_generation=1, episodes=1, **SYNCED)
+    after = before.model_copy(update=changed)
+    assert robot_actor.write_in(before, after, since, robots) == expected
+
+
+def test_what_a_job_only_counts_is_written_now_and_then_all_else_at_once() -> None:
+    before = FleetTrainingJobStatus(observed_generation=1)
+
+    def wait(robots: int = 4, since: float = 0.5, **changed: Any) -> float | None:
+        return training_job.write_in(before, before.model_copy(update=changed), since, robots)
+
+    rollout = before.rollout
+    assert wait() is None
+    assert wait(episodes=3, robots=10_000) == 19.5
+    assert wait(episodes=3, since=2.0) == 0
+    counted = rollout.model_copy(update={"episodes": 1, "successes": 1, "message": "1 of 1"})
+    assert wait(rollout=counted) == 1.5
+    for name, value in (("robots", ["arm"]), ("reason", "Paused"), ("events_from", 3)):
+        assert wait(rollout=rollout.model_copy(update={name: value})) == 0, name
+
+
+def test_a_fleet_of_any_size_costs_a_few_looks_a_second() -> None:
+    for size in (1, 75, 76, 1000, 10_000):
+        assert size / pace.counting(size) <= pace.LOOKS
+        assert size / pace.resync(size, 60.0) <= pace.LOOKS
+    assert pace.following(pace.FEW) == 0
+    assert pace.following(pace.FEW + 1) > 0
 
 
 def test_scaling_down_ends_the_highest_index_first() -> None:

@@ -38,6 +38,11 @@ def test_what_comes_late_still_comes_and_a_later_version_stands_for_all_before()
     assert found.dead(1e9) == []
 
 
+def test_a_list_tells_what_the_watch_has_not_brought() -> None:
+    found = held({"a": 5, "b": 7}, {"a": 5, "b": 7})
+    assert found.listed("Pod", 101, {"a": 6, "b": 7, "c": 1}, now=1.0) == {"a", "c"}
+
+
 def test_further_lists_do_not_renew_the_patience() -> None:
     found = held({"a": 5}, {"a": 6})
     found.listed("Pod", 101, {"a": 7}, now=9.0)

@@ -14,7 +14,7 @@ from fleet_contract.messages import (
     digest_of,
 )
 from fleet_operator.decide.analysis import Evidence, Scope, gather
-from fleet_operator.feed import Feed
+from fleet_operator.feed import Feed, News
 
 DIGEST = digest_of(b"2")
 POLICY = PolicyRef(sequence=2, digest=DIGEST, uri="u")
@@ -71,7 +71,7 @@ def test_a_robot_cannot_speak_for_another_nor_for_another_job() -> None:
     assert not told(feed, 2, episode_id="e", judged=False, job_uid="old")
     assert evidence(feed) == Evidence()
     beat = Heartbeat(robot="r", robot_uid="u", job_uid="uid", state=RobotState.RUNNING, at=0)
-    assert feed.heartbeat("fleet.ns.thief.job.hb", beat.encode(), 1.0) is None
+    assert feed.heartbeat("fleet.ns.thief.job.hb", beat.encode(), 1.0) is News.NONE
     assert not feed.connected("r", "u", 0.0)
 
 
@@ -104,11 +104,30 @@ def test_a_window_is_the_latest_episodes_of_each_task() -> None:
 def test_a_robot_made_anew_under_its_name_is_another() -> None:
     feed = Feed("uid")
     beat = Heartbeat(robot="r", robot_uid="u", job_uid="uid", state=RobotState.RUNNING, at=0)
-    assert feed.heartbeat("fleet.ns.r.job.hb", beat.encode(), 1.0) is not None
-    assert feed.heartbeat("fleet.ns.r.job.hb", beat.encode(), 2.0) is None
+    assert feed.heartbeat("fleet.ns.r.job.hb", beat.encode(), 1.0) is News.MEANING
+    assert feed.heartbeat("fleet.ns.r.job.hb", beat.encode(), 2.0) is News.NONE
     assert feed.connected("r", "u", 1.5)
     assert not feed.connected("r", "another", 1.5)
     assert not feed.connected("r", "u", 2.5)
+
+
+def test_a_heartbeat_tells_what_a_fleet_does_at_once_from_what_nobody_foresaw() -> None:
+    feed = Feed("uid")
+
+    def heard(**fields: Any) -> News:
+        base = {"robot": "r", "robot_uid": "u", "job_uid": "uid", "state": RobotState.RUNNING}
+        beat = Heartbeat(**base, at=0.0, **fields)
+        return feed.heartbeat("fleet.ns.r.job.hb", beat.encode(), 1.0)
+
+    newer = POLICY.model_copy(update={"digest": digest_of(b"3")})
+    assert heard() is News.MEANING
+    assert heard(episodes=1) is News.NONE
+    assert heard(active=POLICY) is News.MEANING  # its first one
+    assert heard(active=POLICY, assignment_epoch=2) is News.FOLLOWED
+    assert heard(active=POLICY, assignment_epoch=2, pending=newer) is News.FOLLOWED
+    assert heard(active=newer, assignment_epoch=2) is News.FOLLOWED
+    assert heard(active=newer, assignment_epoch=2, policy_fault="no room") is News.MEANING
+    assert heard(active=newer, assignment_epoch=2, spool_fault="no room") is News.MEANING
 
 
 def test_a_refused_policy_is_remembered_by_its_robot_and_counts_against_it() -> None:

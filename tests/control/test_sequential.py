@@ -24,7 +24,7 @@ def test_an_unknown_base_is_integrated_under_jeffreys_prior(seen: Tally) -> None
 
 
 def test_against_a_floor_it_is_walds_ratio_mixed_over_three_bets() -> None:
-    ratios = [(0.58 / 0.5, 0.42 / 0.5), (0.75 / 0.5, 0.25 / 0.5), (0.95 / 0.5, 0.05 / 0.5)]
+    ratios = [(0.58 / 0.5, 0.42 / 0.5), (0.7 / 0.5, 0.3 / 0.5), (0.95 / 0.5, 0.05 / 0.5)]
     mixed = sum(
         part * down**3 * up**2 for part, (down, up) in zip((0.9, 0.05, 0.05), ratios, strict=True)
     )
@@ -52,7 +52,7 @@ def test_a_task_that_is_only_harder_is_not_held_against_it() -> None:
 
 def test_one_task_among_eight_is_found() -> None:
     fine = Compared(Tally(12, 12), Tally(36, 34), Tally(500, 475))
-    bad = Compared(Tally(12, 5), Tally(36, 34), Tally(500, 475))
+    bad = Compared(Tally(12, 4), Tally(36, 34), Tally(500, 475))
     assert log_against_stable([*[fine] * 7, bad], DROP) > math.log(100)
     assert log_against_stable([fine] * 8, DROP) < 0
 

@@ -15,9 +15,9 @@ A, B = Key("k", "a"), Key("k", "b")
 
 @contextlib.asynccontextmanager
 async def running(
-    turn: Callable[[Key], Awaitable[float | None]], workers: int = 2
+    turn: Callable[[Key], Awaitable[float | None]], workers: int = 2, first: str = ""
 ) -> AsyncIterator[WorkQueue]:
-    queue = WorkQueue(turn, workers=workers)
+    queue = WorkQueue(turn, workers=workers, first=frozenset({first}))
     task = asyncio.create_task(queue.run())
     try:
         async with asyncio.timeout(10):
@@ -124,3 +124,67 @@ async def test_an_earlier_word_brings_a_late_turn_forward() -> None:
         queue.add(A)
         await had.wait()
         assert len(queue) <= 1
+
+
+async def test_a_key_whose_turn_takes_long_rests_for_longer_and_so_does_what_came_meanwhile() -> (
+    None
+):
+    clock = asyncio.get_running_loop().time
+    ends: list[float] = []
+    begun, twice = asyncio.Event(), asyncio.Event()
+
+    async def turn(_: Key) -> None:
+        if ends:
+            begun.set()
+            ends.append(clock())
+            twice.set()
+            return
+        queue.add(A)  # while it is worked on
+        await asyncio.sleep(0.1)
+        ends.append(clock())
+
+    async with running(turn) as queue:
+        queue.add(A)
+        await twice.wait()
+    first, second = ends
+    assert second - first >= 0.1 * work.REST
+
+
+async def test_a_turn_that_failed_rests_no_longer_than_its_backoff() -> None:
+    """A broker that was waited for in vain may be back the next moment."""
+    turns = 0
+    done = asyncio.Event()
+
+    async def turn(_: Key) -> None:
+        nonlocal turns
+        turns += 1
+        if turns == 1:
+            await asyncio.sleep(0.2)
+            raise Retry("not now")
+        done.set()
+
+    async with running(turn) as queue:
+        queue.add(A)
+        async with asyncio.timeout(0.2 + 0.2 * work.REST):
+            await done.wait()
+
+
+async def test_a_key_of_a_first_kind_does_not_wait_behind_a_crowd_that_was_there_before() -> None:
+    turns: list[Key] = []
+    begun, let, done = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def turn(key: Key) -> None:
+        turns.append(key)
+        begun.set()
+        await let.wait()
+        if len(turns) == 12:
+            done.set()
+
+    async with running(turn, workers=1, first="job") as queue:
+        for number in range(11):
+            queue.add(Key("robot", str(number)))
+        await begun.wait()
+        queue.add(Key("job", "j"))
+        let.set()
+        await done.wait()
+    assert turns[1] == Key("job", "j")

@@ -215,6 +215,7 @@ JOBS = {
         f"stalled by {reason}": Shown(job(found), "Failed", "Degraded", words)
         for reason, found, words in (
             (Reason.APPLY_REFUSED, {"refusal": "no such field"}, "no such field"),
+            (Reason.NAME_TAKEN, {"taken": "Job job-learner-1", **IMPATIENT}, "delete it"),
             (Reason.STREAMS_FAILED, {"streams_fault": "no broker", **IMPATIENT}, "no broker"),
             (Reason.STORAGE_FAILED, {"storage_fault": "no store", **IMPATIENT}, "no store"),
             (Reason.LEARNER_FAILED, learner(Reason.LEARNER_FAILED), "It said."),
@@ -288,6 +289,12 @@ ROBOTS = {
         for reason, found, spec, words in (
             (Reason.JOB_NOT_FOUND, {"job_exists": False, **IMPATIENT}, {}, "apply it"),
             (Reason.APPLY_REFUSED, {"refusal": "no such field"}, {}, "no such field"),
+            (
+                Reason.NAME_TAKEN,
+                {"taken": "Pod r1-robot", **IMPATIENT},
+                {"mode": "Simulated"},
+                "delete it",
+            ),
             (
                 Reason.IMAGE_PULL_FAILED,
                 pod(waiting="ErrImagePull", image="x:1"),

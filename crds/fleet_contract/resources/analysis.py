@@ -42,6 +42,13 @@ class Analysis(Spec):
         description="Share of judged episodes in which the policy needed a person; what is surely "
         "above it is taken back. Takeovers that were due do not count. Without it: not judged.",
     )
+    intervention_rise: float = Field(
+        default=0.0,
+        ge=0,
+        le=0.5,
+        description="Rise of that share against robots that run the stable version meanwhile, that "
+        "the test is to find soonest, as a share of episodes. 0: not compared.",
+    )
     max_inference_latency: Duration | None = Field(
         default=None,
         description="Time one inference may take; a version of which surely more than a tenth of "

@@ -56,12 +56,16 @@ class RobotActorStatus(Status):
     """What the robot last said; written when its meaning changes, not at each heartbeat."""
 
     phase: str = Field(default="", max_length=32, description="One word for people.")
-    active: VersionRef | None = Field(default=None, description="The version it runs.")
+    active: VersionRef | None = Field(
+        default=None, description="The version it runs; beyond 75 robots told in turn."
+    )
     pending: VersionRef | None = Field(
         default=None, description="The version it holds ready for its next episode."
     )
     last_seen: str | None = Field(
-        default=None, description="About when its last heartbeat came, in RFC 3339."
+        default=None,
+        description="About when its last heartbeat came, in RFC 3339; an old one is no sign of "
+        "silence, which condition Connected tells.",
     )
     episodes: int = Field(default=0, description="Episodes since the agent started.")
     success_rate: str = Field(

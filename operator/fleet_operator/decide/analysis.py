@@ -103,6 +103,23 @@ def _helped(analysis: Analysis, evidence: Evidence) -> Said:
     return (Reason.TOO_MANY_INTERVENTIONS, told)
 
 
+def _needier(analysis: Analysis, evidence: Evidence) -> Said:
+    tasks = [task.alone for task in evidence.by_task]
+    if not analysis.intervention_rise or not _sure(
+        analysis, sequential.log_against_stable(tasks, analysis.intervention_rise)
+    ):
+        return None
+    own, others = (
+        Tally(*map(sum, zip(*whose, strict=True)))
+        for whose in ([one.candidate for one in tasks], [one.stable for one in tasks])
+    )
+    told = (
+        f"a person had to step in in {own.failures} of {own.episodes} episodes, against "
+        f"{others.failures} of {others.episodes} on the stable version meanwhile"
+    )
+    return (Reason.TOO_MANY_INTERVENTIONS, told)
+
+
 def _slow(analysis: Analysis, evidence: Evidence) -> Said:
     for bound, times, reason, what in (
         (
@@ -127,6 +144,7 @@ FAILS: tuple[Callable[[Analysis, Evidence], Said], ...] = (
     _worse,
     _low,
     _helped,
+    _needier,
     _slow,
 )
 
@@ -166,7 +184,7 @@ def _told(tasks: tuple[Task, ...]) -> str:
         (task for task in tasks if lost(task.seen) > 0), key=lambda task: -lost(task.seen)
     )
     said = []
-    for name, seen in worst[:NAMED]:
+    for name, seen, _ in worst[:NAMED]:
         bases = (
             ("on the stable version", seen.stable),
             ("on the stable version before the trial", seen.history),

@@ -53,6 +53,23 @@ def impatient(lasted: float, patience: float, reason: Reason, message: str) -> l
     return (stalled if lasted >= patience else reconciling)(reason, message)
 
 
+def name_taken(
+    before: Sequence[Condition], what: str, patience: float, now: float
+) -> list[Finding]:
+    """An object of a name that is needed is not ours: it may be a deleted namesake's, on its way.
+
+    ``what``: its kind and name.
+    """
+    waits = waits_for(before, Reason.NAME_TAKEN)
+    return impatient(
+        lasted(before, C.READY, "False", now) if waits else 0.0,
+        patience,
+        Reason.NAME_TAKEN,
+        f"{what} is there and belongs to somebody else: delete it, or give this object another "
+        "name.",
+    )
+
+
 def lasted(before: Sequence[Condition], type_: C, status: str, now: float) -> float:
     """Seconds for which the condition has had this status; 0 where it has another."""
     for one in before:

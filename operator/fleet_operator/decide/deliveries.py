@@ -29,16 +29,20 @@ class Deliveries:
         if version >= missing:
             self._missing.pop((kind, uid), None)
 
-    def listed(self, kind: str, at: int, versions: Mapping[str, int], now: float) -> None:
-        """A list as of version ``at`` shows these objects, by UID, in these versions."""
+    def listed(self, kind: str, at: int, versions: Mapping[str, int], now: float) -> set[str]:
+        """A list as of version ``at`` shows these objects, by UID, in these versions.
+
+        Returns those that the watch has not brought in that version.
+        """
         brought = self._brought.setdefault(kind, {})
         for uid in [one for one, last in brought.items() if one not in versions and last <= at]:
             del brought[uid]
         for uid in [one for of, one in self._missing if of == kind and one not in versions]:
             del self._missing[kind, uid]
-        for uid, version in versions.items():
-            if brought.get(uid, 0) < version:
-                self._missing.setdefault((kind, uid), (version, now))
+        behind = {uid for uid, version in versions.items() if brought.get(uid, 0) < version}
+        for uid in behind:
+            self._missing.setdefault((kind, uid), (versions[uid], now))
+        return behind
 
     def dead(self, now: float) -> list[str]:
         """The kinds whose watch is behind for longer than the patience."""

@@ -16,6 +16,8 @@ class Task(NamedTuple):
 
     name: str
     seen: Compared
+    alone: Compared = Compared(Tally())
+    """The same episodes, but what counts as success is that the policy needed nobody."""
 
 
 class Evidence(NamedTuple):
@@ -71,6 +73,7 @@ class Fold:
         self._own: dict[str, _Seen] = {}
         self._others: dict[str, _Seen] = {}
         self._counts: Counter[tuple[bool, str, bool]] = Counter()  # (before, task, success)
+        self._helped: Counter[str] = Counter()  # by task, of the stable version's since the trial
         self._trips: set[tuple[str, str, float]] = set()
         self._refusal = ""
 
@@ -105,6 +108,7 @@ class Fold:
             if word is not None and word.event.judged is not None:
                 before = word.first < self.scope.trial
                 self._counts[before, word.event.task, word.event.judged] += sign
+                self._helped[word.event.task] += sign * (_needed(word.event) and not before)
         self._others[event.episode_id] = seen
         _forget(self._others)
 
@@ -115,6 +119,7 @@ class Fold:
         judged = [event for event in trial if event.judged is not None]
         won = [event for event in judged if event.judged]
         mine = Counter((event.task, bool(event.judged)) for event in judged)
+        helped = Counter(event.task for event in judged if _needed(event))
         tasks = {task for _, task, _ in self._counts} | {task for task, _ in mine}
         here = [event.judged for event in stage if event.judged is not None]
         return Evidence(
@@ -123,11 +128,17 @@ class Fold:
             interventions=sum(event.human_frames > 0 for event in stage),
             guard_trips=len(self._trips),
             refusal=self._refusal,
-            tasks=tuple(Task(task, self._compared(task, mine)) for task in sorted(tasks)),
-            needed=sum(event.judged is False and event.human_frames > 0 for event in judged),
+            tasks=tuple(self._task(task, mine, helped[task]) for task in sorted(tasks)),
+            needed=helped.total(),
             latencies=tuple(event.latency for event in trial if event.latency is not None),
             cycles=tuple(event.duration for event in won),
         )
+
+    def _task(self, name: str, mine: Counter[tuple[str, bool]], helped: int) -> Task:
+        seen = self._compared(name, mine)
+        own, others = seen.candidate.episodes, seen.stable.episodes
+        alone = Compared(Tally(own, own - helped), Tally(others, others - self._helped[name]))
+        return Task(name, seen, alone)
 
     def _compared(self, task: str, mine: Counter[tuple[str, bool]]) -> Compared:
         def tally(before: bool) -> Tally:
@@ -136,6 +147,11 @@ class Fold:
 
         won = mine[task, True]
         return Compared(Tally(won + mine[task, False], won), tally(False), tally(True))
+
+
+def _needed(event: Event) -> bool:
+    """Whether the policy needed a person; a takeover that was due is judged otherwise."""
+    return event.judged is False and event.human_frames > 0
 
 
 def _forget(episodes: dict[str, _Seen]) -> None:

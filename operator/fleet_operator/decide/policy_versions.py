@@ -33,6 +33,17 @@ def statuses(
     return changed
 
 
+def only_counts(before: PolicyVersionStatus, after: PolicyVersionStatus) -> bool:
+    """Whether the statuses differ in figures alone, and in the sentences that tell of them."""
+
+    def meant(status: PolicyVersionStatus) -> PolicyVersionStatus:
+        conditions = [one.model_copy(update={"message": ""}) for one in status.conditions]
+        blank = {"cohort": CohortStatus(), "success_rate": "", "message": ""}
+        return status.model_copy(update={**blank, "conditions": conditions})
+
+    return meant(before) == meant(after)
+
+
 def _standing(  # noqa: PLR0911 - a list of rules, the first wins
     version: PolicyVersion, state: State, evidence: Evidence, pinned: frozenset[int]
 ) -> Move | None:

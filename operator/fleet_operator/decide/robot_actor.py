@@ -7,12 +7,14 @@ from fleet_contract.names import ConditionType as C
 from fleet_contract.names import Reason, policy_version
 from fleet_contract.resources import RobotActor, RobotActorStatus, RobotMode, VersionRef
 from fleet_contract.resources.base import now_rfc3339
+from fleet_operator.decide import pace
 from fleet_operator.decide.conditions import (
     PATIENCE,
     Finding,
     holds,
     impatient,
     lasted,
+    name_taken,
     reconciling,
     settle,
     stalled,
@@ -21,8 +23,6 @@ from fleet_operator.decide.conditions import (
 )
 from fleet_operator.decide.pod import Pod
 from fleet_operator.decide.training_job import rate
-
-COUNTERS_EVERY = 15.0  # seconds between two writes that only count on
 
 
 class Seen(NamedTuple):
@@ -39,6 +39,7 @@ class Seen(NamedTuple):
     success: float | None = None
     intervention: float | None = None
     refusal: str = ""
+    taken: str = ""  # the pod of its name, where somebody else made it
     refused: tuple[str, str] = ("", "")  # (digest, why) of the last policy it would not take
     patience: float = PATIENCE
 
@@ -47,7 +48,7 @@ def pod_action(robot: RobotActor, seen: Seen) -> Literal["create", "delete", "ke
     """What to do about the pod: one that is going must be gone before the next is made."""
     if robot.spec.mode is RobotMode.EXTERNAL:
         return "keep"
-    wanted = seen.job_exists and seen.at_work
+    wanted = seen.job_exists and seen.at_work and not seen.taken
     pod = seen.pod
     if pod is None:
         return "create" if wanted else "keep"
@@ -94,17 +95,37 @@ def status(robot: RobotActor, seen: Seen, now: float) -> RobotActorStatus:
 _COUNTERS = ("last_seen", "episodes", "success_rate", "intervention_rate", "spool_depth")
 
 
-def worth_writing(before: RobotActorStatus, after: RobotActorStatus, since: float) -> bool:
-    """Whether to write, ``since`` seconds after the last write.
+def write_in(
+    before: RobotActorStatus, after: RobotActorStatus, since: float, robots: int
+) -> float | None:
+    """Seconds until it must be written, ``since`` seconds after the last write; None: never.
 
-    A change of meaning at once; counters now and then; that it was merely seen again, never.
+    A change of meaning at once; that it follows the fleet, and counters, when its turn among so
+    many ``robots`` comes; that it was merely seen again, never.
     """
-    blank = {name: RobotActorStatus.model_fields[name].default for name in _COUNTERS}
-    if before.model_copy(update=blank) != after.model_copy(update=blank):
-        return True
+    if _meant(before) != _meant(after):
+        return 0.0
+    if _followed(before) != _followed(after):
+        return max(0.0, pace.following(robots) - since)
     seen = {"last_seen": None}
-    counted = before.model_copy(update=seen) != after.model_copy(update=seen)
-    return counted and since >= COUNTERS_EVERY
+    if before.model_copy(update=seen) != after.model_copy(update=seen):
+        return max(0.0, pace.counting(robots) - since)
+    return None
+
+
+def _followed(status: RobotActorStatus) -> RobotActorStatus:
+    blank = {name: RobotActorStatus.model_fields[name].default for name in _COUNTERS}
+    return status.model_copy(update=blank)
+
+
+def _meant(status: RobotActorStatus) -> RobotActorStatus:
+    kept = [
+        one
+        for one in status.conditions
+        if one.type is not C.POLICY_SYNCED or one.reason not in pace.FOLLOWING
+    ]
+    following = {"active": None, "pending": None, "conditions": kept}
+    return _followed(status).model_copy(update=following)
 
 
 def _findings(robot: RobotActor, seen: Seen, now: float, *, connected: bool) -> list[Finding]:
@@ -142,6 +163,8 @@ def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
         if pod is not None:
             return reconciling(Reason.SUSPENDED, "Its pod ends.")
         return [Finding(C.READY, True, Reason.SUSPENDED, "It is out of work, as asked.")]
+    if seen.taken:
+        return name_taken(before, seen.taken, seen.patience, now)
     if pod is not None and pod.image_fault:
         message = pod.without_image("spec.robots.simulated.image of its job")
         return stalled(Reason.IMAGE_PULL_FAILED, message)

@@ -17,8 +17,10 @@ NODES = 128
 SOONER = 0.8
 """Of a drop, the part that is bet on: for the slowest of twenty trials to end soon, one bets on
 less than is there."""
-EVERYWHERE = 0.75
-"""The part of the stake that bets on a drop in all tasks; the rest is spread over single ones."""
+EVERYWHERE = 0.9
+"""The part of the stake that bets on a drop in all tasks; the rest is spread over single ones. A
+bet with a share w of the stake is behind by log 1/w, a fraction of what a drop in all tasks brings
+in, and little beside the episodes that a single task needs anyway."""
 CHANGED = 0.001
 """Prior probability that stable figures from before the trial no longer hold, for any version."""
 UNLIKELY = 30.0
@@ -75,11 +77,12 @@ _NULL = _Shares.of(_BASES)
 
 BETS: tuple[tuple[float, Callable[[float, float], float]], ...] = (
     (0.9, lambda base, drop: max(base - SOONER * drop, base / 2)),
-    (0.05, lambda base, _: base / 2),
+    (0.05, lambda base, _: 0.6 * base),
     (0.05, lambda base, _: base / 10),
 )
 """Parts of the stake, and the share each bets on, given the base and the drop to be found: that
-drop, half of what there was, hardly anything. None is above the base."""
+drop, a collapse, hardly anything left. The worse the version, the faster its bet grows and the
+less of the stake it needs. None is above the base."""
 
 
 @lru_cache(maxsize=64)

@@ -20,12 +20,14 @@ from fleet_contract.resources.job_status import (
     RobotsStatus,
     TaskStatus,
 )
+from fleet_operator.decide import pace
 from fleet_operator.decide.conditions import (
     PATIENCE,
     Finding,
     holds,
     impatient,
     lasted,
+    name_taken,
     reconciling,
     settle,
     stalled,
@@ -60,6 +62,7 @@ class Facts(NamedTuple):
     storage_fault: str = ""  # in the learner's words
     robots_fault: str = ""  # of the first robot that is Stalled
     refusal: str = ""
+    taken: str = ""  # the first object whose name the job needs and somebody else has
     patience: float = PATIENCE  # seconds
 
 
@@ -125,6 +128,33 @@ def status(
         ],
         success_rate=rate(sum(rates.values()) / len(rates) if rates else None),
         episodes=facts.episodes,
+    )
+
+
+def write_in(
+    before: FleetTrainingJobStatus, after: FleetTrainingJobStatus, since: float, robots: int
+) -> float | None:
+    """Seconds until it must be written, ``since`` seconds after the last write; None: never.
+
+    A change of meaning at once, what only counts on at the pace of so many ``robots``.
+    """
+    if _meant(before) != _meant(after):
+        return 0.0
+    return max(0.0, pace.job(robots) - since) if before != after else None
+
+
+def _meant(status: FleetTrainingJobStatus) -> FleetTrainingJobStatus:
+    """Without what counts, and the sentences that tell of it."""
+    gates = [one.model_copy(update={"message": "", "tasks": []}) for one in status.rollout.gates]
+    rollout = {"episodes": 0, "successes": 0, "message": "", "gates": gates}
+    blank = {"episodes": 0, "tasks": [], "success_rate": "", "robots": RobotsStatus()}
+    return status.model_copy(
+        update={
+            **blank,
+            "learner": status.learner.model_copy(update={"step": 0}),
+            "rollout": status.rollout.model_copy(update=rollout),
+            "conditions": [one.model_copy(update={"message": ""}) for one in status.conditions],
+        }
     )
 
 
@@ -205,12 +235,8 @@ def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
         return impatient(since, facts.patience, Reason.STREAMS_FAILED, facts.streams_fault)
     if learner.finding.reason in LEARNER_FAULTS:
         return stalled(learner.finding.reason, learner.finding.message)
-    if facts.fleet.taken:
-        return reconciling(
-            Reason.ROBOTS_MISSING,
-            f"RobotActor {facts.fleet.taken[0]} belongs to somebody else: delete it, or wait "
-            "until it is collected.",
-        )
+    if facts.taken:
+        return name_taken(before, facts.taken, facts.patience, now)
     if facts.fleet.simulated != replicas or facts.fleet.delete:
         return reconciling(
             Reason.ROBOTS_MISSING, f"{facts.fleet.simulated} of {replicas} simulated robots exist."

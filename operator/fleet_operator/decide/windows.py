@@ -10,6 +10,9 @@ from cronsim import CronSim, CronSimError
 
 from fleet_contract.resources import Window, seconds
 
+MEANINGLESS = (CronSimError, StopIteration, KeyError, ValueError, OSError)
+"""What libraries raise at a schedule or a time zone that means nothing."""
+
 
 class WindowError(ValueError):
     """A window whose schedule or time zone means nothing."""
@@ -40,11 +43,22 @@ def _looked_at(windows: Sequence[Window], index: int, now: float) -> tuple[bool,
     window = windows[index]
     try:
         return _around(window, math.floor(now))
-    except (CronSimError, StopIteration, KeyError, ValueError, OSError) as found:
-        raise WindowError(
-            f"spec.rollout.windows[{index}] ({window.schedule!r} in {window.time_zone!r}) "
-            f"never opens: {found or 'no such day'}"
-        ) from found
+    except MEANINGLESS as found:
+        raise WindowError(f"spec.rollout.windows[{index}] {_never(window, found)}") from found
+
+
+def why_never(window: Window, now: float) -> str:
+    """What is wrong with one window, for who has a line to point at; empty where it opens."""
+    try:
+        _around(window, math.floor(now))
+    except MEANINGLESS as found:
+        return _never(window, found)
+    return ""
+
+
+def _never(window: Window, why: Exception) -> str:
+    said = why if str(why) else "no such day"
+    return f"({window.schedule!r} in {window.time_zone!r}) never opens: {said}"
 
 
 @lru_cache(maxsize=64)  # asked several times in a turn

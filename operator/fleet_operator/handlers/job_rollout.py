@@ -18,9 +18,18 @@ from fleet_operator.subscription import Subscription
 
 
 async def apply_rollout(
-    office: Office, world: World, line: Subscription, decision: Decision, evidence: Evidence
+    office: Office,
+    world: World,
+    line: Subscription,
+    decision: Decision,
+    evidence: Evidence,
+    *,
+    counts: bool,
 ) -> AssignmentStatus:
-    """Versions first, for an assignment must not name what does not exist; then the document."""
+    """Versions first, for an assignment must not name what does not exist; then the document.
+
+    ``counts``: whether a version's status is written where it only counts on.
+    """
     job, spec = world.job, world.job.spec.rollout
     versions = {one.spec.sequence: one for one in world.versions}
     pinned = frozenset(
@@ -45,6 +54,8 @@ async def apply_rollout(
         await publish_assignment(office.inbox, line, document)
     changed = policy_versions.statuses(versions.values(), decision, evidence, pinned, world.now)
     for sequence, status in changed.items():
+        if not counts and policy_versions.only_counts(versions[sequence].status, status):
+            continue
         at = versions[sequence].metadata
         await office.cluster.write_status(Kind.POLICY_VERSION, at, status.dump())
     await _prune(office, world, versions.values(), state, pinned)
@@ -90,6 +101,8 @@ async def _prune(
     used = set(pinned) | _at_work(state)
     for robot in world.robots:
         used |= {one.sequence for one in (robot.status.active, robot.status.pending) if one}
+    for heard in world.line.feed.heard.values() if world.line else ():  # statuses may be behind
+        used |= {one.sequence for one in (heard.beat.active, heard.beat.pending) if one}
     by_sequence = {one.spec.sequence: one for one in versions}
     keep = world.job.spec.history.versions
     for sequence in history.surplus(by_sequence, keep=keep, used=used):

@@ -1,16 +1,20 @@
 """One turn of a RobotActor: observe, decide, apply; the status last, if it is worth a write."""
 
+import random
+
 from fleet_contract.names import ConditionType, Kind, Label, Reason, robot_pod
-from fleet_contract.resources import FleetTrainingJob, RobotActor
-from fleet_operator.cluster import RefusedError
-from fleet_operator.decide import conditions, robot_actor
+from fleet_contract.resources import FleetTrainingJob, RobotActor, RobotActorStatus, RobotMode
+from fleet_operator.cluster import Object, RefusedError
+from fleet_operator.decide import conditions, pace, robot_actor
 from fleet_operator.decide.pod import Pod
 from fleet_operator.desired import robots as desired
 from fleet_operator.desired.transport import resolve
 from fleet_operator.handlers.telling import tell
 from fleet_operator.office import Office
+from fleet_operator.work import Key
 
 WATCHFUL = 10.0  # seconds between two looks at what crashed: nothing arrives when it goes on
+DOUBTED = (Reason.ROBOT_CRASHING, Reason.ROBOT_REFUSED, Reason.NAME_TAKEN)
 SOON = 2.0  # seconds until the next look at a pod that is on its way
 
 
@@ -21,11 +25,9 @@ async def reconcile(office: Office, name: str) -> float | None:
         await _end_pod(office, name)
         return None
     robot = RobotActor.model_validate(raw)
-    uid = robot.metadata.uid
     if robot.metadata.deletion_timestamp:
         return SOON
-    found = await office.cluster.get(Kind.TRAINING_JOB, robot.spec.job)
-    job = FleetTrainingJob.model_validate(found) if found else None
+    job = await office.job(robot.spec.job)
     seen = await _observe(office, robot, job)
 
     action = robot_actor.pod_action(robot, seen)
@@ -39,20 +41,32 @@ async def reconcile(office: Office, name: str) -> float | None:
         seen = seen._replace(refusal=str(fault))
 
     after = robot_actor.status(robot, seen, office.clock())
-    now = office.inbox.now
-    since = now - office.written_at.get(uid, float("-inf"))
-    if robot_actor.worth_writing(robot.status, after, since):
-        await tell(office, raw, conditions.turned(robot.status.conditions, after.conditions))
-        await office.cluster.write_status(Kind.ROBOT_ACTOR, robot.metadata, after.dump())
-        office.written_at[uid] = now
+    await _write(office, raw, robot, after)
     if action != "keep":
         return SOON
-    doubted = conditions.stalled_by(after.conditions, Reason.ROBOT_CRASHING, Reason.ROBOT_REFUSED)
+    doubted = conditions.stalled_by(after.conditions, *DOUBTED)
     doubted |= conditions.holds(after.conditions, ConditionType.SPOOL_FAILING)
     resync = office.settings.resync_seconds
     if not seen.job_exists and conditions.holds(after.conditions, ConditionType.RECONCILING):
         return min(office.settings.patience_seconds, resync)
-    return min(WATCHFUL, resync) if doubted else resync
+    if doubted:
+        return min(WATCHFUL, resync)
+    return pace.resync(office.fleet(robot.spec.job), resync)
+
+
+async def _write(office: Office, raw: Object, robot: RobotActor, after: RobotActorStatus) -> None:
+    """Its status, if it is worth a write now; where it will be later, another look then."""
+    at, robots, now = robot.metadata, office.fleet(robot.spec.job), office.inbox.now
+    # Of one that was written before our time, the turn among the others may be anywhere.
+    earlier = now - random.uniform(0, pace.counting(robots))  # noqa: S311 - no secret
+    since = now - office.written_at.setdefault(at.uid, earlier)
+    wait = robot_actor.write_in(robot.status, after, since, robots)
+    if wait:
+        office.wake_in(Key(Kind.ROBOT_ACTOR, at.name), wait)
+    elif wait is not None:
+        await tell(office, raw, conditions.turned(robot.status.conditions, after.conditions))
+        await office.cluster.write_status(Kind.ROBOT_ACTOR, at, after.dump())
+        office.written_at[at.uid] = now
 
 
 async def _lives(office: Office, robot: RobotActor) -> bool:
@@ -74,8 +88,12 @@ async def _observe(
     office: Office, robot: RobotActor, job: FleetTrainingJob | None
 ) -> robot_actor.Seen:
     name, uid, inbox = robot.metadata.name, robot.metadata.uid, office.inbox
-    found = await office.cluster.get("Pod", robot_pod(name))
-    pod = Pod.of(found) if found else None
+    pod, taken = None, ""
+    if robot.spec.mode is RobotMode.SIMULATED:
+        found = await office.cluster.get("Pod", robot_pod(name))
+        if found and found["metadata"].get("labels", {}).get(Label.ROBOT) != name:
+            found, taken = None, f"Pod {robot_pod(name)}"  # it is not ours to delete either
+        pod = Pod.of(found) if found else None
     if job is None or job.metadata.deletion_timestamp:
         patience = office.settings.patience_seconds
         return robot_actor.Seen(
@@ -95,6 +113,7 @@ async def _observe(
         assignment=feed.assignment if feed else None,
         success=success,
         intervention=intervention,
+        taken=taken,
         refused=feed.refused.get(name, ("", "")) if feed else ("", ""),
         patience=office.settings.patience_seconds,
     )

@@ -15,6 +15,7 @@ from fleet_operator.decide import (
     conditions,
     fleet,
     learner,
+    pace,
     phases,
     training_job,
 )
@@ -82,11 +83,15 @@ async def reconcile(office: Office, name: str) -> float | None:
     job, uid = world.job.metadata.name, world.job.metadata.uid
     crew = fleet.plan(job, uid, world.job.spec.robots.simulated.replicas, world.robots)
 
-    refusal, assigned, begun = "", before.assignment, run.number - run.create
+    since = office.inbox.now - office.written_at.get(uid, float("-inf"))
+    refusal, taken, assigned, begun = "", "", before.assignment, run.number - run.create
     try:
-        begun = await _apply_children(office, world, run, crew)
+        begun, taken = await _apply_children(office, world, run, crew)
         if world.line is not None:
-            assigned = await apply_rollout(office, world, world.line, decision, evidence)
+            counts = since >= pace.job(len(world.robots))
+            assigned = await apply_rollout(
+                office, world, world.line, decision, evidence, counts=counts
+            )
             await job_gates.apply(office, world, decision.state)
     except RefusedError as fault:
         refusal, decision = str(fault), Decision(State.of(before), ())
@@ -105,12 +110,17 @@ async def reconcile(office: Office, name: str) -> float | None:
         storage_fault=world.line.feed.learner_fault(office.inbox.heard_since) if world.line else "",
         robots_fault=robots_fault(world),
         refusal=refusal,
+        taken=taken,
         patience=office.settings.patience_seconds,
     )
     after = training_job.status(world.job, facts, complete=complete or run.complete, now=world.now)
+    wait = training_job.write_in(before, after, since, len(world.robots))
     await _tell(office, world, decision, after)
-    if after != before:
+    if wait:
+        office.wake_in(Key(Kind.TRAINING_JOB, name), wait)
+    elif wait is not None:
         await office.cluster.write_status(Kind.TRAINING_JOB, world.job.metadata, after.dump())
+        office.written_at[uid] = office.inbox.now
     _count(world, decision)
     _wake_orphans(office, world)
     if world.streams_fault:
@@ -124,7 +134,7 @@ def _again(office: Office, world: World, after: FleetTrainingJobStatus) -> float
     moving = conditions.holds(after.conditions, ConditionType.RECONCILING)
     if moving or rollout.started_at is not None:
         return SOON
-    doubted = (Reason.LEARNER_CRASHING, Reason.ROBOTS_FAILED)
+    doubted = (Reason.LEARNER_CRASHING, Reason.ROBOTS_FAILED, Reason.NAME_TAKEN)
     resync = office.settings.resync_seconds
     if rollout.opens_at is not None:
         opens = datetime.fromisoformat(rollout.opens_at).timestamp()
@@ -143,11 +153,15 @@ def _wake_orphans(office: Office, world: World) -> None:
 
 async def _apply_children(
     office: Office, world: World, run: learner.LearnerPlan, crew: fleet.FleetPlan
-) -> int:
-    """The number of the learner's run there is: one that was not begun must not count as the last,
-    or the one that lives would be taken for an old one.
+) -> tuple[int, str]:
+    """The number of the learner's run there is, and the first object whose name we need and
+    somebody else has.
+
+    A run that was not begun must not count as the last, or the one that lives would be taken for
+    an old one.
     """
-    cluster, begun = office.cluster, run.number - run.create
+    cluster, uid = office.cluster, world.job.metadata.uid
+    begun, taken = run.number - run.create, list[str]()
     for old in run.delete:
         await cluster.delete("Job", old.name, old.uid, foreground=True)
     for pod in run.orphans:
@@ -157,14 +171,16 @@ async def _apply_children(
         await cluster.end_job(refused.name, refused.uid, words)
     # Without streams a learner has nothing to read; they come first.
     if run.create and world.line is not None and not await _lives(office, world, run.number - 1):
-        manifest = desired_learner.learner_job(world.job, run.number, world.to)
-        if await cluster.create(manifest) is not None:
-            begun = run.number
+        made = desired_learner.learner_job(world.job, run.number, world.to)
+        taken.append(await cluster.claim(made, uid))
+        begun = run.number if not taken[-1] else begun
     for index in crew.create:
-        await cluster.create(desired_robots.simulated_robot(world.job, index))
+        made = desired_robots.simulated_robot(world.job, index)
+        taken.append(await cluster.claim(made, uid))
     for robot in crew.delete:
         await cluster.delete(Kind.ROBOT_ACTOR, robot.metadata.name, robot.metadata.uid)
-    return begun
+    taken += [f"{Kind.ROBOT_ACTOR} {name}" for name in crew.taken]
+    return begun, next(filter(None, taken), "")
 
 
 async def _lives(office: Office, world: World, number: int) -> bool:

@@ -17,7 +17,7 @@ class Watch:
 
     def __init__(self, office: Office) -> None:
         self.office = office
-        self._signatures: dict[str, tuple[Any, ...]] = {}
+        self._signatures: dict[str, tuple[tuple[Any, ...], bool]] = {}
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Hand our methods to kopf."""
@@ -39,6 +39,7 @@ class Watch:
         if not self._changed(body, event["type"]):
             return
         name = body["metadata"]["name"]
+        self.office.job_changed(name)
         self.office.wake(Key(Kind.TRAINING_JOB, name))
         if line := self.office.inbox.get(name):
             # What a robot's pod is made of, and whether it works at all, stands in the job.
@@ -94,8 +95,8 @@ class Watch:
             metadata.get("deletionTimestamp"),
             str(metadata.get("labels")),
             str(metadata.get("annotations")),
-            body.get("status", {}).get("observedGeneration"),  # -1 again where somebody wiped it
         )
-        changed = self._signatures.get(uid) != signature
-        self._signatures[uid] = signature
-        return changed
+        blank = body.get("status", {}).get("observedGeneration", -1) < 0
+        before, was_blank = self._signatures.get(uid, (None, True))
+        self._signatures[uid] = (signature, blank)
+        return before != signature or (blank and not was_blank)  # somebody wiped it
