@@ -70,8 +70,8 @@ def encode(base: bytes, new: bytes) -> bytes:
         old, fresh = _gathered(base, spans, dtype, 0), _gathered(new, spans, dtype, 1)
         out.append(_steps(old, fresh, dtype))
     for one, kind in zip(after.values(), kinds, strict=True):
-        if kind == _WHOLE:
-            out.append(array(np.frombuffer(new[one.start : one.stop], f"<u{one.width}")))
+        for start, stop in _cut(one) if kind == _WHOLE else ():
+            out.append(array(np.frombuffer(new[start:stop], f"<u{one.width}")))
     return b"".join(out)
 
 
@@ -116,9 +116,8 @@ def _decoded(base: bytes, reader: Reader, size: int) -> bytes:
             out[span.new : span.new + span.size] = raw[at : at + span.size]
             at += span.size
     for one, kind in zip(after.values(), kinds, strict=True):
-        if kind == _WHOLE:
-            count = (one.stop - one.start) // one.width
-            out[one.start : one.stop] = reader.array(count, one.width).tobytes()
+        for start, stop in _cut(one) if kind == _WHOLE else ():
+            out[start:stop] = reader.array((stop - start) // one.width, one.width).tobytes()
     if not reader.ended:
         raise Malformed("there is more than belongs there")
     return bytes(out)
@@ -211,6 +210,13 @@ def _moved(
                     spans, room = [], most
         if spans:
             yield dtype, spans
+
+
+def _cut(one: _Tensor) -> Iterator[tuple[int, int]]:
+    """Segments of a tensor."""
+    most = _SEGMENT * one.width
+    for start in range(one.start, one.stop, most):
+        yield start, min(start + most, one.stop)
 
 
 def _gathered(file: bytes, spans: Sequence[_Span], dtype: str, which: int) -> Numbers:

@@ -114,14 +114,18 @@ def array(values: Numbers) -> bytes:
 
 def _forms(values: Numbers, *, nested: bool) -> Iterator[bytes]:
     there = np.count_nonzero(values)
-    # Forms that cannot win are not tried: gaps of a dense array, packs of one nearly empty.
+    # Forms that cannot win are not tried: gaps of a dense array, packs of one nearly empty …
     if not nested and there * 4 <= len(values):
         yield bytes([GAPS]) + _gaps(values)
         if there * 64 < len(values):
             return
-    yield bytes([PLANES]) + _planes(values)
-    for bits in PACKED if nested else PACKED[1:]:
-        yield bytes([bits]) + _packed(values, bits)
+    # … and packs of other bits than most of these numbers have.
+    bits = int(values.mean()).bit_length() + 1
+    for each in PACKED:
+        if each <= 2 * bits <= 4 * each:
+            yield bytes([each]) + _packed(values, each)
+    if bits >= 8 or int(values.max()) > 255:  # noqa: PLR2004
+        yield bytes([PLANES]) + _planes(values)
 
 
 def _read(reader: Reader, count: int, width: int, *, nested: bool) -> Numbers:
