@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import hashlib
+import importlib
 import importlib.util
 import io
 import statistics
@@ -114,13 +115,10 @@ def peers() -> dict[str, Callable[[bytes, bytes], int]]:
     """What is installed of others: (old file, new file) → bytes."""
     found: dict[str, Callable[[bytes, bytes], int]] = {}
     if importlib.util.find_spec("bsdiff4"):
-        import bsdiff4
-
+        bsdiff4 = importlib.import_module("bsdiff4")
         found["bsdiff4"] = lambda old, new: len(bsdiff4.diff(old, new))
     if importlib.util.find_spec("zipnn"):
-        import zipnn
-
-        packer = zipnn.ZipNN(bytearray_dtype="bfloat16")
+        packer = importlib.import_module("zipnn").ZipNN(bytearray_dtype="bfloat16")
         found["zipnn"] = lambda _, new: len(packer.compress(bytearray(new)))
     return found
 
@@ -141,7 +139,7 @@ def entropy(old: bytes, new: bytes) -> float:
         for one in (before[name], tensor):
             bits = one.reshape(-1).view(torch.int16).numpy().astype(np.int32)
             places.append(np.where(bits < 0, -(bits & 0x7FFF), bits))
-        if not np.array_equal(*places):
+        if not np.array_equal(places[0], places[1]):
             steps.append(places[1] - places[0])
     _, counts = np.unique(np.concatenate(steps), return_counts=True)
     return float(-(counts * np.log2(counts / counts.sum())).sum() / 8)

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -301,7 +301,7 @@ def model(ground: Ground, ref: PolicyRef) -> bytes:
     return ground.store.get(names.blob_key("uid-1", file.digest))
 
 
-LIES = {
+LIES: dict[str, Callable[[Ground, PolicyRef, PolicyRef], bytes]] = {
     "of another base": lambda ground, first, second: encode(
         model(ground, second), model(ground, first)
     ),
