@@ -19,6 +19,7 @@ from fleet_contract.resources.learning import (
     Sampler,
     Task,
 )
+from fleet_contract.resources.robot_actor import Link
 from fleet_contract.resources.simulation import SimulatedWorld
 
 EXIT_REFUSED = 78
@@ -33,6 +34,8 @@ class RobotConfig(Model):
     time_scale: float = 1.0
     interventions: Interventions = Interventions()
     seed: int = 0
+    link: Link = Link.NORMAL
+    """Metered: whole policies only while it has none."""
     credit: int = 64
     """Most records in the broker that no receipt has settled; the rest stay in the spool."""
 

@@ -70,7 +70,8 @@ LABELS = {
     "state": f"Of a robot: {', '.join(RobotState)}. Of a record: `stored` in the broker, `settled` "
     "by a receipt, `rejected` by one, `evicted` for want of room, `lost` before the spool.",
     "direction": "`sent` or `received`, as the one sees it whose figure it is.",
-    "kind": f"Of bytes: {', '.join(Traffic)}. Of a reconcile: the object's kind.",
+    "kind": f"Of bytes: {', '.join(Traffic)}; policies count as `policy` where they travel "
+    "whole, else as `delta`. Of a reconcile: the object's kind.",
     "role": "Of a version: `announced` last by the learner, `candidate` on trial, `stable`.",
     "stage": f"Of a learner: {', '.join(LearnerStage)}. Of a version's way: "
     "`announced`, `assigned`, `fetched`, `applied`.",

@@ -252,6 +252,7 @@ class Traffic(StrEnum):
 
     EXPERIENCE = "experience"
     POLICY = "policy"
+    DELTA = "delta"
     TELEMETRY = "telemetry"
     CONTROL = "control"
 

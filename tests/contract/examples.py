@@ -55,7 +55,7 @@ DOCUMENTS: dict[str, m.Document] = {
         tensors=(
             m.TensorRef(name="trunk.0.weight", dtype="F32", shape=(256, 39), digest=digest("t0")),
         ),
-        delta=m.Delta(base=PARENT.digest, encoding="xor-zstd", files=(FILE,)),
+        deltas=(m.Delta(base=PARENT, encoding="ulp-zstd-1", files=(FILE,)),),
         lineage=LINEAGE,
         created_at_ms=1_795_000_000_123,
     ),
@@ -97,6 +97,7 @@ MESSAGES: dict[str, m.Message] = {
         parent=6,
         step=2_175,
         size=1_049_000,
+        delta_size=31_000,
         metrics={"loss": 0.125, "success": 0.75},
         lineage=LINEAGE,
         published_at=1_795_000_000.5,

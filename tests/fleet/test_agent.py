@@ -17,6 +17,7 @@ from fleet_contract.messages import (
     Event,
     EventKind,
     Heartbeat,
+    Lineage,
     Outcome,
     PolicyRef,
     RobotState,
@@ -24,15 +25,17 @@ from fleet_contract.messages import (
 )
 from fleet_contract.names import Channel, Traffic
 from fleet_contract.resources.learning import Task
+from fleet_contract.resources.robot_actor import Link
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience import codec
+from fleet_runtime.learner.publish import Snapshot, Versions
 from fleet_runtime.policies.flow import FlowPolicy
 from fleet_runtime.robot.agent import Agent
 from fleet_runtime.settings import RobotSettings
 from fleet_runtime.wire import Wire
 from helpers.nats import Broker, make_streams
 from helpers.toy_learner import ToyLearner
-from helpers.world import TASKS, PointRobot, assignment, publish
+from helpers.world import TASKS, PointRobot, assignment, flow, publish
 
 
 class Ground:
@@ -419,3 +422,28 @@ async def test_a_policy_that_cannot_be_fetched_is_told_and_taken_up_when_it_can(
         ground.store.create(ref.uri, data)
         await ground.until(lambda: ground.runs(1))
         await ground.until(lambda: bool(ground.heartbeat and not ground.heartbeat.policy_fault))
+
+
+async def test_on_a_metered_link_a_version_without_a_delta_is_told_and_a_newer_one_taken_up(
+    ground: Ground, settings: RobotSettings
+) -> None:
+    spec = settings.spec.model_copy(update={"link": Link.METERED})
+    first, second = publish(ground.store, 1), publish(ground.store, 2)
+    await ground.assign(assignment(1, first))
+    async with running(settings.model_copy(update={"spec": spec})):
+        await ground.until(lambda: ground.runs(1))
+        await ground.assign(assignment(2, second))
+        await ground.until(lambda: bool(ground.heartbeat and ground.heartbeat.policy_fault))
+        assert ground.heartbeat is not None
+        assert "version 2 would come whole" in ground.heartbeat.policy_fault
+        assert ground.heartbeat.received.get(Traffic.DELTA, 0) == 0
+        learner = Versions(ground.store, "uid-1", 1, 100.0)
+        learner.recover()
+        lineage = Lineage(first=0, through=0, episodes=0)
+        third = learner.publish(Snapshot(flow(seed=3), 3, {}, lineage), [first])
+        await ground.assign(assignment(3, third.ref))
+        await ground.until(lambda: ground.runs(3))
+        await ground.until(lambda: bool(ground.heartbeat and not ground.heartbeat.policy_fault))
+        (_, told) = third.manifest.deltas
+        assert ground.heartbeat.received[Traffic.DELTA] == told.size
+    assert not ground.runs(2)

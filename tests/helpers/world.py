@@ -73,11 +73,11 @@ class PointRobot:
         self.stops += 1
 
 
-def flow(spec: RobotSpec = SPEC, seed: int = 0) -> FlowPolicy:
+def flow(spec: RobotSpec = SPEC, seed: int = 0, hidden: int = 8) -> FlowPolicy:
     """A policy with small random weights."""
     spaces = spec.spaces()
     normalization = Normalization.identity(spaces.observation_size, spaces.action_size)
-    config = FlowConfig(spaces=spaces, horizon=4, execute=2, hidden=8, layers=1, euler_steps=2)
+    config = FlowConfig(spaces=spaces, horizon=4, execute=2, hidden=hidden, layers=1, euler_steps=2)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return FlowPolicy(config, normalization)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,17 +12,27 @@ import torch
 
 from fleet_contract import names
 from fleet_contract.errors import Fenced, FleetError
-from fleet_contract.messages import Announcement, Lineage, Manifest
+from fleet_contract.messages import (
+    Announcement,
+    Assignment,
+    Lineage,
+    Manifest,
+    PolicyRef,
+    digest_of,
+)
 from fleet_contract.names import Stream
+from fleet_contract.resources.learning import Weights
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience.spaces import Spaces
 from fleet_runtime.learner import epoch
 from fleet_runtime.learner.announce import Pace, Publisher
 from fleet_runtime.learner.progress import Progress
 from fleet_runtime.learner.publish import Snapshot, Version, Versions
-from fleet_runtime.policies.bundle import from_files
+from fleet_runtime.policies import delta as codec
+from fleet_runtime.policies.bundle import MODEL, from_files
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
 from fleet_runtime.policies.normalization import Normalization
+from fleet_runtime.published import bundle
 from fleet_runtime.waiting import event_within
 from fleet_runtime.wire import Wire
 from helpers.learner import JOB, JOB_UID, NAMESPACE
@@ -35,8 +46,14 @@ CONTROL = names.stream(JOB_UID, Stream.CONTROL)
 
 
 def snapshot(step: int) -> Snapshot:
-    torch.manual_seed(step)
-    policy = FlowPolicy(FlowConfig(spaces=SPACES, hidden=4, layers=1), Normalization.identity(3, 2))
+    """A policy that moves a little with each step."""
+    torch.manual_seed(0)
+    policy = FlowPolicy(
+        FlowConfig(spaces=SPACES, hidden=16, layers=2), Normalization.identity(3, 2)
+    )
+    with torch.no_grad():
+        for weight in policy.net.parameters():
+            weight.add_(1e-3 * step * torch.randn(weight.shape))
     return Snapshot(policy, step, {"loss": 0.5}, Lineage(first=0, through=0, episodes=1))
 
 
@@ -87,7 +104,7 @@ def whole(store: Store, version: Version) -> bool:
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("step", range(4))
+@pytest.mark.parametrize("step", range(5))
 def test_dying_around_any_creation_leaves_whole_versions_and_growing_sequences(
     url: str, step: int, after: bool
 ) -> None:
@@ -97,7 +114,7 @@ def test_dying_around_any_creation_leaves_whole_versions_and_growing_sequences(
         versions(Mortal(url, step, after=after), 1).publish(snapshot(2))
     left = versions(store, 2).last
     assert left is not None
-    assert left.ref.sequence == (2 if (step, after) == (3, True) else 1)
+    assert left.ref.sequence == (2 if (step, after) == (4, True) else 1)
     assert whole(store, left)
     new = versions(store, 2).publish(snapshot(3))
     assert new.ref.sequence == left.ref.sequence + 1
@@ -124,6 +141,57 @@ def test_a_sequence_that_a_newer_learner_took_fences_and_an_older_ones_is_passed
     assert new.publish(snapshot(2)).ref.sequence == 2
     with pytest.raises(Fenced, match="version 2"):
         old.publish(snapshot(3))
+
+
+def test_weights_travel_rounded_and_statistics_as_they_are(url: str) -> None:
+    store = Store(url)
+    found = Versions(store, JOB_UID, 1, 20.0, Weights.BFLOAT16).publish(snapshot(1))
+    assert {tensor.dtype for tensor in found.manifest.tensors} == {"bfloat16"}
+    told, ours = from_files(bundle(store, found.manifest)), snapshot(1).policy
+    for name, weight in ours.tensors().items():
+        assert torch.equal(told.tensors()[name], weight.bfloat16().float())
+    assert all(torch.equal(told.statistics()[n], x) for n, x in ours.statistics().items())
+
+
+def test_a_weight_that_rounding_makes_infinite_is_never_published(url: str) -> None:
+    large = snapshot(1)
+    next(iter(large.policy.tensors().values())).view(-1)[0] = torch.finfo(torch.float32).max
+    Versions(Store(url), JOB_UID, 1, 20.0).publish(large)
+    with pytest.raises(FleetError, match="not finite"):
+        Versions(Store(url), JOB_UID, 1, 20.0, Weights.BFLOAT16).publish(large)
+
+
+def test_a_version_is_told_from_its_parent_and_from_what_the_fleet_has(url: str) -> None:
+    store = Store(url)
+    learner = Versions(store, JOB_UID, 1, 20.0, Weights.BFLOAT16)
+    first, second, _ = (learner.publish(snapshot(step)) for step in (1, 2, 3))
+    learner = Versions(
+        store, JOB_UID, 2, 20.0, Weights.BFLOAT16
+    )  # memory is gone, the store is not
+    learner.recover()
+    gone = PolicyRef(sequence=9, digest=digest_of(b""), uri=names.version_key(JOB_UID, 9))
+    theirs = first.ref.model_copy(update={"uri": names.version_key("another", 1)})
+    found = learner.publish(snapshot(4), [first.ref, gone, theirs])
+    assert [delta.base.sequence for delta in found.manifest.deltas] == [3, 1]
+    wanted = bundle(store, found.manifest)
+    for told in found.manifest.deltas:
+        base = bundle(store, Manifest.open(store.get(told.base.uri, told.base.digest)))
+        (part,) = told.files
+        made = codec.decode(
+            base[part.name], store.get(names.blob_key(JOB_UID, part.digest)), len(wanted[MODEL])
+        )
+        assert (part.name, made) == (MODEL, wanted[MODEL])
+    assert (
+        found.delta_size == min(told.size for told in found.manifest.deltas) < second.manifest.size
+    )
+
+
+def test_a_version_made_otherwise_is_not_told_from_its_parent(url: str) -> None:
+    learner = versions(Store(url), 1)
+    learner.publish(snapshot(1))
+    other = FlowPolicy(FlowConfig(spaces=SPACES, hidden=8), Normalization.identity(3, 2))
+    found = learner.publish(dataclasses.replace(snapshot(2), policy=other))
+    assert (found.manifest.deltas, found.delta_size) == ((), None)
 
 
 def test_weights_that_are_not_finite_are_never_published(url: str) -> None:
@@ -217,6 +285,25 @@ async def test_an_announced_version_names_its_parent_and_can_be_fetched(
     assert last is not None
     assert last.ref == found.policy
     assert whole(store, last)
+    assert (found.size, found.delta_size) == (last.manifest.size, last.delta_size)
+
+
+async def test_a_version_is_told_from_the_one_that_the_fleet_is_assigned(
+    broker: Broker, url: str
+) -> None:
+    await make_streams(broker.url)
+    found = versions(Store(url), 1)
+    stable = found.publish(snapshot(1)).ref
+    found.publish(snapshot(2))
+    document = Assignment(job_uid=JOB_UID, epoch=1, issued_at_ms=0, expires_at_ms=1, default=stable)
+    wire = await Wire.connect(broker.url, "operator")
+    await wire.store(names.assign_subject(NAMESPACE, JOB), document.seal(), stream=CONTROL)
+    await wire.close()
+    async with publishing(broker.url, found) as publisher:
+        publisher.offer(snapshot(3), 0.0)
+        await announced(broker.url, 3)
+    assert found.last is not None
+    assert [delta.base.sequence for delta in found.last.manifest.deltas] == [2, 1]
 
 
 async def test_a_version_made_while_the_broker_is_away_is_announced_when_it_is_back(

@@ -41,7 +41,10 @@ def enrolled(
     """What its program needs; ``operator`` are the operator's own variables, for its defaults."""
     transport, simulated = job.spec.transport, job.spec.robots.simulated
     config = RobotConfig(
-        tasks=job.spec.tasks, control_hz=simulated.control_hz, seed=robot.spec.seed
+        tasks=job.spec.tasks,
+        control_hz=simulated.control_hz,
+        seed=robot.spec.seed,
+        link=robot.spec.link,
     )
     told = {
         Env.NAMESPACE: job.metadata.namespace,

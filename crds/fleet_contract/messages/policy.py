@@ -50,11 +50,18 @@ class Lineage(Wire):
 
 
 class Delta(Wire):
-    """How to make this bundle from its parent's (reserved)."""
+    """How to make this bundle from an older one; one of an encoding nobody knows is passed over."""
 
-    base: Digest
+    base: PolicyRef
+    """The version whose files it starts from."""
     encoding: str
     files: tuple[FileRef, ...]
+    """The delta of each file that is another than the base's, by the file's name."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of all of it."""
+        return sum(file.size for file in self.files)
 
 
 class Manifest(Document):
@@ -72,9 +79,15 @@ class Manifest(Document):
     tasks: tuple[str, ...]
     files: tuple[FileRef, ...]
     tensors: tuple[TensorRef, ...]
-    delta: Delta | None = None
+    deltas: tuple[Delta, ...] = ()
+    """Ways to save bytes; all of `files` can be fetched whole too."""
     lineage: Lineage
     created_at_ms: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole bundle."""
+        return sum(file.size for file in self.files)
 
 
 class Announcement(Message):
@@ -86,6 +99,9 @@ class Announcement(Message):
     parent: int | None = None
     step: int
     size: int
+    """Bytes of the whole bundle."""
+    delta_size: int | None = None
+    """Bytes of the smallest delta; absent where there is none."""
     metrics: dict[str, float] = {}
     lineage: Lineage
     published_at: float

@@ -226,8 +226,20 @@ class Learner(Spec):
     )
 
 
+class Weights(StrEnum):
+    """What weights travel as."""
+
+    FLOAT32 = "Float32"
+    BFLOAT16 = "BFloat16"
+
+
 class Publish(Spec):
-    """When a new version leaves the learner; SOP publishes every 25 updates."""
+    """When a new version leaves the learner, and as what; SOP publishes every 25 updates."""
 
     every_steps: int = Field(default=25, ge=1, description="Updates between two versions.")
     min_interval: Duration = Field(default="5s", description="Least time between two versions.")
+    precision: Weights = Field(
+        default=Weights.BFLOAT16,
+        description="Of the weights robots get: BFloat16 is half the bytes and far smaller deltas. "
+        "The learner's own stay as they are, and so do normalisation statistics.",
+    )

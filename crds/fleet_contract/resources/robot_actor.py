@@ -20,6 +20,13 @@ class RobotMode(StrEnum):
     EXTERNAL = "External"
 
 
+class Link(StrEnum):
+    """What the robot's network costs."""
+
+    NORMAL = "Normal"
+    METERED = "Metered"
+
+
 class RobotActorSpec(Spec):
     """Who the robot is."""
 
@@ -42,6 +49,11 @@ class RobotActorSpec(Spec):
     )
     suspend: bool = Field(
         default=False, description="Take the robot out of work; a simulated one loses its pod."
+    )
+    link: Link = Field(
+        default=Link.NORMAL,
+        description="Metered: once it has a policy, it takes newer ones as deltas only and waits "
+        "for one that it can take so; Normal: it takes whichever is fewer bytes.",
     )
     seed: int = Field(
         default=0, ge=0, description="Seed of a simulated robot's world and its scripted human."

@@ -42,6 +42,7 @@ def config(job: FleetTrainingJob, robot: RobotActor) -> RobotConfig:
         time_scale=simulated.time_scale,
         interventions=simulated.interventions,
         seed=robot.spec.seed,
+        link=robot.spec.link,
     )
 
 

@@ -9,12 +9,13 @@ import time
 from typing import TYPE_CHECKING
 
 from fleet_contract import names
-from fleet_contract.errors import Reject, Retry
-from fleet_contract.messages import Announcement
+from fleet_contract.errors import Reject, Retry, Untrusted
+from fleet_contract.messages import Announcement, Assignment
 from fleet_contract.names import Stream, Traffic
 from fleet_runtime.wire import backoff
 
 if TYPE_CHECKING:
+    from fleet_contract.messages import PolicyRef
     from fleet_runtime.learner.progress import Progress
     from fleet_runtime.learner.publish import Snapshot, Version, Versions
     from fleet_runtime.wire import Wire
@@ -51,6 +52,7 @@ class Publisher:
         self._pace = pace
         self._progress = progress
         self._subject = names.announce_subject(namespace, job)
+        self._assigned = names.assign_subject(namespace, job)
         self._stream = names.stream(job_uid, Stream.CONTROL)
         self._loop = asyncio.get_running_loop()
         self._offered = asyncio.Event()
@@ -89,15 +91,28 @@ class Publisher:
             self._offered.clear()
             if (snapshot := self._snapshot) is None:
                 continue
-            version = await self._stored(snapshot)
+            version = await self._stored(snapshot, await self._at_work(wire))
             await self._announce(wire, version, snapshot.metrics, self._parent)
             self._snapshot, self.busy = None, False
 
-    async def _stored(self, snapshot: Snapshot) -> Version:
+    async def _at_work(self, wire: Wire) -> list[PolicyRef]:
+        """What the fleet was last assigned, as far as that can be known: it only saves bytes."""
+        try:
+            data = await wire.last(self._stream, self._assigned)
+            document = Assignment.open(data) if data is not None else None
+        except (Retry, Untrusted) as fault:
+            log.debug("deltas from the parent alone: %s", fault)
+            return []
+        if document is None:
+            return []
+        tried = [rule.manifest for rule in document.rules]
+        return [*([document.default] if document.default else []), *reversed(tried)]
+
+    async def _stored(self, snapshot: Snapshot, at_work: list[PolicyRef]) -> Version:
         pause = backoff()
         while True:
             try:
-                return await asyncio.to_thread(self._versions.publish, snapshot)
+                return await asyncio.to_thread(self._versions.publish, snapshot, at_work)
             except Retry as fault:
                 log.warning("version of step %d waits for the store: %s", snapshot.step, fault)
                 await anext(pause)
@@ -127,7 +142,7 @@ class Publisher:
         self, wire: Wire, version: Version, metrics: dict[str, float], parent: int | None
     ) -> None:
         manifest = version.manifest
-        size = sum(file.size for file in manifest.files)
+        size, small = manifest.size, version.delta_size
         announcement = Announcement(
             job_uid=manifest.job_uid,
             learner_epoch=manifest.learner_epoch,
@@ -135,6 +150,7 @@ class Publisher:
             parent=parent,
             step=manifest.step,
             size=size,
+            delta_size=small,
             metrics=metrics,
             lineage=manifest.lineage,
             published_at=time.time(),
@@ -150,4 +166,11 @@ class Publisher:
         self._parent = manifest.sequence
         self._progress.published = manifest.sequence
         self._progress.moved.sent[Traffic.POLICY] += size
-        log.info("version %d of step %d is out, %d bytes", manifest.sequence, manifest.step, size)
+        self._progress.moved.sent[Traffic.DELTA] += sum(delta.size for delta in manifest.deltas)
+        log.info(
+            "version %d of step %d is out, %d bytes, %s as a delta",
+            manifest.sequence,
+            manifest.step,
+            size,
+            "none" if small is None else small,
+        )

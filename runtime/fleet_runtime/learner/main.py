@@ -191,7 +191,7 @@ class Learner:
         settings, config = self._settings, self._settings.spec
         self._progress.epoch = epoch
         checkpoints = Checkpoints(store, self._uid, epoch, config.checkpoint.keep)
-        versions = Versions(store, self._uid, epoch, config.control_hz)
+        versions = Versions(store, self._uid, epoch, config.control_hz, config.publish.precision)
         return Parts(
             config=config,
             store=store,

@@ -96,7 +96,8 @@ class Reporter:
             published=progress.published,
             journal_position=progress.journal_position,
             bytes_received=progress.moved.received[Traffic.EXPERIENCE],
-            bytes_published=progress.moved.sent[Traffic.POLICY],
+            bytes_published=progress.moved.sent[Traffic.POLICY]
+            + progress.moved.sent[Traffic.DELTA],
             experience_latency=statistics.median(latencies) if latencies else None,
             tasks=progress.tasks(),
             fault=progress.fault or self._trouble(),

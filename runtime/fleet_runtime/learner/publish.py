@@ -1,8 +1,8 @@
 """From a snapshot of the policy to an announced version, in steps that may each be the last.
 
-files by content → manifest (its creation claims the sequence) → announcement. A manifest exists
-only after all it names, an announcement only after its manifest; so dying anywhere leaves the old
-version or the new one, and a manifest nobody heard of is announced by the next learner.
+files and deltas by content → manifest (its creation claims the sequence) → announcement. A manifest
+exists only after all it names, an announcement only after its manifest; so dying anywhere leaves
+the old version or the new one, and a manifest nobody heard of is announced by the next learner.
 """
 
 from __future__ import annotations
@@ -25,11 +25,16 @@ from fleet_contract.messages import (
     TensorRef,
     digest_of,
 )
+from fleet_contract.resources.learning import Weights
 from fleet_runtime.artifacts import Exists
 from fleet_runtime.learner import epoch as office
-from fleet_runtime.policies.bundle import to_files
+from fleet_runtime.learner.deltas import Bases
+from fleet_runtime.policies.bundle import to_files, weights
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fleet_contract.messages import Delta
     from fleet_runtime.artifacts import Store
     from fleet_runtime.policies.base import Policy
 
@@ -53,12 +58,26 @@ class Version:
     manifest: Manifest
     ref: PolicyRef
 
+    @property
+    def delta_size(self) -> int | None:
+        """Bytes of its smallest delta."""
+        return min((delta.size for delta in self.manifest.deltas), default=None)
+
 
 class Versions:
     """The published versions of a job in its store. Methods block."""
 
-    def __init__(self, store: Store, job_uid: str, epoch: int, control_hz: float) -> None:
+    def __init__(
+        self,
+        store: Store,
+        job_uid: str,
+        epoch: int,
+        control_hz: float,
+        precision: Weights = Weights.FLOAT32,
+    ) -> None:
         self._store = store
+        self._precision = precision
+        self._bases = Bases(store)
         self._job_uid = job_uid
         self._epoch = epoch
         self._control_hz = control_hz
@@ -82,24 +101,29 @@ class Versions:
             return self.last
         return None
 
-    def publish(self, snapshot: Snapshot) -> Version:
+    def publish(self, snapshot: Snapshot, at_work: Iterable[PolicyRef] = ()) -> Version:
         """Store the bundle, then claim a sequence for it; repeatable after `Retry`.
+
+        `at_work` are versions that robots hold, to tell the difference from.
 
         Raises:
             Retry: the store is unreachable.
             Fenced: a newer learner has claimed its epoch or published.
             FleetError: a weight is not finite; nothing was published.
         """
-        tensors = snapshot.policy.tensors()
+        tensors = weights(snapshot.policy, self._precision)
         _demand_finite(tensors, snapshot.step)
-        files = to_files(snapshot.policy)
+        files = to_files(snapshot.policy, self._precision)
+        ours = [ref for ref in at_work if ref.uri == names.version_key(self._job_uid, ref.sequence)]
         refs = tuple(FileRef(name=n, digest=digest_of(d), size=len(d)) for n, d in files.items())
         for ref in refs:
             self._store.create(names.blob_key(self._job_uid, ref.digest), files[ref.name])
         tensor_refs = tuple(_tensor_ref(name, tensor) for name, tensor in tensors.items())
         office.guard(self._store, self._job_uid, self._epoch)
         while True:
-            manifest = self._manifest(snapshot, refs, tensor_refs)
+            parent = [self.last.ref] if self.last else []
+            deltas = self._deltas(files, [*parent, *ours])
+            manifest = self._manifest(snapshot, refs, tensor_refs, deltas)
             data = manifest.seal()
             try:
                 self._store.create(names.version_key(self._job_uid, manifest.sequence), data)
@@ -107,10 +131,22 @@ class Versions:
                 self._lost(manifest.sequence)
                 continue
             self.last = Version(manifest, _ref(self._job_uid, manifest.sequence, data))
+            self._bases.hold(self.last.ref, files)
             return self.last
 
+    def _deltas(self, files: dict[str, bytes], refs: list[PolicyRef]) -> tuple[Delta, ...]:
+        told = self._bases.deltas(files, refs)
+        for delta, parts in told:
+            for ref in delta.files:
+                self._store.create(names.blob_key(self._job_uid, ref.digest), parts[ref.name])
+        return tuple(one.delta for one in told)
+
     def _manifest(
-        self, snapshot: Snapshot, files: tuple[FileRef, ...], tensors: tuple[TensorRef, ...]
+        self,
+        snapshot: Snapshot,
+        files: tuple[FileRef, ...],
+        tensors: tuple[TensorRef, ...],
+        deltas: tuple[Delta, ...],
     ) -> Manifest:
         spaces = snapshot.policy.spaces
         last = self.last
@@ -131,6 +167,7 @@ class Versions:
             tasks=spaces.tasks,
             files=files,
             tensors=tensors,
+            deltas=deltas,
             lineage=snapshot.lineage,
             created_at_ms=time.time_ns() // 1_000_000,
         )

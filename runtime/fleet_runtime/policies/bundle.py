@@ -1,8 +1,9 @@
 """A policy as files, and back: what the learner publishes and a robot verifies, then parses.
 
 `config.json` (architecture and settings), `model.safetensors` (weights) and
-`normalization.safetensors` (frozen statistics). No code, no pickle: a bundle can be wrong, but it
-cannot run. Anything wrong is `Untrusted`: the robot keeps the policy it has.
+`normalization.safetensors` (frozen statistics). Weights may be rounded to bfloat16 on the way;
+statistics never are. No code, no pickle: a bundle can be wrong, but it cannot run. Anything wrong
+is `Untrusted`: the robot keeps the policy it has.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import safetensors
 import safetensors.torch
+import torch
 
 from fleet_contract.errors import Untrusted
+from fleet_contract.resources.learning import Weights
 from fleet_runtime.policies import find
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import torch
 
     from fleet_runtime.policies.base import Policy
 
@@ -32,12 +33,23 @@ FORMAT = 1
 MAX_CONFIG = 2**20
 
 
-def to_files(policy: Policy) -> dict[str, bytes]:
+def weights(policy: Policy, precision: Weights) -> dict[str, torch.Tensor]:
+    """The policy's weights as they are published: of float32 ones what `precision` leaves."""
+    found = policy.tensors()
+    if precision is Weights.FLOAT32:
+        return found
+    return {
+        name: tensor.to(torch.bfloat16) if tensor.dtype == torch.float32 else tensor
+        for name, tensor in found.items()
+    }
+
+
+def to_files(policy: Policy, precision: Weights = Weights.FLOAT32) -> dict[str, bytes]:
     """The bundle of a policy: file name → bytes, the same bytes for the same policy."""
     config = {"format": FORMAT, **policy.config()}
     return {
         CONFIG: json.dumps(config, sort_keys=True, indent=1, allow_nan=False).encode(),
-        MODEL: safetensors.torch.save(policy.tensors()),
+        MODEL: safetensors.torch.save(weights(policy, precision)),
         NORMALIZATION: safetensors.torch.save(policy.statistics()),
     }
 
@@ -53,9 +65,9 @@ def from_files(files: Mapping[str, bytes]) -> Policy:
         kind = find(str(architecture))
     except ValueError as fault:
         raise Untrusted(f"bundle's architecture: {fault}") from None
-    weights, statistics = _tensors(files, MODEL), _tensors(files, NORMALIZATION)
+    tensors, statistics = _tensors(files, MODEL), _tensors(files, NORMALIZATION)
     try:
-        return kind.build(config, weights, statistics)
+        return kind.build(config, tensors, statistics)
     except (ValueError, TypeError, RuntimeError, ImportError) as error:
         raise Untrusted(f"bundle does not fit {architecture}: {error}") from None
 

@@ -23,13 +23,17 @@ def mlp(sizes: Sequence[int]) -> nn.Sequential:
 
 
 def fill(module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Load weights by name; ValueError, before anything is loaded, says what does not fit."""
+    """Load weights by name; ValueError, before anything is loaded, says what does not fit.
+
+    Weights that came as bfloat16 fit where float32 is wanted: they widen exactly.
+    """
     wanted = module.state_dict()
     if set(tensors) != set(wanted):
         raise ValueError(f"weights hold {sorted(tensors)}, wanted {sorted(wanted)}")
     for name, tensor in tensors.items():
         there = wanted[name]
-        if tensor.shape != there.shape or tensor.dtype != there.dtype:
+        widens = (tensor.dtype, there.dtype) == (torch.bfloat16, torch.float32)
+        if tensor.shape != there.shape or not (widens or tensor.dtype == there.dtype):
             got = f"{tensor.dtype} {tuple(tensor.shape)}"
             raise ValueError(f"{name} is {got}, wanted {there.dtype} {tuple(there.shape)}")
         if not bool(torch.isfinite(tensor).all()):

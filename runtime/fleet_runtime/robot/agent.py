@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from fleet_contract.errors import FleetError, Retry
 from fleet_contract.messages import TaskTally
 from fleet_contract.names import Channel, Traffic
+from fleet_contract.resources.robot_actor import Link
 from fleet_runtime.artifacts import Store
 from fleet_runtime.robot.desk import Desk
 from fleet_runtime.robot.fetch import Library, Memory
@@ -88,6 +89,7 @@ class Agent:
             job_uid=settings.job_uid,
             spec=robot.spec,
             tasks=[task.name for task in spec.tasks if task.weight > 0],
+            metered=spec.link is Link.METERED,
             received=self._received,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -229,8 +231,8 @@ class Agent:
         if self._follower is not None:
             self._follower.again()
 
-    def _received(self, count: int) -> None:
-        self._moved.received[Traffic.POLICY] += count
+    def _received(self, kind: Traffic, count: int) -> None:
+        self._moved.received[kind] += count
 
     def _call(self, function: Callable[[], object]) -> None:
         """Run something in the event loop, from the control thread."""

@@ -1,21 +1,27 @@
 """From a policy's reference to a policy in memory: every byte checked before it is parsed.
 
 Digests chain: the assignment names the manifest's, the manifest its files'. What was fetched is
-kept beside the spool, so a robot that restarts without a network drives what it drove before.
+kept beside the spool, so a robot that restarts without a network drives what it drove before, and
+the next version can be made from it and a delta. A robot on a metered link takes a whole policy
+only while it has none.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import threading
+from collections import deque
 from typing import TYPE_CHECKING
 
 from fleet_contract import names
-from fleet_contract.errors import Reject, Retry, Untrusted
-from fleet_contract.messages import Manifest, PolicyRef
+from fleet_contract.errors import FleetError, Reject, Retry, Untrusted
+from fleet_contract.messages import Manifest, PolicyRef, digest_of
+from fleet_contract.names import Traffic
 from fleet_runtime.artifacts import Exists, Missing, Store
 from fleet_runtime.policies.bundle import from_files
+from fleet_runtime.robot import rebuild
 from fleet_runtime.robot.files import write_whole
 from fleet_runtime.robot.swap import Loaded
 
@@ -23,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
-    from fleet_contract.messages import Verifier
+    from fleet_contract.messages import FileRef, Verifier
     from fleet_runtime.robot.env import RobotSpec
 
 log = logging.getLogger(__name__)
@@ -32,6 +38,8 @@ MAX_MANIFEST = 16 * 2**20
 MAX_BUNDLE = 16 * 2**30
 """Bytes of all files of a bundle together."""
 MAX_FILES = 64
+LOOKED_BACK = 2
+"""Versions before those at work that a robot on a metered link keeps, to go back without bytes."""
 
 
 class Misfit(Untrusted):
@@ -50,7 +58,8 @@ class Library:
         spec: RobotSpec,
         tasks: Collection[str],
         verify: Verifier | None = None,
-        received: Callable[[int], None] = lambda _: None,
+        metered: bool = False,
+        received: Callable[[Traffic, int], None] = lambda *_: None,
     ) -> None:
         """Args:
         store: the job's objects.
@@ -59,7 +68,8 @@ class Library:
         spec: the robot; a policy for another one is refused.
         tasks: those it must know.
         verify: checks the manifest's signature.
-        received: told the bytes that came over the network.
+        metered: take no whole policy while there is another to drive.
+        received: told the bytes that came over the network, and what for.
         """
         self._store = store
         self._cache = Store(f"file://{folder}")
@@ -68,7 +78,10 @@ class Library:
         self._spec = spec
         self._tasks = tasks
         self._verify = verify
+        self._metered = metered
         self._received = received
+        self._before: deque[PolicyRef] = deque(maxlen=LOOKED_BACK + 1 if metered else 0)
+        self._told = ""
 
     def load(self, ref: PolicyRef, epoch: int) -> Loaded:
         """Fetch, verify and build one policy.
@@ -79,12 +92,7 @@ class Library:
         """
         try:
             manifest = self._manifest(ref)
-            files = {
-                file.name: self._get(
-                    names.blob_key(self._job_uid, file.digest), file.digest, file.size
-                )
-                for file in manifest.files
-            }
+            files = self._files(ref, manifest)
         except Reject as fault:
             raise Untrusted(f"policy {ref.sequence}: {fault}") from fault
         policy = from_files(files)
@@ -92,21 +100,91 @@ class Library:
             raise Misfit(f"policy {ref.sequence} is for another robot: {reason}")
         if missing := sorted(set(self._tasks) - set(policy.spaces.tasks)):
             raise Misfit(f"policy {ref.sequence} does not know the tasks {missing}")
+        if ref not in self._before:
+            self._before.append(ref)
         return Loaded(ref, policy, epoch, manifest.created_at_ms / 1000)
 
     def keep(self, refs: Collection[PolicyRef]) -> None:
         """Forget everything kept but these."""
         kept: set[str] = set()
-        for ref in refs:
+        for ref in {*refs, *self._before}:
             try:
                 manifest = self._manifest(ref)
             except (Retry, Untrusted, Reject):
                 continue
             kept.add(ref.uri)
-            kept |= {names.blob_key(self._job_uid, file.digest) for file in manifest.files}
+            kept |= {self._key(file) for file in manifest.files}
         for key in self._cache.list(self._root):
             if key not in kept:
                 self._cache.delete(key)
+
+    def _files(self, ref: PolicyRef, manifest: Manifest) -> dict[str, bytes]:
+        """The bundle, in the way that costs fewer bytes."""
+        missing = sum(f.size for f in manifest.files if not self._cache.exists(self._key(f)))
+        held = self._held() if missing else {}
+        held.pop(ref.digest, None)
+        why = "no delta leads there in fewer bytes from a version that is here"
+        if held:
+            try:
+                if (files := self._rebuilt(manifest, held, missing)) is not None:
+                    return files
+            except FleetError as fault:
+                why = str(fault)
+                self._say(f"version {ref.sequence} does not come as a delta: {why}")
+        if held and self._metered:
+            raise Retry(
+                f"version {ref.sequence} would come whole, {missing} bytes, over a metered link "
+                f"({why}): it waits for one that a delta leads to, or for spec.link: Normal"
+            )
+        return {
+            file.name: self._get(self._key(file), file.digest, file.size) for file in manifest.files
+        }
+
+    def _rebuilt(
+        self, manifest: Manifest, held: dict[str, Manifest], below: int
+    ) -> dict[str, bytes] | None:
+        """The bundle by deltas; None where whole files cost less. Raises as `load` and `Reject`."""
+        steps = rebuild.route(manifest, held, below, self._manifest)
+        if not steps:
+            return None
+        base = held[steps[0].delta.base.digest]
+        files = rebuild.rebuild(
+            {file.name: self._own(file) for file in base.files},
+            steps,
+            lambda part: self._get(self._key(part), part.digest, part.size, Traffic.DELTA),
+        )
+        for file in manifest.files:
+            self._keep(self._key(file), files[file.name])
+        return files
+
+    def _own(self, file: FileRef) -> bytes:
+        """A kept file; one that the disk garbled is dropped. Raises `Retry` and `Missing`."""
+        try:
+            return self._cache.get(self._key(file), file.digest, max_bytes=file.size)
+        except Retry as fault:
+            log.warning("kept copy dropped: %s", fault)
+            self._cache.delete(self._key(file))
+            raise
+
+    def _held(self) -> dict[str, Manifest]:
+        """Versions that are here as a whole, by their manifest's digest."""
+        found = {}
+        for key in self._cache.list(names.version_key(self._job_uid, 0).rpartition("/")[0]):
+            with contextlib.suppress(FleetError):
+                data = self._cache.get(key, max_bytes=MAX_MANIFEST)
+                manifest = Manifest.open(data, self._verify)
+                if all(self._cache.exists(self._key(file)) for file in manifest.files):
+                    found[digest_of(data)] = manifest
+        return found
+
+    def _say(self, fault: str) -> None:
+        """Warn, once: the same version is asked for again and again while it cannot be had."""
+        if fault != self._told:
+            log.warning("%s", fault)
+        self._told = fault
+
+    def _key(self, file: FileRef) -> str:
+        return names.blob_key(self._job_uid, file.digest)
 
     def _manifest(self, ref: PolicyRef) -> Manifest:
         if not ref.uri.startswith(f"{self._root}/"):
@@ -121,7 +199,7 @@ class Library:
             raise Untrusted(f"policy {ref.sequence} has too many files or bytes")
         return manifest
 
-    def _get(self, key: str, digest: str, max_bytes: int) -> bytes:
+    def _get(self, key: str, digest: str, max_bytes: int, kind: Traffic = Traffic.POLICY) -> bytes:
         try:
             return self._cache.get(key, digest, max_bytes=max_bytes)
         except Missing:
@@ -133,12 +211,15 @@ class Library:
             data = self._store.get(key, digest, max_bytes=max_bytes)
         except Missing as fault:
             raise Retry(f"{fault}; it may still be on its way") from fault
-        self._received(len(data))
+        self._received(kind, len(data))
+        self._keep(key, data)
+        return data
+
+    def _keep(self, key: str, data: bytes) -> None:
         try:
             self._cache.create(key, data)
         except (Retry, Exists) as fault:  # a full disk only costs the next start a download
             log.warning("not kept for the next start: %s", fault)
-        return data
 
 
 class Memory:

@@ -163,7 +163,7 @@ def heartbeat(who: Identity, desk: Desk, moved: Moved, **more: Any) -> Heartbeat
         tasks=tally.tasks,
         guard_trips=tally.guard_trips,
         bytes_sent=moved.sent[Traffic.EXPERIENCE],
-        bytes_received=moved.received[Traffic.POLICY],
+        bytes_received=moved.received[Traffic.POLICY] + moved.received[Traffic.DELTA],
         sent=dict(moved.sent),
         received=dict(moved.received),
         uptake=tally.uptake,
