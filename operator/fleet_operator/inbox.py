@@ -232,7 +232,7 @@ class Inbox:
         if known.feed.gate_beat(data):
             self._wake(key)
         else:
-            self._wake_at_times(key)
+            self._wake_at_times(key, pace.LEAST)
 
     def _announcement(self, subject: str, data: bytes) -> None:
         job = subject.split(".")[2]
