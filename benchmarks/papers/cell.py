@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from benchmarks.papers import world
 from benchmarks.papers.fleet import Fleet
 from benchmarks.papers.learner import Learner
+from benchmarks.papers.start import start
 from fleet_runtime import algorithms
 from fleet_runtime.experience.batch import Side
-from fleet_runtime.policies.normalization import Normalization
 from fleet_runtime.replay.sampler import SamplerSettings
 from fleet_runtime.robot.evaluate import evaluate
 from fleet_runtime.robot.metaworld import EVALUATION_SEED
@@ -35,34 +35,21 @@ class Cell:
         self, arm: Arm, common: Plan, seed: int, make: Callable[..., Any] | None = None
     ) -> None:
         self.arm, self.plan, self.seed = arm, arm.plan(common), seed
-        self._make = functools.partial(make or world.WORLDS[self.plan.world], self.plan)
+        make = make or world.WORLDS[self.plan.world]
+        self._make = functools.partial(make, self.plan)
         self._lanes: list[Any] = []
         plan, sampling = self.plan, SamplerSettings(**self.plan.sampler)
-        self.spaces = self._make(0).spec.spaces()
-        shown = self._make(world.named(seed, "shown"), region=plan.region)
-        demonstrations = world.demonstrations(plan, shown, seed)
-        imitation = algorithms.find("bc").create(
-            self.spaces,
-            plan.size,
-            normalization=Normalization.measure(demonstrations),
-            seed=seed,
-        )
-        supervised = Learner(self.spaces, imitation, sampling, seed=seed)
-        supervised.add(demonstrations, Side.OFFLINE)
-        for _ in range(plan.first_updates):
-            supervised.update()
-        self.base = supervised.policy(seed)
+        begun = start(plan, seed, make)
+        self.spaces, self.base = begun.spaces, begun.base
+        offline = begun.demonstrations + begun.history
         self.learner = Learner(self.spaces, self.algorithm(), sampling, seed=seed)
-        self.learner.add(demonstrations, Side.OFFLINE)
-        before = world.history(plan, self._make(0), supervised.policy(seed), seed)
-        self.learner.add(before, Side.OFFLINE)
-        offline = demonstrations + before
+        self.learner.add(offline, Side.OFFLINE)
         self.offline_frames = sum(map(len, offline))
         self.failed_frames = sum(len(one) for one in offline if not one.success)
-        robots = [self._make(world.named(seed, "robot", n)) for n in range(plan.robots)]
+        self._robots = [self._make(world.named(seed, "robot", n)) for n in range(plan.robots)]
         helped = [
             (robot, world.human(robot, plan.gate, world.named(seed, "human", n)))
-            for n, robot in enumerate(robots)
+            for n, robot in enumerate(self._robots)
         ]
         self.fleet = Fleet(self.learner, helped, plan, seed=seed)
 
@@ -82,6 +69,12 @@ class Cell:
             task: [s.successes, s.episodes, round(s.steps * s.successes), s.all_steps]
             for task, s in scores.items()
         }
+
+    def close(self) -> None:
+        """Give the simulators back; each holds tens of megabytes."""
+        for robot in self._robots + self._lanes:
+            robot.close()
+        self._lanes.clear()
 
     def live(self) -> list[list[float]]:
         """All phases; evaluations on the way, as [simulated minutes, success]."""
@@ -110,10 +103,17 @@ def live(
 ) -> dict[str, Any]:
     """The figures of a cell, as JSON has them; the same for the same arguments."""
     cell = Cell(arm, common, seed, make)
+    try:
+        return _found(cell)
+    finally:
+        cell.close()
+
+
+def _found(cell: Cell) -> dict[str, Any]:
     curve = cell.live()
     lived = cell.fleet.lived
     return {
-        "final": cell.measure(cell.learner.policy(seed), cell.plan.attempts),
+        "final": cell.measure(cell.learner.policy(cell.seed), cell.plan.attempts),
         "curve": curve,
         "reached": reached(curve, cell.plan.target),
         "minutes": round(cell.fleet.clock.now / 60, 3),

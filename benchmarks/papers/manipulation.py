@@ -29,12 +29,18 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 
 def arms(plan: Plan) -> tuple[Arm, ...]:
     """Each method before and after the fleet's experience."""
+    warm = {"QAM": {"critic_steps": plan.updates // 4}}
     offline = (Phase(updates=plan.updates // 2, online=False),)
     online = (*offline, Phase(episodes=plan.episodes, updates=plan.updates // 2))
     return (
         Arm(name="SFT"),
         *(
-            Arm(name=f"{name} {stage}", algorithm=kind, parameters=parameters, phases=phases)
+            Arm(
+                name=f"{name} {stage}",
+                algorithm=kind,
+                parameters=parameters | warm.get(name, {}),
+                phases=phases,
+            )
             for stage, phases in (("offline", offline), ("online", online))
             for name, (kind, parameters) in METHODS.items()
         ),

@@ -3,9 +3,11 @@
 Three stages in one run; everything is carried over from each to the next.
 
 1. Behaviour cloning for `bc_steps`: the policy imitates the offline side's successes.
-   What it has become is frozen as f_β, the reference; f_θ goes on from it.
+   What it has become is frozen as f_β, the reference; f_θ goes on from it. None where the policy
+   it begins with is imitation enough.
 2. Offline: V, Q and the policy learn from everything on the offline side, failures included;
-   the target looks `n_step` chunks ahead.
+   the target looks `n_step` chunks ahead. For the first `critic_steps` the policy stands still,
+   for a Q that knows nothing must not lead it.
 3. Online, once the fleet's experience flows: the same losses, one chunk ahead, a bolder τ.
 
 An update, in the paper's order:
@@ -29,6 +31,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 
@@ -49,8 +52,6 @@ from fleet_runtime.experience.batch import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    import numpy as np
-
     from fleet_runtime.policies.flow import FlowPolicy
 
 ONE, MANY = 0, 1  # columns of the batch's windows: one chunk ahead, n_step of them
@@ -65,8 +66,10 @@ class DIVLQAMConfig(FlowLearnerConfig):
     """Adam's step size for the policy under adjoint matching, constant."""
     critic_learning_rate: Annotated[float, Field(gt=0, le=1)] = 3e-4
     """Adam's step size for V and Q, constant."""
-    bc_steps: Annotated[int, Field(ge=1)] = 2000
-    """Updates of behaviour cloning before the reference is frozen."""
+    bc_steps: Annotated[int, Field(ge=0)] = 2000
+    """Updates of behaviour cloning before the reference is frozen; 0: the policy it begins with."""
+    critic_steps: Annotated[int, Field(ge=0)] = 0
+    """Updates of the critics alone, after that."""
     imitates: tuple[Source, ...] = by_name(SUCCESSES)
     """What behaviour cloning imitates of the offline side."""
     gamma: Annotated[float, Field(gt=0, lt=1)] = 0.99
@@ -149,8 +152,12 @@ class DIVLQAM(FlowLearner[DIVLQAMConfig]):
                 self._freeze()
         else:
             metrics = self._criticise(batch)
-            rows = self._match(batch)
-            metrics |= {"qam": float(rows.mean())}
+            if self.updates < self.config.bc_steps + self.config.critic_steps:
+                self.updates += 1
+                rows = np.zeros(len(batch))
+            else:
+                rows = self._match(batch)
+                metrics |= {"qam": float(rows.mean())}
         tasks = len(self.trained.spaces.tasks)
         return Update(metrics=metrics, losses=losses_by_pool(rows, batch, tasks))
 
@@ -229,4 +236,4 @@ class DIVLQAM(FlowLearner[DIVLQAMConfig]):
     @staticmethod
     def _flow(net: torch.nn.Module, context: torch.Tensor) -> qam.Flow:
         run: Callable[..., torch.Tensor] = net
-        return lambda x, w: run(x, w, context)
+        return lambda x, w: run(x, w, context.repeat(len(x) // len(context), 1))
