@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 QAM: dict[str, Any] = {
     "bc_steps": 0,  # the supervised policy is the reference
-    "temperature": 0.01,
+    "temperature": 0.05,
     "n_step": 5,
 }
 EVERY_SUCCESS = {"online": ("human", "policy-alone-success", "policy-helped-success")}
