@@ -46,8 +46,11 @@ _RUN = partial(KillWhere, resource="jobs", said="learner")
 _STABLE = partial(KillWhere, resource="fleettrainingjobs/status", said='"stable"')
 _NOTHING = partial(StaleWhere, resource="fleettrainingjobs/status", said='"stable"')
 _TELL = "    await _tell(office, world, decision, after)\n"
-_WRITE = """    if after != before:
+_WRITE = """    if wait:
+        office.wake_in(Key(Kind.TRAINING_JOB, name), wait)
+    elif wait is not None:
         await office.cluster.write_status(Kind.TRAINING_JOB, world.job.metadata, after.dump())
+        office.written_at[uid] = office.inbox.now
 """
 MUTANTS = (
     Mutant(

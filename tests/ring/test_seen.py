@@ -18,6 +18,7 @@ from helpers.ring import JOB, JOBS, ROBOTS, SLOW, job
 
 MAY_BE_ZERO = {
     m.QUEUE_DEPTH,  # what is due is worked on at once
+    m.GATES,  # this job asks for none
     m.GUARD_TRIPS,
     m.ROBOT_REFUSALS,
     m.ROBOT_SPOOL,

@@ -23,7 +23,7 @@ async def test_scrambled_weights_are_caught_in_the_shadow_and_no_robot_ever_acts
     made = job(dataset, publish={"minInterval": "1h"})  # one version, and none overtakes ours
     made["spec"]["robots"]["simulated"]["replicas"] = 1
     made["spec"]["offline"]["steps"] = 100
-    made["spec"]["rollout"]["gates"] = {"shadow": {"minEpisodes": 1, "maxDisagreement": 0.25}}
+    made["spec"]["rollout"]["gates"] = {"shadow": {"minEpisodes": 1, "maxDisagreement": 0.05}}
     uid = (await kube.create(JOBS, made))["metadata"]["uid"]
     heard: list[Event] = []
 
@@ -46,7 +46,7 @@ async def test_scrambled_weights_are_caught_in_the_shadow_and_no_robot_ever_acts
         VERSIONS, name, lambda one: one["status"].get("phase") == "RolledBack", SLOW
     )
     assert "its shadow gate refused it" in version["status"]["message"]
-    assert "(at most 0.25)" in version["status"]["message"]
+    assert "(at most 0.05)" in version["status"]["message"]
     assert stable(await kube.get(JOBS, JOB)) == 1
     await ears.close()
     of_it = [event for event in heard if event.policy and event.policy.sequence == bad]
