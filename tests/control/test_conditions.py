@@ -14,14 +14,17 @@ from fleet_contract.messages import (
     RobotState,
     digest_of,
 )
-from fleet_contract.names import STALLED_REASONS, Reason
+from fleet_contract.names import STALLED_REASONS, Gate, Reason
 from fleet_contract.names import ConditionType as C
 from fleet_contract.resources import (
     Condition,
     FleetTrainingJob,
     FleetTrainingJobStatus,
+    GatePhase,
+    GateStatus,
     RobotActor,
     RobotActorStatus,
+    RolloutStatus,
     VersionRef,
 )
 from fleet_contract.resources.base import now_rfc3339
@@ -444,7 +447,8 @@ def test_when_a_robots_status_is_written(sentence: str) -> None:
 
 
 def test_what_a_job_only_counts_is_written_now_and_then_all_else_at_once() -> None:
-    before = FleetTrainingJobStatus(observed_generation=1)
+    gated = RolloutStatus(gates=[GateStatus(name=Gate.SIMULATION)])
+    before = FleetTrainingJobStatus(observed_generation=1, rollout=gated)
 
     def wait(robots: int = 4, since: float = 0.5, **changed: Any) -> float | None:
         return training_job.write_in(before, before.model_copy(update=changed), since, robots)
@@ -455,6 +459,9 @@ def test_what_a_job_only_counts_is_written_now_and_then_all_else_at_once() -> No
     assert wait(episodes=3, since=2.0) == 0
     counted = rollout.model_copy(update={"episodes": 1, "successes": 1, "message": "1 of 1"})
     assert wait(rollout=counted) == 1.5
+    for gate, seconds in (({"message": "8 of 20"}, 1.5), ({"phase": GatePhase.PASSED}, 0.0)):
+        gates = [rollout.gates[0].model_copy(update=gate)]
+        assert wait(rollout=rollout.model_copy(update={"gates": gates})) == seconds
     for name, value in (("robots", ["arm"]), ("reason", "Paused"), ("events_from", 3)):
         assert wait(rollout=rollout.model_copy(update={name: value})) == 0, name
 
