@@ -180,7 +180,7 @@ CHUNKS = STEPS // 2  # the policy executes two actions of each chunk
 
 
 class Odd(FlowPolicy):
-    """A shadow whose answer is whatever a test makes of the sound one."""
+    """A policy whose answer is whatever a test makes of the sound one."""
 
     def __init__(self, change: Callable[[Float], Float]) -> None:
         sound = flow(seed=2)
@@ -194,6 +194,10 @@ class Odd(FlowPolicy):
     ) -> Float:
         self.threads.add(threading.current_thread().name)
         return self._change(super().act(observation, task, images))
+
+
+def always(action: float) -> Odd:
+    return Odd(lambda chunk: np.full_like(chunk, action))
 
 
 @contextmanager
@@ -219,11 +223,12 @@ def compared(event: Event) -> int:
 
 
 def test_a_shadow_is_told_of_each_episode_by_its_own_name_and_never_drives(tmp_path: Path) -> None:
-    shadow = Odd(lambda chunk: chunk)
-    with running(tmp_path, flow(seed=1), shadow) as (alone, _):
+    shadow = always(-0.25)
+    with running(tmp_path, always(0.5), shadow) as (alone, robot):
         alone.until(3, EventKind.SHADOW)
         told = shadowed(alone.first(EventKind.SHADOW, compared))
-    assert 0.01 < (told.disagreement or 0) <= (told.most or 0) < 2
+    assert (told.disagreement, told.most) == (pytest.approx(0.75), pytest.approx(0.75))
+    assert set(robot.acted) == {0.5}
     assert shadow.threads == {"shadow"}
     for event, outcome in zip(alone.of(EventKind.SHADOW), alone.of(EventKind.OUTCOME), strict=True):
         told = shadowed(event)
@@ -313,12 +318,11 @@ class Helper:
 
 
 def test_in_a_person_s_frames_it_is_compared_with_the_person(tmp_path: Path) -> None:
-    full = Odd(np.ones_like)
-    with running(tmp_path, flow(seed=1), full, human=Helper()) as (alone, _):
+    with running(tmp_path, always(-0.5), always(1.0), human=Helper()) as (alone, _):
         alone.first(EventKind.SHADOW, lambda event: shadowed(event).human_frames)
         alone.first(EventKind.SHADOW, compared)
     told = [shadowed(event) for event in alone.of(EventKind.SHADOW)]
     assert all(one.chunks + one.skipped <= CHUNKS // 2 for one in told)
-    met = [one.human_disagreement for one in told if one.human_frames]
-    assert met == [pytest.approx(0)] * len(met)
-    assert all((one.disagreement or 1) > 0.01 for one in told)
+    with_person = {one.human_disagreement for one in told if one.human_frames}
+    with_policy = {one.disagreement for one in told if one.chunks}
+    assert (with_person, with_policy) == ({0.0}, {1.5})  # it says what the person does
