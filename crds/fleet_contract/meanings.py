@@ -78,7 +78,7 @@ REASONS = {
     Reason.BROADCAST: "Given to the whole fleet at once, as `spec.rollout.strategy` says.",
     Reason.WATCH_STARTED: "The promoted version is watched on the whole fleet.",
     Reason.WATCH_PASSED: "The promoted version passed its watch.",
-    Reason.SUPERSEDED: "Another version came before it.",
+    Reason.SUPERSEDED: "Another version took its place.",
     Reason.PINNED: "The fleet or a robot is held at a version.",
     Reason.PAUSED: "The fleet is paused.",
     Reason.RESUMED: "The fleet is no longer paused.",

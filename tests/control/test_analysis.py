@@ -85,7 +85,7 @@ CASES: dict[str, tuple[dict[str, Any], Evidence, float, Verdict, Reason, str]] =
         {},
         Evidence(10, 4),
         60,
-        V.WAIT,
+        V.DOUBT,
         Reason.AWAITING_EPISODES,
         (
             "4 of 10 judged episodes succeeded, the floor is 50%: that may be chance; awaits more "
@@ -184,7 +184,7 @@ def test_verdict(case: tuple[dict[str, Any], Evidence, float, Verdict, Reason, s
     assert list(judge(STEP, Analysis(**fields), evidence, elapsed)) == wanted
 
 
-ORDER = [V.FAIL, V.WAIT, V.PASS]
+ORDER = [V.FAIL, V.DOUBT, V.WAIT, V.PASS]
 tallies = st.tuples(st.integers(0, 40), st.floats(0, 1)).map(
     lambda drawn: Tally(drawn[0], round(drawn[0] * drawn[1]))
 )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from fleet_contract.messages import Assignment, PolicyRef, digest_of
+from fleet_contract.names import Reason
 from fleet_contract.resources import PolicyPhase, PolicyVersion, VersionRef
 from fleet_operator.decide.rollout import State
 
@@ -80,6 +81,39 @@ def test_a_wiped_status_is_read_from_the_rest(case: Case) -> None:
     if found.stable:
         assert found.stable.name == f"job-v{case.stable}"
         assert found.recovered("job", case.versions, case.document) == found
+
+
+def unread(sequence: int) -> PolicyVersion:
+    """As it was made: nobody wrote its status yet."""
+    return version(sequence, P.CANDIDATE)
+
+
+def read(sequence: int, phase: PolicyPhase) -> PolicyVersion:
+    made = version(sequence, phase)
+    return made.model_copy(
+        update={"status": made.status.model_copy(update={"observed_generation": 1})}
+    )
+
+
+@pytest.mark.parametrize(
+    ("versions", "fallback", "said"),
+    [
+        pytest.param((unread(1),), 1, [1], id="it died between document and statuses"),
+        pytest.param((unread(1), unread(2)), 1, [1], id="and a second version came meanwhile"),
+        pytest.param((read(1, P.PROMOTED),), 1, [], id="its promotion was written"),
+        pytest.param((read(1, P.PROMOTED), unread(2)), 2, [], id="another one came before it"),
+        pytest.param((unread(1),), None, [], id="no document names it"),
+    ],
+)
+def test_the_first_promotion_is_told_by_the_operator_that_finds_it_in_the_document(
+    versions: tuple[PolicyVersion, ...], fallback: int | None, said: list[int]
+) -> None:
+    state = State().recovered("job", versions, document(fallback))
+    moves = state.unsaid(State(), versions)
+    assert [(move.version.sequence, move.phase, move.reason) for move in moves] == [
+        (sequence, P.PROMOTED, Reason.FIRST_VERSION) for sequence in said
+    ]
+    assert state.unsaid(state, versions) == ()  # the job's status knows: all was told
 
 
 def test_a_status_that_knows_is_not_touched() -> None:

@@ -89,6 +89,21 @@ CASES = {
     "a rate under the floor that may be chance neither passes nor is taken back": Case(
         ONE_STEP, on_trial(), Observed(version(2), THREE, Evidence(10, 4), 10), 1, 2, 1, ()
     ),
+    "nor after four times its episodes while nothing newer waits": Case(
+        ONE_STEP, on_trial(), Observed(version(2), THREE, Evidence(40, 17), 40), 1, 2, 1, ()
+    ),
+    "a doubt that lasts waits for more even if a newer one came": Case(
+        ONE_STEP, on_trial(), Observed(version(3), THREE, Evidence(39, 17), 39), 1, 2, 1, ()
+    ),
+    "but no longer than four times its episodes": Case(
+        ONE_STEP,
+        on_trial(),
+        Observed(version(3), THREE, Evidence(40, 17), 40),
+        1,
+        3,
+        1,
+        (P.SUPERSEDED, P.CANDIDATE, P.STAGED),
+    ),
     "three failures against a stable version that hardly fails decide at once": Case(
         ONE_STEP,
         on_trial(),

@@ -188,6 +188,18 @@ def test_a_promotion_begins_the_watch_and_newer_versions_wait_for_its_end() -> N
     assert [(m.version.sequence, m.phase) for m in ended.moves] == [(3, P.CANDIDATE), (3, P.STAGED)]
 
 
+def test_a_watch_that_stays_in_doubt_ends_when_a_newer_version_waits() -> None:
+    doubtful = Observed(version(2), THREE, Evidence(80, 35), 80)
+    assert decide(WATCHING, watched(), doubtful, NOW + 60).state.rollout.watching
+    decision = decide(WATCHING, watched(), doubtful._replace(announced=version(3)), NOW + 60)
+    assert not decision.state.rollout.watching
+    assert [(m.version.sequence, m.phase) for m in decision.moves] == [
+        (3, P.CANDIDATE),
+        (3, P.STAGED),
+    ]
+    assert "undecided: 35 of 80" in decision.notes[0].message
+
+
 def test_the_first_version_is_not_watched_for_there_is_nothing_to_return_to() -> None:
     first = decide(WATCHING, State(), Observed(version(1), THREE), NOW).state
     assert (first.stable, first.rollout.watching) == (version(1), False)

@@ -22,6 +22,8 @@ class Verdict(StrEnum):
     """What the evidence says of a stage."""
 
     WAIT = "wait"
+    DOUBT = "doubt"
+    """It has its episodes, and a rate under the floor that may be chance."""
     FREEZE = "freeze"
     """It has its episodes, but something that must be known is not."""
     PASS = "pass"  # noqa: S105 - no password
@@ -55,7 +57,7 @@ def judge(step: Step, analysis: Analysis, evidence: Evidence, elapsed: float) ->
     if evidence.rate < analysis.min_success_rate:
         floor = f"the floor is {analysis.min_success_rate:.0%}"
         more = f"{figures}, {floor}: that may be chance; awaits more episodes"
-        return Judgement(Verdict.WAIT, Reason.AWAITING_EPISODES, more)
+        return Judgement(Verdict.DOUBT, Reason.AWAITING_EPISODES, more)
     return Judgement(Verdict.PASS, Reason.CANARY_PASSED, figures)
 
 

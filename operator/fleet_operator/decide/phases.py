@@ -13,7 +13,7 @@ MOVES: dict[tuple[P, P], str] = {
     (P.GATED, P.ROLLED_BACK): "a gate refused it, or abort",
     (P.STAGED, P.STAGED): "the stage passed, or skip",
     (P.STAGED, P.PROMOTED): "the last stage passed, or skip",
-    (P.STAGED, P.SUPERSEDED): "the fleet was pinned or taken back",
+    (P.STAGED, P.SUPERSEDED): "in doubt for long and a newer one came, or pinned, or taken back",
     (P.STAGED, P.ROLLED_BACK): "it did badly, its deadline passed, or abort",
     (P.PROMOTED, P.ROLLED_BACK): "it did badly under watch, or rollback",
     (P.ROLLED_BACK, P.CANDIDATE): "retry",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from fleet_contract.names import policy_version
+from fleet_contract.names import Reason, policy_version
 from fleet_contract.resources import (
     FleetTrainingJobStatus,
     PolicyPhase,
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fleet_contract.messages import Assignment
-    from fleet_contract.names import Reason
     from fleet_contract.resources import GateStatus, PolicyVersion
     from fleet_operator.decide import cohort
     from fleet_operator.decide.gates import Gate
 
 MAX_KNOWN_GOOD = 5
+NOTHING_BEFORE = "the first version, nothing to compare with"
 _REF = {"sequence", "digest", "uri"}
 
 
@@ -91,6 +91,18 @@ class State(NamedTuple):
             rolled_back=tuple(sorted(back)),
             last_sequence=max(ended | back, default=0),
         )
+
+    def unsaid(self, before: State, versions: Sequence[PolicyVersion]) -> tuple[Move, ...]:
+        """The first version's promotion, where an operator died between document and statuses.
+
+        ``before``: what the job's status says, of which this state was recovered.
+        """
+        first = self.stable
+        unread = (one.spec.sequence for one in versions if one.status.observed_generation < 0)
+        if before.last_sequence or first is None or self.known_good or first.sequence not in unread:
+            return ()
+        message = f"Version {first.sequence} promoted: {NOTHING_BEFORE}."
+        return (Move(first, PolicyPhase.PROMOTED, Reason.FIRST_VERSION, message),)
 
     @property
     def candidate(self) -> VersionRef | None:

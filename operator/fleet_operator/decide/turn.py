@@ -35,6 +35,9 @@ from fleet_operator.decide.rollout_state import (
 )
 
 MAX_ROLLED_BACK = 1000
+USUAL = Step.model_fields["min_episodes"].default
+UNDECIDED = 4
+"""Times a step's episodes; a doubt that lasts longer gives way to a newer version."""
 
 
 class Turn:
@@ -108,6 +111,13 @@ class Turn:
         fresh = self.rollout.events_from > self.seen.last_event  # this very turn began it
         found = self.evidence = Evidence() if fresh else self.seen.evidence
         self.update(episodes=found.episodes, successes=found.successes)
+
+    def gives_way(self, least: int) -> VersionRef | None:
+        """The newer version that waits, where the evidence has been doubtful for long."""
+        newest = self.seen.announced
+        if newest is None or not self.is_new(newest):
+            return None
+        return newest if self.evidence.episodes >= UNDECIDED * (least or USUAL) else None
 
     def judge(self, step: Step) -> Judgement:
         """What the evidence says of the present stage or watch."""

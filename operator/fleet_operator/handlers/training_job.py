@@ -67,6 +67,8 @@ async def reconcile(office: Office, name: str) -> float | None:
         state = State.of(before).recovered(name, world.versions, document, runs)
         seen = seen_by(world, evidence)._replace(gates=job_gates.seen(world, state))
         decision = decide(world.job.spec.rollout, state, seen, world.now)
+        unsaid = state.unsaid(State.of(before), world.versions)
+        decision = decision._replace(moves=(*unsaid, *decision.moves))
     complete = training_job.goal_reached(world.job, windows)
     hash_ = desired_learner.spec_hash(world.job)
     run = learner.plan(

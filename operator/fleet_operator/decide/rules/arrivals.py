@@ -2,6 +2,7 @@
 
 from fleet_contract.names import Reason
 from fleet_contract.resources import PolicyPhase, RolloutMode, Strategy
+from fleet_operator.decide.rollout_state import NOTHING_BEFORE
 from fleet_operator.decide.rules import holds
 from fleet_operator.decide.turn import Turn
 
@@ -45,7 +46,7 @@ def begin(turn: Turn) -> None:
             turn.hold = hold
             return
     if turn.state.stable is None:
-        turn.promote(candidate, Reason.FIRST_VERSION, "the first version, nothing to compare with")
+        turn.promote(candidate, Reason.FIRST_VERSION, NOTHING_BEFORE)
     elif turn.spec.strategy is Strategy.BROADCAST:
         turn.promote(candidate, Reason.BROADCAST, "given to the whole fleet at once")
     else:

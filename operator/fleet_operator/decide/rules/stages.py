@@ -1,7 +1,14 @@
 """The stage that runs: taken back, held, or passed on, by what its robots lived through."""
 
 from fleet_contract.names import Reason
-from fleet_contract.resources import OnDeadline, RolloutMode, Strategy, VersionRef, seconds
+from fleet_contract.resources import (
+    OnDeadline,
+    PolicyPhase,
+    RolloutMode,
+    Strategy,
+    VersionRef,
+    seconds,
+)
 from fleet_operator.decide.analysis import Judgement, Verdict
 from fleet_operator.decide.rollout_state import Hold
 from fleet_operator.decide.rules import holds
@@ -22,6 +29,8 @@ def judge(turn: Turn) -> None:
         _go_on(turn, candidate, Reason.BROADCAST, "given to the whole fleet at once")
     elif _late(turn, said.verdict):
         _end_late(turn, candidate)
+    elif said.verdict is Verdict.DOUBT and (newer := turn.gives_way(turn.step.min_episodes)):
+        turn.finish(candidate, PolicyPhase.SUPERSEDED, Reason.SUPERSEDED, _undecided(turn, newer))
     elif hold := _hold(turn, candidate, said):
         turn.hold = hold
     else:
@@ -74,7 +83,7 @@ def _hold(turn: Turn, candidate: VersionRef, said: Judgement) -> Hold | None:
         return Hold(
             said.reason, f"Frozen, version {at}: {said.message}; mend that, or request abort@{at}."
         )
-    if said.verdict is Verdict.WAIT:
+    if said.verdict in {Verdict.WAIT, Verdict.DOUBT}:
         return Hold(said.reason, _progress(turn, at, said.message))
     if turn.spec.mode is RolloutMode.MANUAL and not turn.rollout.confirmed:
         return Hold(
@@ -82,6 +91,14 @@ def _hold(turn: Turn, candidate: VersionRef, said: Judgement) -> Hold | None:
             f"Version {at} passed {turn.stage} ({turn.figures}): request promote@{at} to go on.",
         )
     return None
+
+
+def _undecided(turn: Turn, newer: VersionRef) -> str:
+    floor = turn.spec.analysis.min_success_rate
+    return (
+        f"Version {newer.sequence} takes its place: {turn.figures}, neither enough for the floor "
+        f"of {floor:.0%} nor surely too few."
+    )
 
 
 def _progress(turn: Turn, sequence: int, figures: str) -> str:

@@ -4,7 +4,7 @@ from fleet_contract.names import Reason
 from fleet_contract.resources import Step, seconds
 from fleet_operator.decide.analysis import Verdict
 from fleet_operator.decide.rollout_state import Hold
-from fleet_operator.decide.turn import Turn
+from fleet_operator.decide.turn import USUAL, Turn
 
 
 def judge(turn: Turn) -> None:
@@ -14,17 +14,18 @@ def judge(turn: Turn) -> None:
     turn.recount()
     if turn.paused:
         return
-    usual = Step.model_fields["min_episodes"].default
-    step = Step(percent=100, min_episodes=watch.min_episodes or usual, soak=watch.soak)
+    step = Step(percent=100, min_episodes=watch.min_episodes or USUAL, soak=watch.soak)
     said, found = turn.judge(step), turn.evidence
     low = found.episodes > 0 and found.rate < turn.spec.analysis.min_success_rate
-    doubted = turn.watchful and low  # it may be chance; more episodes will tell
+    # It may be chance; more episodes will tell, or the next version.
+    doubted = turn.watchful and low and not turn.gives_way(watch.min_episodes)
     if said.verdict is Verdict.FAIL and turn.state.known_good:
         turn.give_back(said.reason, f"under watch, {said.message}")
     elif (
         found.episodes >= watch.min_episodes and turn.elapsed >= seconds(watch.soak) and not doubted
     ):
-        message = f"Version {stable.sequence} passed its watch: {turn.figures}."
+        how = "ended its watch undecided" if low else "passed its watch"
+        message = f"Version {stable.sequence} {how}: {turn.figures}."
         turn.renew(message=message)
         turn.tell(Reason.WATCH_PASSED, message)
     else:
