@@ -5,6 +5,7 @@ Raises nats-py's errors as they are; ``Bus`` turns them into ``Retry``.
 
 import contextlib
 import secrets
+import time
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -63,7 +64,9 @@ async def _ensure_stream(js: JetStreamContext, config: dict[str, Any]) -> Found:
         info = await js.stream_info(config["name"])
     except nats.js.errors.NotFoundError:
         metadata = config["metadata"] | {StreamMeta.GENERATION.value: secrets.token_hex(8)}
-        info = await js.add_stream(StreamConfig(**(config | {"metadata": metadata})))
+        # Numbers go on from the lost one's: what counts "from event n on" counts all of the new.
+        fresh = {"metadata": metadata, "first_seq": int(time.time() * 1000)}
+        info = await js.add_stream(StreamConfig(**(config | fresh)))
     else:
         # The server's own keys and our stream id stay in the metadata.
         metadata = (info.config.metadata or {}) | config["metadata"]

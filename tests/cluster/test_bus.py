@@ -4,6 +4,8 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
+from fleet_contract import names
+from fleet_contract.names import Channel, Stream, StreamMeta
 from fleet_operator.bus import Bus
 from helpers.nats import make_streams, running_broker
 
@@ -38,3 +40,27 @@ async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(
 
 def _cancel(task: asyncio.Task[None], _reply: object) -> None:
     task.cancel()
+
+
+async def test_a_stream_made_anew_goes_on_above_the_numbers_of_the_lost_one(tmp_path: Path) -> None:
+    """What counts from event n on then counts all that the new one holds."""
+    with running_broker(tmp_path) as broker:
+        bus = Bus(broker.url)
+        ensure = partial(bus.ensure, "default", "job", "uid-1", "installation")
+        await ensure()
+        js = (await bus.client()).jetstream()
+        name = names.stream("uid-1", Stream.EVENTS)
+        subject = names.robot_subject("default", "r1", "job", Channel.EVENT)
+        numbers = [(await js.publish(subject, b"")).seq for _ in range(2)]
+        await js.delete_stream(name)
+        await ensure()
+        numbers += [(await js.publish(subject, b"")).seq for _ in range(2)]
+        config = (await js.stream_info(name)).config
+        await js.update_stream(config.evolve(max_bytes=1024, first_seq=None))
+        made = (await ensure())[Stream.EVENTS]  # mends it, and does not make it anew
+        await bus.close()
+    assert numbers == sorted(set(numbers))
+    assert (made.last, made.generation) == (
+        numbers[-1],
+        (config.metadata or {})[StreamMeta.GENERATION],
+    )
