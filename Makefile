@@ -6,6 +6,7 @@ SHELL := /bin/bash
 
 VENV   := .venv
 BIN    := $(VENV)/bin
+BASE   := $(VENV)/.base
 READY  := $(VENV)/.ready
 PYTHON ?= $(shell for p in python3.12 python3.11 python3; do $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 CHAOS  ?=
@@ -21,29 +22,35 @@ help:  ## Say what can be made.
 
 setup: $(READY)  ## Make .venv with everything pinned in requirements/dev.txt.
 
-$(READY): requirements/dev.txt requirements/uv.txt pyproject.toml
+$(BASE): requirements/setup.txt
 	@[ -n "$(PYTHON)" ] || { echo "no Python 3.11 or newer on PATH; install one or set PYTHON=" >&2; exit 1; }
-	@echo "setup: Python packages into $(VENV) (torch is large; a minute or two)"
 	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --system-certs --require-hashes requirements/dev.txt requirements/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
+$(READY): $(BASE) requirements/dev.txt pyproject.toml
+	@echo "setup: Python packages into $(VENV) (torch is large; a minute or two)"
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --system-certs --require-hashes requirements/dev.txt requirements/setup.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@touch $@
 
-binaries: $(READY)  ## Build or find etcd, kube-apiserver … nats-server, once.
-	@$(BIN)/python -m fleet_cli.local.binaries
+binaries: $(BASE)  ## Build or find etcd, kube-apiserver … nats-server, once.
+	@PYTHONPATH=cli $(BIN)/python -m fleet_cli.local.binaries
 
-demo: $(READY) binaries  ## Four simulated robots, a learner and an operator on a real control plane; CHAOS=1 kills them, ALGORITHM=recap|divl-qam learns otherwise.
+# Downloads, checks and builds side by side: none keeps two cores busy by itself.
+ASIDE  := --no-print-directory --jobs 2
+
+demo:  ## Four simulated robots, a learner and an operator on a real control plane; CHAOS=1 kills them, ALGORITHM=recap|divl-qam learns otherwise.
+	@$(MAKE) $(ASIDE) setup binaries
 	@$(BIN)/fleet demo $(if $(CHAOS),--chaos) $(if $(ALGORITHM),--algorithm $(ALGORITHM))
 
-# Checks and builds side by side: neither keeps two cores busy by itself.
-test: $(READY)  ## Every check and every test.
-	@$(MAKE) --no-print-directory --jobs 2 check programs
+test:  ## Every check and every test.
+	@$(MAKE) $(ASIDE) check programs
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
-programs: $(READY)  # all that the tests start
-	@$(BIN)/python -m fleet_cli.local.binaries versitygw gitops-judge
-	@$(BIN)/python -m fleet_cli.local.prometheus
+programs: $(BASE)  # all that the tests start
+	@PYTHONPATH=cli $(BIN)/python -m fleet_cli.local.binaries versitygw gitops-judge
+	@PYTHONPATH=cli $(BIN)/python -m fleet_cli.local.prometheus
 
 # Rows of docs/reliability.md, in part: ROW=5,6 MOST=20 JOBS=2. What was run already is not run again.
 torture: $(READY) binaries  ## Hours: the operator under every fault at every write; ROW=5 for one row.
@@ -94,12 +101,12 @@ LOCK = $(BIN)/uv pip compile --quiet --system-certs --universal --python-version
   --no-emit-index-url --no-header
 
 lock: $(READY)  ## Write requirements/*.txt anew.
-	$(LOCK) requirements/uv.in -o requirements/uv.txt
 	$(LOCK) requirements/build.in -o requirements/build.txt
 	$(LOCK) pyproject.toml --extra operator -o requirements/operator.txt
 	$(LOCK) pyproject.toml --extra learner -o requirements/learner.txt
 	$(LOCK) pyproject.toml --extra robot -o requirements/robot.txt
 	$(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
+	$(LOCK) requirements/setup.in -c requirements/dev.txt -o requirements/setup.txt
 
 clean:  ## Remove .venv and what tools left in the tree.
 	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
