@@ -1,5 +1,6 @@
 """What every room's tests may ask for: a real cluster, and a namespace of one's own in it."""
 
+import os
 import uuid
 from collections.abc import AsyncIterator, Iterator
 
@@ -9,6 +10,9 @@ from hypothesis import HealthCheck, settings
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api
 from helpers.kube import Kube
+
+# Workers share the cores: threads of torch would wait for each other, spinning.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How fast examples come says how busy the machine is, and nothing about the code.
 settings.register_profile("fleetloop", deadline=None, suppress_health_check=[HealthCheck.too_slow])
