@@ -46,7 +46,7 @@ demo:  ## Four simulated robots, a learner and an operator on a real control pla
 
 test:  ## Every check and every test.
 	@$(MAKE) $(ASIDE) check programs
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal  # some only wait
 
 programs: $(BASE)  # all that the tests start
 	@PYTHONPATH=cli $(BIN)/python -m fleet_cli.local.binaries versitygw gitops-judge

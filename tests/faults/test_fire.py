@@ -17,9 +17,7 @@ from helpers.kinds import install
 from helpers.proxy import Answer, Call, Fault
 
 SAMPLE = (
-    Case(5, "kill before", 13),
     Case(5, "kill after", 34),
-    Case(6, "lost reply", 13),
     Case(6, "410 answer", 21),
     Case(7, "empty lists", 47),
 )

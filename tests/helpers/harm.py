@@ -137,8 +137,9 @@ async def stored_outcomes(url: str, uid: str) -> set[str]:
     connection = await nats.connect(url)
     try:
         stream, context = names.stream(uid, Stream.EVENTS), connection.jetstream()
-        last = (await context.stream_info(stream)).state.last_seq
-        found = [await context.get_msg(stream, seq) for seq in range(1, last + 1)]
+        state = (await context.stream_info(stream)).state
+        numbers = range(state.first_seq, state.last_seq + 1)
+        found = [await context.get_msg(stream, number) for number in numbers]
     finally:
         await connection.close()
     events = [Event.decode(message.data) for message in found if message.data is not None]

@@ -32,7 +32,7 @@ from helpers.harm import (
 from helpers.kube import Kube
 from helpers.ring import JOB, JOBS, ROBOTS, SLOW, VERSIONS, Watch, job, watching
 
-KILLS = int(os.environ.get("FLEET_CHAOS_KILLS", "6"))
+KILLS = int(os.environ.get("FLEET_CHAOS_KILLS", "3"))
 SEED = os.environ.get("FLEET_CHAOS_SEED")
 PAUSE = 2.0  # seconds at most between two kills
 EXIT_FENCED = 3

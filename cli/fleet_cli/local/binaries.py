@@ -98,7 +98,7 @@ PROGRAMS = {
         ),
         Program(
             "etcd",
-            "etcd",
+            "kubernetes",
             "go.etcd.io/etcd/server/v3",
             "go.etcd.io/etcd/server/v3",
             ("--version",),
@@ -123,7 +123,7 @@ PROGRAMS = {
             "github.com/fluxcd/cli-utils",
             ".",
             ("--version",),
-            30,
+            5,
             kit="gitops",
         ),
         Program(  # Flux itself, for `make flux`
