@@ -69,3 +69,17 @@ async def test_the_probe_fails_while_a_watch_of_any_kind_is_dead_and_is_well_aft
             await operator.stop()
     said = log.read_text()
     assert f"the watch is dead of: {', '.join(sorted(OBJECTS))}" in said, said
+
+
+async def test_an_operator_whose_api_server_is_gone_still_ends_when_it_is_told_to(
+    kinds: None, cluster: LocalCluster, kube: Kube, tmp_path: Path
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    async with ApiProxy.before(cluster, kubeconfig) as proxy:
+        operator = Operator(cluster, kube.namespace, KUBECONFIG=str(kubeconfig))
+        await operator.start()
+        await kube.create(JOBS, training_job(replicas=1))
+        await kube.until("pods", "job-sim-0-robot", lambda _: True)
+        await kube.until(JOBS, "job", lambda job: "status" in job)
+    assert proxy.writes
+    assert await asyncio.wait_for(operator.stop(), 30) == 0
