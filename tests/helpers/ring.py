@@ -33,8 +33,10 @@ def job(dataset: str, **spec: Any) -> Json:
         "spec": {
             "tasks": [{"name": "drawer-open"}],
             "offline": {"datasets": [{"uri": dataset}], "steps": 300},
+            # Else the learner takes a core from all others.
+            "learner": {"updatesPerEpisode": 50},
             "publish": {"everySteps": 25, "minInterval": "2s"},
-            "robots": {"simulated": {"replicas": 2, "controlHz": 80, "timeScale": 4}},
+            "robots": {"simulated": {"replicas": 2, "controlHz": 80, "timeScale": 2}},
             "rollout": {
                 "strategy": "Staged",
                 "steps": [{"robots": 1, "minEpisodes": 2}],
