@@ -33,6 +33,7 @@ from fleet_runtime.policies.flow import FlowPolicy
 from fleet_runtime.robot.agent import Agent
 from fleet_runtime.settings import RobotSettings
 from fleet_runtime.wire import Wire
+from helpers import keys
 from helpers.nats import Broker, make_streams
 from helpers.toy_learner import ToyLearner
 from helpers.world import TASKS, PointRobot, assignment, flow, publish
@@ -57,7 +58,7 @@ class Ground:
 
     async def assign(self, document: Assignment) -> None:
         subject = names.assign_subject(self.settings.namespace, self.settings.job)
-        await self.wire.store(subject, document.seal())
+        await self.wire.store(subject, document.seal(keys.OPERATOR.sign))
 
     async def until(self, seen: Callable[[], bool], seconds: float = 15) -> None:
         async with asyncio.timeout(seconds), self._news:
@@ -94,6 +95,7 @@ def settings(broker: Broker, tmp_path: Path) -> RobotSettings:
         robot="r0",
         robot_uid="robot-uid",
         spool_dir=tmp_path / "spool",
+        trust_dir=keys.trust(tmp_path / "trust"),
         resync_seconds=0.3,
         spec=RobotConfig(
             tasks=[Task(name=name) for name in TASKS], control_hz=100.0, time_scale=2.0

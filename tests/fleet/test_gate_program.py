@@ -22,6 +22,7 @@ from fleet_runtime.policies.flow import FlowPolicy
 from fleet_runtime.robot.metaworld import EVALUATION_SEED, spec
 from fleet_runtime.settings import GateSettings
 from fleet_runtime.wire import Wire
+from helpers import keys
 from helpers.line import learned, plug_in, scrambled
 from helpers.nats import Broker
 from helpers.world import flow, publish
@@ -56,6 +57,7 @@ def settings(tmp_path: Path, of: GateConfig, url: str = "nats://127.0.0.1:1") ->
         job_uid="uid-1",
         nats_url=url,
         storage_url=f"file://{tmp_path}/objects",
+        trust_dir=keys.trust(tmp_path / "trust"),
         spec=of,
     )
 
@@ -146,6 +148,7 @@ def environment(tmp_path: Path, line: str, url: str, of: GateConfig) -> dict[str
         Env.STORAGE_URL: f"file://{tmp_path}/objects",
         Env.SPEC: of.model_dump_json(by_alias=True),
         Env.LAST_WORDS: str(tmp_path / "words"),
+        Env.TRUST_DIR: str(keys.trust(tmp_path / "trust")),
         "PYTHONPATH": line,
     }
 
