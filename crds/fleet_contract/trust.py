@@ -22,6 +22,7 @@ from fleet_contract.errors import Untrusted
 from fleet_contract.messages.envelope import Verifier
 
 _KEY = re.compile(r"[0-9a-f]{64}")
+_ID = re.compile(r"[0-9a-f]{16}")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}")
 
 
@@ -119,8 +120,9 @@ def check(trusted: Trusted, role: Signatory, key: str, data: bytes, signature: s
     if key not in known:
         others = [one for one in trusted.keys if key in trusted.keys[one]]
         whose = f"the {others[0]}'s" if others else "nobody's that is known here"
+        named = key if _ID.fullmatch(key) else "of no known form"  # a stranger's words are not told
         raise Untrusted(
-            f"signed with key {key:.64}, {whose}, not the {role}'s ({', '.join(sorted(known))}): "
+            f"signed with key {named}, {whose}, not the {role}'s ({', '.join(sorted(known))}): "
             f"if that key is right, add it to the public keys of the {role}"
         )
     # One spelling of a signature: else a changed letter of it could go unnoticed.

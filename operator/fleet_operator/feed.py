@@ -157,6 +157,13 @@ class Feed:
             return News.NONE
         before = self.heard.get(beat.robot)
         self.heard[beat.robot] = Heard(beat, now)
+        fault = beat.document_fault
+        if fault and (before is None or before.beat.document_fault != fault):
+            self.distrust(
+                fault.encode(),
+                f"Robot {beat.robot} did not believe an assignment document: {fault}. It keeps "
+                "what it has",
+            )
         if before is None or meaning(before.beat) != meaning(beat):
             return News.MEANING
         return News.NONE if followed(before.beat) == followed(beat) else News.FOLLOWED

@@ -33,7 +33,8 @@ def missing(
 ) -> list[Object]:
     """What to write, in this order: a public key is out before anybody can sign with it.
 
-    A key that a person took out of the ConfigMap stays out while its Secret is there.
+    A key that a person took out of the ConfigMap stays out while its Secret is there. Raises
+    ``ValueError`` where a key is to be added to a file that cannot be read.
     """
     fresh = {role: generate() for role, found in secrets.items() if found is None}
     files = dict((trust or {}).get("data") or {})
@@ -45,7 +46,11 @@ def missing(
         else:
             continue
         known = files.get(role.value) or HEAD.format(role)
-        if public and public not in read_public(known).values():
+        try:
+            listed = read_public(known).values()
+        except ValueError as fault:
+            raise ValueError(f"ConfigMap {names.TRUST}, {role}: {fault}: correct it") from fault
+        if public and public not in listed:
             files[role.value] = f"{known.rstrip()}\n{public}\n"
     writes = []
     if trust is None or files != (trust.get("data") or {}):
