@@ -5,7 +5,7 @@ key is 64 hex digits, the private one as well as the public one, and is called b
 of its public half's SHA-256: nobody can give it the name of another. Several public keys of a role
 are trusted at a time, so that one can follow another.
 
-``python -m fleet_contract.trust`` prints a new pair.
+``python -m fleet_contract.trust`` prints a new pair, as a patch of the Secret of a role's key.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from typing import NamedTuple, Self
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
+from fleet_contract import names
 from fleet_contract.errors import Untrusted
 from fleet_contract.messages.envelope import Verifier
 
@@ -138,7 +139,11 @@ def check(trusted: Trusted, role: Signatory, key: str, data: bytes, signature: s
 
 def main() -> None:
     key = PrivateKey.generate()
-    sys.stdout.write(f"private {key.reveal()}\npublic  {key.public}\nid      {key.id}\n")
+    sys.stdout.write(
+        f"# Key {key.id}. The public half, for ConfigMap {names.TRUST}: {key.public}\n"
+        f"metadata: {{annotations: {{{names.Label.PUBLIC_KEY}: {key.public!r}}}}}\n"
+        f"stringData: {{{names.KEY}: {key.reveal()!r}}}\n"
+    )
 
 
 if __name__ == "__main__":

@@ -4,11 +4,13 @@ import asyncio
 import base64
 import contextlib
 import json
+import sys
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from nats.aio.client import Client
 
 from fleet_cli.local.cluster import LocalCluster
@@ -24,7 +26,7 @@ from fleet_runtime.learner.spoil import announce
 from fleet_runtime.robot.agent import Agent
 from fleet_runtime.settings import RobotSettings
 from helpers import keys, nats
-from helpers.control import JOBS, ROBOTS, VERSIONS, Operator, enroll, stable, training_job
+from helpers.control import JOBS, ROBOTS, VERSIONS, Operator, edit, enroll, stable, training_job
 from helpers.kube import Kube, condition, exists
 from helpers.world import TASKS, PointRobot, assignment, publish
 
@@ -128,6 +130,29 @@ async def attack(site: Site, ears: Client, trusted: Trusted) -> None:
         await again.wait()
 
 
+async def followed(site: Site, cluster: LocalCluster, file: Path) -> PrivateKey:
+    """The learner's key is followed by another, as docs/trust.md says."""
+    command = (sys.executable, "-m", "fleet_contract.trust")
+    made = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    text, _ = await made.communicate()
+    await asyncio.to_thread(file.write_bytes, text)
+    key = PrivateKey(yaml.safe_load(text)["stringData"][names.KEY])
+
+    def add(found: Any) -> None:
+        found["data"]["learner"] += f"{key.public}\n"
+
+    await edit(site.kube, "configmaps", names.TRUST, add)
+    await site.hand_out(3)
+    patched = await asyncio.create_subprocess_exec(
+        *(cluster.kubectl, "--kubeconfig", cluster.kubeconfig, "-n", site.kube.namespace),
+        *("patch", "secret", names.LEARNER_KEY, "--patch-file", file),
+    )
+    assert await patched.wait() == 0
+    found = await keys.of(site.kube)
+    assert found.id == key.id
+    return key
+
+
 async def demand_hidden(kube: Kube, secret: Iterable[PrivateKey], *logs: str) -> None:
     """No key is in a log, an object that is no Secret, an argument or a variable."""
     running = processes()
@@ -174,16 +199,19 @@ async def test_what_nobody_signed_reaches_no_robot_and_is_told_and_no_key_is_see
             await site.announce(3, learner.sign)
             await site.until_runs(3)
 
-            # A learner's key is followed by another; the robot is handed it.
-            await kube.delete("secrets", names.LEARNER_KEY)
-            trusted = await site.hand_out(3)
-            after = await keys.of(kube)
-            assert {learner.id, after.id} == trusted.keys[Signatory.LEARNER].keys()
+            after = await followed(site, cluster, tmp_path / "new.yaml")
             await site.announce(4, after.sign)
             await site.until_runs(4)
+
+            await kube.delete("secrets", names.OPERATOR_KEY)
+            await site.hand_out(4)
+            await site.announce(5, learner.sign)  # both are still believed
+            await site.until_runs(5)
+            signed = await keys.of(kube, names.OPERATOR_KEY)
+            assert signed.id != own.id
         said = log.read_text()
         assert said.count("making Secret") == 3
-        await demand_hidden(kube, (learner, after, own), said, caplog.text)
+        await demand_hidden(kube, (learner, after, own, signed), said, caplog.text)
     finally:
         await ears.close()
         await operator.stop()

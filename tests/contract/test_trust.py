@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -144,6 +145,7 @@ def test_a_private_key_does_not_show_itself() -> None:
 
 def test_a_new_pair_is_printed_for_whoever_changes_keys() -> None:
     said = subprocess.check_output([sys.executable, "-m", "fleet_contract.trust"], text=True)
-    found = dict(line.split() for line in said.splitlines())
-    key = PrivateKey(found["private"])
-    assert (key.public, key.id) == (found["public"], found["id"])
+    found = yaml.safe_load(said)
+    key = PrivateKey(found["stringData"]["key"])
+    assert found["metadata"]["annotations"] == {"fleetloop.dev/public-key": key.public}
+    assert said.startswith(f"# Key {key.id}. ")
