@@ -121,6 +121,14 @@ def test_any_of_several_keys_of_a_role_is_taken_and_one_that_was_removed_is_not(
         type(document).open(document.seal(LEARNER.sign), one)
 
 
+def test_a_signature_has_one_spelling() -> None:
+    envelope = json.loads(DOCUMENTS["receipt"].seal(LEARNER.sign))
+    for sig in (envelope["sig"].upper(), f" {envelope['sig']}", envelope["sig"] + "00"):
+        data = messages.canonical(envelope | {"sig": sig})
+        with pytest.raises(Untrusted, match="is not 128 hex digits"):
+            messages.Receipt.open(data, TRUSTED.verifier(Signatory.LEARNER))
+
+
 def test_a_key_is_called_by_what_it_is() -> None:
     assert read_public(f"{LEARNER.public}\n") == {LEARNER.id: LEARNER.public}
     assert key_id(LEARNER.public) == LEARNER.id != OPERATOR.id

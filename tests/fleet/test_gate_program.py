@@ -68,6 +68,21 @@ def measured(tmp_path: Path, of: GateConfig) -> GateReport:
     return simulation.report
 
 
+def test_a_version_that_the_learner_did_not_sign_is_not_run(tmp_path: Path, store: Store) -> None:
+    found = measured(tmp_path, config(publish(store, 1, files=learned(), sign=keys.STRANGER.sign)))
+    assert "signed with key" in found.fault
+    assert found.done == 0
+
+
+def test_without_the_public_keys_it_says_so_and_blames_no_version(
+    tmp_path: Path, store: Store
+) -> None:
+    told = settings(tmp_path, config(publish(store, 1)))
+    (tmp_path / "trust" / "learner").unlink()
+    with pytest.raises(RefusedError, match="must hold the public keys of the fleet"):
+        Simulation(told)
+
+
 def test_it_tells_a_policy_that_learned_from_one_that_did_not(tmp_path: Path, store: Store) -> None:
     good = publish(store, 1, files=learned())
     found = measured(tmp_path, config(good))
