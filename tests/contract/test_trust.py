@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
@@ -26,8 +26,7 @@ TRUSTED = Trusted(
 )
 KEYS = {"manifest": LEARNER, "receipt": LEARNER, "assignment": OPERATOR}
 ROLES = {LEARNER: Signatory.LEARNER, OPERATOR: Signatory.OPERATOR}
-ANNOUNCED = MESSAGES["announcement"]
-assert isinstance(ANNOUNCED, Announcement)
+ANNOUNCED = cast("Announcement", MESSAGES["announcement"])
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

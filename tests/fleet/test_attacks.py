@@ -195,7 +195,7 @@ def as_of_kind(target: Target, kind: str, version: int = 1) -> bytes:
     return canonical({"kind": kind, "v": version, "keyId": key_id, "body": told, "sig": sig})
 
 
-def ago(hours: int) -> dict[str, int]:
+def ago(hours: int) -> dict[str, Any]:
     """The dates of a document that was made so long ago."""
     made = time.time_ns() // 1_000_000 - hours * HOUR
     return {"issued_at_ms": made, "expires_at_ms": made + 24 * HOUR}
