@@ -352,6 +352,20 @@ async def test_an_older_document_is_refused_though_it_is_true_and_not_out_of_dat
             assert target.follower.disbelieved
 
 
+async def test_the_true_document_seen_again_ends_the_complaint(
+    broker: Broker, tmp_path: Path
+) -> None:
+    async with attacked(broker, tmp_path, "running a version") as (target, _):
+        await target.send(sealed(target, keys.STRANGER))
+        async with asyncio.timeout(30):
+            await target.said.get()
+        assert target.follower.disbelieved
+        followed = target.follower._followed
+        assert followed is not None
+        await target.follower._hear("", followed)
+        assert target.follower.disbelieved == ""
+
+
 async def test_a_document_that_went_out_of_date_does_not_stop_who_runs_by_it(
     broker: Broker, tmp_path: Path
 ) -> None:

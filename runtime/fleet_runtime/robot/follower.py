@@ -112,7 +112,9 @@ class Follower:
             await self._hear(self._who.assignments, data)
 
     async def _hear(self, _subject: str, data: bytes) -> None:
-        if data != self._followed:
+        if data == self._followed:
+            self.disbelieved = ""
+        else:
             if data != self._heard:
                 self._heard, self._heard_at = data, time.monotonic()
             self._wake.set()
