@@ -33,6 +33,7 @@ from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api
 from fleet_cli.local.ports import free_ports
 from fleet_cli.setup import install_kinds
+from helpers import keys
 from helpers.control import JOBS, ROBOTS, enroll, stable, training_job, trial
 from helpers.counts import burned, resident, settled, writes
 from helpers.crowd import Crowd
@@ -202,7 +203,8 @@ async def life(cluster: LocalCluster, kube: Kube, robots: int, plan: Plan) -> Li
     job = await kube.get(JOBS, "job")
     listed = (await kube.get(ROBOTS))["items"]
     uids = {one["metadata"]["name"]: one["metadata"]["uid"] for one in listed}
-    crowd_of = Crowd.of(cluster.nats_url, kube.namespace, "job", job["metadata"]["uid"], uids)
+    key = await keys.of(kube)
+    crowd_of = Crowd.of(cluster.nats_url, kube.namespace, "job", job["metadata"]["uid"], uids, key)
     async with contextlib.AsyncExitStack() as crowded:
         async with Operator(cluster, kube.namespace) as operator:
             await operator.looked_at(robots)

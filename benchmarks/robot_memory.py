@@ -26,6 +26,7 @@ from fleet_runtime.artifacts import Store
 from fleet_runtime.robot.main import serve
 from fleet_runtime.settings import robot_settings
 from fleet_runtime.wire import Wire
+from helpers import keys
 from helpers.counts import resident
 from helpers.nats import make_streams, running_broker
 from helpers.toy_learner import ToyLearner
@@ -73,7 +74,7 @@ async def measure(folder: Path, url: str, plan: Plan) -> tuple[float, float]:
     beats = names.robot_subject("default", "r0", "job", Channel.HEARTBEAT)
     await wire.subscribe(beats, robot.hear)
     document = assignment(1, publish(store, 1))
-    await wire.store(names.assign_subject("default", "job"), document.seal())
+    await wire.store(names.assign_subject("default", "job"), document.seal(keys.OPERATOR.sign))
     environment = os.environ | {
         Env.NAMESPACE: "default",
         Env.JOB: "job",
@@ -83,6 +84,7 @@ async def measure(folder: Path, url: str, plan: Plan) -> tuple[float, float]:
         Env.NATS_URL: url,
         Env.STORAGE_URL: f"file://{folder}/objects",
         Env.SPOOL_DIR: str(folder / "spool"),
+        Env.TRUST_DIR: str(keys.trust(folder / "trust")),
         Env.SPEC: CONFIG.model_dump_json(by_alias=True, exclude_none=True),
         "OMP_NUM_THREADS": "1",
     }

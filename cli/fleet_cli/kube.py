@@ -26,6 +26,7 @@ PATIENCE = 5  # times that it is
 PATHS = {kind.value: (names.API_VERSION, plural) for kind, plural in names.PLURALS.items()} | {
     "Deployment": ("apps/v1", "deployments"),
     "Pod": ("v1", "pods"),
+    "ConfigMap": ("v1", "configmaps"),
 }
 PATCH = {"Content-Type": "application/merge-patch+json"}
 MANAGER = "fleet"

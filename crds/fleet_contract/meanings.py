@@ -55,6 +55,7 @@ REASONS = {
     Reason.ROBOT_REFUSED: "The robot cannot work as its job says.",
     Reason.ROBOT_CRASHING: "The robot ends again and again.",
     Reason.SPOOL_FAILED: "The robot's disk takes no more episodes.",
+    Reason.DOCUMENT_UNTRUSTED: "A document is not signed by who must sign it, or is too old.",
     Reason.POLICY_REFUSED: "A robot cannot load the version, or it is for another robot.",
     Reason.ANNOUNCED: "The learner announced it; nobody runs it yet.",
     Reason.AWAITING_APPROVAL: "A person must approve the version.",

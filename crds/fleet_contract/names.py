@@ -49,6 +49,7 @@ class Label(StrEnum):
     REFUSAL = f"{GROUP}/refusal"
     REQUEST = f"{GROUP}/request"
     FREEZE = f"{GROUP}/freeze"
+    PUBLIC_KEY = f"{GROUP}/public-key"
     MANAGED_BY = "app.kubernetes.io/managed-by"
     KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
 
@@ -134,6 +135,7 @@ class Reason(StrEnum):
     NOT_ASSIGNED = "NotAssigned"
     POLICY_REFUSED = "PolicyRefused"
     POLICY_UNREACHABLE = "PolicyUnreachable"
+    DOCUMENT_UNTRUSTED = "DocumentUntrusted"
     ANNOUNCED = "Announced"
     FIRST_VERSION = "FirstVersion"
     BROADCAST = "Broadcast"
@@ -183,6 +185,7 @@ STALLED_REASONS = frozenset(
         *(Reason.IMAGE_PULL_FAILED, Reason.ROBOTS_FAILED, Reason.JOB_NOT_FOUND),
         *(Reason.WINDOW_INVALID, Reason.GATE_BLOCKED, Reason.NAME_TAKEN),
         *(Reason.ROBOT_REFUSED, Reason.ROBOT_CRASHING, Reason.SPOOL_FAILED, Reason.POLICY_REFUSED),
+        Reason.DOCUMENT_UNTRUSTED,
     }
 )
 """Why an object may be Stalled; docs/troubleshooting.md says of each what to do."""
@@ -207,7 +210,18 @@ class Env(StrEnum):
     METRICS_PORT = "FLEET_METRICS_PORT"
     RESYNC_SECONDS = "FLEET_RESYNC_SECONDS"
     LAST_WORDS = "FLEET_LAST_WORDS"
+    TRUST_DIR = "FLEET_TRUST_DIR"
+    UNSIGNED = "FLEET_UNSIGNED"
+    KEY_FILE = "FLEET_KEY_FILE"
     COMPLETION_INDEX = "JOB_COMPLETION_INDEX"  # Kubernetes sets it in the pods of an Indexed Job
+
+
+OPERATOR_KEY = "fleetloop-operator-key"
+LEARNER_KEY = "fleetloop-learner-key"
+"""Secrets of a namespace; their one entry is ``KEY``."""
+KEY = "key"
+TRUST = "fleetloop-trust"
+"""The ConfigMap of a namespace that holds the public keys, by role."""
 
 
 def learner_job(job: str, run: int) -> str:

@@ -26,9 +26,18 @@ PATHS = {
     "Job": ("batch/v1", "jobs"),
     "Pod": ("v1", "pods"),
     "Event": ("v1", "events"),
+    "Secret": ("v1", "secrets"),
+    "ConfigMap": ("v1", "configmaps"),
 }
 METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
-VERBS = {"GET": "get", "POST": "create", "PATCH": "apply", "DELETE": "delete"}
+ONE = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+VERBS = {
+    "GET": "get",
+    "POST": "create",
+    "PUT": "update",
+    "PATCH": "apply",
+    "DELETE": "delete",
+}
 Object = dict[str, Any]
 
 
@@ -83,6 +92,16 @@ class Cluster:
     async def get(self, kind: str, name: str) -> Object | None:
         """One object, None where there is none."""
         return await self._call("GET", self._path(kind, name), absent={404})
+
+    async def metadata(self, kind: str, name: str) -> Object | None:
+        """One object without what it holds, None where there is none."""
+        return await self._call("GET", self._path(kind, name), accept=ONE, absent={404})
+
+    async def replace(self, manifest: Object) -> None:
+        """In place of the version it names; one that was changed since is left alone."""
+        path = self._path(manifest["kind"], manifest["metadata"]["name"])
+        query = {"fieldManager": names.FIELD_MANAGER}
+        await self._call("PUT", path, query=query, body=manifest, absent={404, 409})
 
     async def list(self, kind: str, **selectors: str) -> list[Object]:
         """All objects, by ``labelSelector`` or ``fieldSelector``."""

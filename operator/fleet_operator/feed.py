@@ -6,7 +6,7 @@ from enum import IntEnum
 from itertools import takewhile
 from typing import NamedTuple
 
-from fleet_contract.errors import FleetError
+from fleet_contract.errors import FleetError, Untrusted
 from fleet_contract.messages import (
     Announcement,
     Assignment,
@@ -16,10 +16,13 @@ from fleet_contract.messages import (
     Heartbeat,
     LearnerHeartbeat,
     Outcome,
+    Verifier,
+    digest_of,
 )
 from fleet_contract.names import robot_of
 
 KEPT_EVENTS = 20_000
+MOST_DOUBTS, MOST_DISTRUSTED = 3, 64
 RECENT = 20  # judged episodes behind a robot's own rates
 
 
@@ -70,6 +73,15 @@ class Feed:
         self.refused: dict[str, tuple[str, str]] = {}
         """By robot: (digest, why) of the last policy it would not take."""
         self._episodes: dict[str, deque[Episode]] = {}
+        self.doubts: tuple[str, ...] = ()
+        """What was not believed and has not been told yet."""
+        self._distrusted: deque[str] = deque(maxlen=MOST_DISTRUSTED)
+
+    def distrust(self, data: bytes, why: str) -> None:
+        """A document is not believed; told once, though it is read at every look."""
+        if (digest := digest_of(data)) not in self._distrusted:
+            self._distrusted.append(digest)
+            self.doubts = (*self.doubts, why)[-MOST_DOUBTS:]
 
     def forget_events(self) -> None:
         """The stream was lost and made anew: its numbers begin again."""
@@ -77,7 +89,7 @@ class Feed:
         self._episodes.clear()
         self.last_event = 0
 
-    def announced(self, data: bytes) -> bool:
+    def announced(self, data: bytes, verify: Verifier | None = None) -> bool:
         """An announcement came; a newer one than known changes what we know."""
         try:
             found = Announcement.decode(data)
@@ -88,6 +100,16 @@ class Feed:
             return False
         if found.learner_epoch < 1 or min(found.step, found.size) < 0:
             return False  # no PolicyVersion could be made of it
+        try:
+            if verify is not None:
+                found.check(verify)
+        except Untrusted as fault:
+            self.distrust(
+                data,
+                f"Version {found.policy.sequence} was announced, but not by the learner: {fault}. "
+                "It is not tried",
+            )
+            return False
         self.announcement = found
         return True
 
@@ -135,6 +157,13 @@ class Feed:
             return News.NONE
         before = self.heard.get(beat.robot)
         self.heard[beat.robot] = Heard(beat, now)
+        fault = beat.document_fault
+        if fault and (before is None or before.beat.document_fault != fault):
+            self.distrust(
+                fault.encode(),
+                f"Robot {beat.robot} did not believe an assignment document: {fault}. It keeps "
+                "what it has",
+            )
         if before is None or meaning(before.beat) != meaning(beat):
             return News.MEANING
         return News.NONE if followed(before.beat) == followed(beat) else News.FOLLOWED
@@ -218,7 +247,11 @@ class Feed:
 
 def meaning(beat: Heartbeat) -> tuple[object, ...]:
     """The part of a heartbeat whose change is worth a write at once."""
-    return (beat.robot_uid, beat.job_uid, beat.active is None, beat.spool_fault, beat.policy_fault)
+    return (beat.robot_uid, beat.job_uid, beat.active is None, beat.spool_fault, _fault(beat))
+
+
+def _fault(beat: Heartbeat) -> str:
+    return beat.document_fault or beat.policy_fault
 
 
 def followed(beat: Heartbeat) -> tuple[object, ...]:

@@ -1,22 +1,25 @@
 """Everything that comes in over NATS, sorted by job; wakes the queue when its meaning changed."""
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fleet_contract import names
 from fleet_contract.errors import Fenced, Retry, Untrusted
-from fleet_contract.messages import Assignment
+from fleet_contract.messages import Assignment, Verifier
 from fleet_contract.names import Channel, Kind, Stream
+from fleet_contract.trust import Signatory
 from fleet_operator.bus import Bus
 from fleet_operator.decide import pace
 from fleet_operator.feed import KEPT_EVENTS, Feed, News
 from fleet_operator.stages import Stages
 from fleet_operator.subscription import Subscription
 from fleet_operator.work import Key
+
+if TYPE_CHECKING:
+    from fleet_operator.decide.keys import Keyring
 
 WATCH_EVERY = 5.0  # seconds between two looks for heartbeats that stopped
 
@@ -35,6 +38,8 @@ class Inbox:
         self._jobs: dict[str, Subscription] = {}
         self._woken: dict[Key, float] = {}
         self._listening: dict[str, Any] = {}
+        self.keys: Keyring | None = None
+        """Set before the first job is opened: without keys nothing is believed or said."""
         self.stages = Stages(namespace)
         self.started_at = asyncio.get_running_loop().time()
 
@@ -139,7 +144,7 @@ class Inbox:
                 was_stale = True
             known.streams = streams
             if stored := await bus.last(feed.job_uid, names.announce_subject(self.namespace, job)):
-                feed.announced(stored.data)
+                feed.announced(stored.data, self._verify(Signatory.LEARNER))
             await self.read_assignment(known)
             if was_stale or known.end is None:
                 if known.end is not None:
@@ -163,8 +168,24 @@ class Inbox:
         known.feed.assignment, known.feed.assignment_sequence = None, 0
         if stored is not None:
             known.feed.assignment_sequence = stored.sequence
-            with contextlib.suppress(Untrusted):
-                known.feed.assignment = Assignment.open(stored.data)
+            try:
+                known.feed.assignment = Assignment.open(
+                    stored.data, self._verify(Signatory.OPERATOR)
+                )
+            except Untrusted as fault:
+                known.feed.distrust(
+                    stored.data,
+                    f"The assignment document on {subject} is none of ours: {fault}. Robots refuse "
+                    "it too; ours is sent again. Find out who may publish there",
+                )
+
+    def _verify(self, role: Signatory) -> Verifier:
+        def verify(key: str, data: bytes, signature: str) -> None:
+            if self.keys is None:
+                raise Untrusted("the namespace's keys are not known yet")
+            self.keys.trusted.verifier(role)(key, data, signature)
+
+        return verify
 
     async def _listen(self, bus: Bus) -> None:
         """The core subscriptions of a broker, once; nats-py renews them at a reconnect."""
@@ -237,8 +258,13 @@ class Inbox:
     def _announcement(self, subject: str, data: bytes) -> None:
         job = subject.split(".")[2]
         known = self._jobs.get(job)
-        if known is not None and known.feed.announced(data):
+        if known is None:
+            return
+        doubts = known.feed.doubts
+        if known.feed.announced(data, self._verify(Signatory.LEARNER)):
             self.stages.announced(known, self.now)
+            self._wake(Key(Kind.TRAINING_JOB, job))
+        elif known.feed.doubts != doubts:
             self._wake(Key(Kind.TRAINING_JOB, job))
 
     def _deleted(self, stream: str) -> None:
@@ -269,10 +295,12 @@ class Inbox:
 async def publish_assignment(inbox: Inbox, known: Subscription, document: Assignment) -> None:
     """The job's new document, after the one we know. Raises ``Fenced`` or ``Retry``."""
     feed = known.feed
+    if inbox.keys is None:
+        raise Retry("the namespace's keys are not known yet: nothing can be signed")
     subject = names.assign_subject(inbox.namespace, known.job)
     try:
         sequence = await known.bus.put(
-            feed.job_uid, subject, document.seal(), feed.assignment_sequence
+            feed.job_uid, subject, document.seal(inbox.keys.own.sign), feed.assignment_sequence
         )
     except (Fenced, Retry):
         known.stale = True  # it may have landed all the same

@@ -22,6 +22,7 @@ from fleet_operator.decide.deliveries import Deliveries
 from fleet_operator.handlers import endings, robot_actor, telling, training_job
 from fleet_operator.handlers.watch import Watch
 from fleet_operator.inbox import Inbox
+from fleet_operator.keys import Keys
 from fleet_operator.office import Office
 from fleet_operator.settings import Settings, settings
 from fleet_operator.told import Told, by_job
@@ -101,8 +102,9 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
 
         queue = WorkQueue(turn, workers=our.workers, first=frozenset({Kind.TRAINING_JOB}))
         inbox = Inbox(our.namespace, queue.add, queue.add, lost_after=our.lost_after)
+        keys = Keys(cluster, our.resync_seconds)
         deliveries = Deliveries(BEHIND * our.resync_seconds)
-        office = Office(our, cluster, inbox, deliveries, queue.add, queue.add)
+        office = Office(our, cluster, inbox, keys, deliveries, queue.add, queue.add)
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(functools.partial(_login, cluster))
         Watch(office).register(registry)

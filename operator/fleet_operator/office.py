@@ -10,6 +10,7 @@ from fleet_contract.resources import FleetTrainingJob
 from fleet_operator.cluster import Cluster, Object
 from fleet_operator.decide.deliveries import Deliveries
 from fleet_operator.inbox import Inbox
+from fleet_operator.keys import Keys
 from fleet_operator.settings import Settings
 from fleet_operator.work import Key
 
@@ -24,6 +25,7 @@ class Office:
     settings: Settings
     cluster: Cluster
     inbox: Inbox
+    keys: Keys
     deliveries: Deliveries
     wake: Callable[[Key], None]
     wake_in: Callable[[Key, float], None]

@@ -5,13 +5,14 @@ ones. `FLEET_SPEC` is one JSON document, everything else a plain value.
 """
 
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Self, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleet_contract.agents import GateConfig, LearnerConfig, RobotConfig
 from fleet_contract.names import NAME_MAX, NAME_PATTERN, Env
+from fleet_runtime import trust
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_MAX)]
 # A job's UID stands in stream names and object keys: nothing that NATS or a store would read.
@@ -32,7 +33,30 @@ class Settings(BaseSettings):
     """Seconds between two looks at what a message might have told already; jittered by half."""
 
 
-class RobotSettings(Settings):
+class FollowerSettings(Settings):
+    """Of a program that does as documents say."""
+
+    trust_dir: Path | None = None
+    """The public keys whose word is taken: a file ``learner`` and a file ``operator``."""
+    unsigned: bool = False
+    """Without keys: believe everything. Whoever reaches the broker then steers the robot."""
+
+    @model_validator(mode="after")
+    def _demand_keys(self) -> Self:
+        if self.trust_dir is None and not self.unsigned:
+            raise ValueError(
+                f"{Env.TRUST_DIR} is not set: name the folder of the fleet's public keys, which "
+                f"`fleet robots enroll` shows, or set {Env.UNSIGNED}=true to believe everything"
+            )
+        return self
+
+    def demand_keys(self) -> None:
+        """Raises ``ValueError`` where they are not there to be read."""
+        if self.trust_dir is not None:
+            trust.read(self.trust_dir)
+
+
+class RobotSettings(FollowerSettings):
     """A robot agent's."""
 
     robot: Name
@@ -51,10 +75,14 @@ class LearnerSettings(Settings):
     """0: serve none."""
     rank: Annotated[int, Field(ge=0, validation_alias=Env.COMPLETION_INDEX.value)] = 0
     """Which of the learner's processes this is; an Indexed Job numbers its pods."""
+    key_file: Path | None = None
+    """The learner's private key; without one its versions go out unsigned."""
+    trust_dir: Path | None = None
+    """As a robot's: an older version that nobody signed is none to go on from."""
     spec: LearnerConfig
 
 
-class GateSettings(Settings):
+class GateSettings(FollowerSettings):
     """A run of the simulation gate's."""
 
     spec: GateConfig
@@ -85,6 +113,8 @@ def _from_environment(kind: type[_Kind]) -> _Kind:
         wrong = [
             f"  FLEET_{str(error['loc'][0]).upper()}"
             f"{''.join(f'.{part}' for part in error['loc'][1:])}: {error['msg']}"
+            if error["loc"]
+            else f"  {error['ctx']['error']}"
             for error in fault.errors(include_url=False)
         ]
         raise SystemExit("the environment is incomplete or wrong:\n" + "\n".join(wrong)) from None

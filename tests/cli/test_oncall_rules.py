@@ -305,6 +305,9 @@ def test_the_newest_pod_of_a_rank_is_the_learner() -> None:
     assert logs.newest(pods, 2) is None
 
 
+PUBLIC = {"learner": f"# Two\n{'a' * 64}\n{'b' * 64}\n", "operator": f"{'c' * 64}\n"}
+
+
 def test_a_job_that_names_broker_and_store_tells_a_robot_all_it_needs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -312,7 +315,7 @@ def test_a_job_that_names_broker_and_store_tells_a_robot_all_it_needs(
 
     transport = {"nats": {"url": "nats://n:4222"}, "storage": {"url": "s3://bucket"}}
     view = robots.enrolled(
-        of(job(spec={"transport": transport})), RobotActor.model_validate(robot("arm")), {}
+        of(job(spec={"transport": transport})), RobotActor.model_validate(robot("arm")), {}, PUBLIC
     )
     assert view.missing == []
     for name, value in view.environment.items():
@@ -328,16 +331,23 @@ def test_a_job_that_names_broker_and_store_tells_a_robot_all_it_needs(
 def test_what_a_robot_needs_and_nobody_here_knows_is_said() -> None:
     found = RobotActor.model_validate(robot("arm"))
     operator = {Env.NATS_URL.value: "nats://nats:4222", Env.STORAGE_SECRET.value: "keys"}
-    view = robots.enrolled(of(job()), found, operator)
+    view = robots.enrolled(of(job()), found, operator, {})
     assert view.environment[Env.NATS_URL] == "nats://nats:4222"
-    assert [one.partition(":")[0] for one in view.missing] == ["FLEET_STORAGE_URL", "AWS_…"]
+    assert [one.partition(":")[0] for one in view.missing] == [
+        "FLEET_STORAGE_URL",
+        "AWS_…",
+        "the public keys in /etc/fleetloop/trust",
+    ]
 
 
 def test_a_robots_variables_are_a_file_that_a_shell_reads() -> None:
-    view = robots.enrolled(of(job()), RobotActor.model_validate(robot("arm")), {})
+    view = robots.enrolled(of(job()), RobotActor.model_validate(robot("arm")), {}, PUBLIC)
     script = "\n".join([*text.enrolled(view), 'printf %s "$FLEET_SPEC"'])
     told = subprocess.check_output(["bash", "-c", script], text=True)
     assert told == view.environment["FLEET_SPEC"]
+    shown = text.enrolled(view)
+    at = shown.index("# The file learner in FLEET_TRUST_DIR holds:")
+    assert shown[at + 1 : at + 3] == [f"#   {'a' * 64}", f"#   {'b' * 64}"]
 
 
 IDLE = condition("Suspended", "True", "Suspended")

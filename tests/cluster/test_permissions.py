@@ -6,6 +6,9 @@ from functools import partial
 from fleet_cli import setup
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Json
+from fleet_contract import names
+from fleet_contract.trust import read_public
+from helpers import keys
 from helpers.control import JOBS, ROBOTS, VERSIONS, Fleet, candidate, edit, training_job, trial
 from helpers.kube import Kube, condition
 
@@ -41,6 +44,8 @@ async def test_it_may_do_all_it_does_where_only_restricted_pods_are_admitted(
                 await fleet.end_episode(canary, success=True)
             for robot in robots:
                 await fleet.until_runs(robot, sequence)
+        # Made anew at the resync at the latest, its public half beside the old one.
+        await kube.delete("secrets", names.LEARNER_KEY)
         # Pruned when no robot runs it and no rollback returns to it: at the resync at the latest.
         await kube.until_gone(VERSIONS, "job-v1", within=90.0)
 
@@ -52,5 +57,11 @@ async def test_it_may_do_all_it_does_where_only_restricted_pods_are_admitted(
         await kube.until_gone(ROBOTS, "job-sim-1")
         await kube.until_gone("pods", "job-sim-1-robot")
         await kube.until("batch/v1/jobs", "job-learner-2", lambda _: True)
+
+    def followed(found: Json) -> bool:
+        return len(read_public(found["data"]["learner"])) == 2
+
+    await kube.until("configmaps", names.TRUST, followed, within=90.0)
+    await keys.of(kube)
     events = (await kube.get("events"))["items"]
     assert "CanaryPassed" in {event["reason"] for event in events}

@@ -101,6 +101,8 @@ MESSAGES: dict[str, m.Message] = {
         metrics={"loss": 0.125, "success": 0.75},
         lineage=LINEAGE,
         published_at=1_795_000_000.5,
+        key_id="0123456789abcdef",
+        sig="ab" * 64,
     ),
     "event": m.Event(
         kind=m.EventKind.OUTCOME,
@@ -199,6 +201,7 @@ MESSAGES: dict[str, m.Message] = {
         uptake=m.Uptake(sequence=6, fetch=0.25, wait=3.0, total=3.5),
         spool_fault="no room left on the disk",
         policy_fault="version 8 is not there yet",
+        document_fault="it carries no signature of the operator",
         at=1_795_000_011.0,
     ),
     "learner_heartbeat": m.LearnerHeartbeat(

@@ -382,6 +382,26 @@ def test_a_full_disk_is_reconciling_first_and_stalled_when_it_lasts() -> None:
     assert summary(robot_actor.status(later, healed, NOW + 31))["Ready"] == "True"
 
 
+def test_a_robot_tells_that_it_did_not_believe_a_document_and_is_stalled_where_it_has_nothing() -> (
+    None
+):
+    new, old = (PolicyRef(sequence=n, digest=digest_of(bytes([n])), uri=f"v/{n}") for n in (2, 1))
+    document = Assignment(job_uid="uid", epoch=1, issued_at_ms=0, expires_at_ms=1, default=new)
+    forged = "signed with key ab, nobody's"
+    found = seen(pod=pod(), connected=True, assignment=document)
+    shown = robot_actor.status(
+        robot(), found._replace(beat=_beat(active=old, document_fault=forged)), NOW
+    )
+    synced = shown.condition(C.POLICY_SYNCED)
+    assert synced is not None
+    assert synced.reason == "DocumentUntrusted"
+    assert forged in synced.message
+    assert "the public keys of ConfigMap fleetloop-trust" in synced.message
+    assert summary(shown)["Ready"] == "True"
+    without = found._replace(beat=_beat(active=None, document_fault=forged))
+    assert summary(robot_actor.status(robot(), without, NOW))["Stalled"] == "True"
+
+
 def test_a_robot_tells_which_version_it_refused_and_keeps_what_it_has() -> None:
     new, old = (PolicyRef(sequence=n, digest=digest_of(bytes([n])), uri=f"v/{n}") for n in (2, 1))
     document = Assignment(job_uid="uid", epoch=1, issued_at_ms=0, expires_at_ms=1, default=new)

@@ -19,6 +19,7 @@ from fleet_cli.local.node.api import ApiError, Json
 from fleet_contract import names
 from fleet_contract.messages import Announcement, Heartbeat, Lineage, RobotState
 from fleet_contract.names import Channel
+from helpers import keys
 from helpers.control import JOBS, ROBOTS, VERSIONS, edit, policy, press, training_job
 from helpers.kube import Kube
 
@@ -186,6 +187,7 @@ async def announce(kube: Kube, url: str, sequence: int) -> None:
         lineage=Lineage(first=0, through=1, episodes=1),
         published_at=0.0,
     )
+    message = message.sealed((await keys.of(kube)).sign)
     subject = names.announce_subject(kube.namespace, "job")
     client = await nats.connect(url)
     try:

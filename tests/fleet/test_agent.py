@@ -33,8 +33,9 @@ from fleet_runtime.policies.flow import FlowPolicy
 from fleet_runtime.robot.agent import Agent
 from fleet_runtime.settings import RobotSettings
 from fleet_runtime.wire import Wire
+from helpers import keys
 from helpers.nats import Broker, make_streams
-from helpers.toy_learner import ToyLearner
+from helpers.toy_learner import RECEIPTS, ToyLearner
 from helpers.world import TASKS, PointRobot, assignment, flow, publish
 
 
@@ -57,7 +58,7 @@ class Ground:
 
     async def assign(self, document: Assignment) -> None:
         subject = names.assign_subject(self.settings.namespace, self.settings.job)
-        await self.wire.store(subject, document.seal())
+        await self.wire.store(subject, document.seal(keys.OPERATOR.sign))
 
     async def until(self, seen: Callable[[], bool], seconds: float = 15) -> None:
         async with asyncio.timeout(seconds), self._news:
@@ -94,6 +95,7 @@ def settings(broker: Broker, tmp_path: Path) -> RobotSettings:
         robot="r0",
         robot_uid="robot-uid",
         spool_dir=tmp_path / "spool",
+        trust_dir=keys.trust(tmp_path / "trust"),
         resync_seconds=0.3,
         spec=RobotConfig(
             tasks=[Task(name=name) for name in TASKS], control_hz=100.0, time_scale=2.0
@@ -165,6 +167,26 @@ async def test_a_robot_takes_its_policy_runs_episodes_and_uploads_them_whole(
     assert ground.heartbeat.sent[Traffic.TELEMETRY] > 0
     assert ground.heartbeat.received[Traffic.POLICY] == ground.heartbeat.bytes_received > 0
     assert ground.heartbeat.received[Traffic.CONTROL] > 0
+
+
+async def test_what_is_on_disk_is_given_up_for_the_learners_own_receipt_only(
+    ground: Ground, settings: RobotSettings
+) -> None:
+    async with running(settings):
+        await ground.assign(assignment(1, publish(ground.store, 1)))
+        async with asyncio.timeout(30):
+            while len(ground.learner.records) < 2:
+                await ground.learner.take()
+        ((spool, _), *_) = ground.learner.records
+        told = ground.learner.receipt(spool)
+        await ground.wire.store(RECEIPTS, told.seal(keys.STRANGER.sign))
+        await ground.learner.send(told.model_copy(update={"through": 1, "extras": ()}))
+
+        def settled() -> int:
+            return ground.heartbeat.records.get("settled", 0) if ground.heartbeat else 0
+
+        await ground.until(lambda: settled() > 0, 30)
+        assert settled() == 1
 
 
 async def test_every_episode_has_one_policy_and_a_rollback_is_followed(
@@ -437,7 +459,7 @@ async def test_on_a_metered_link_a_version_without_a_delta_is_told_and_a_newer_o
         assert ground.heartbeat is not None
         assert "version 2 would come whole" in ground.heartbeat.policy_fault
         assert ground.heartbeat.received.get(Traffic.DELTA, 0) == 0
-        learner = Versions(ground.store, "uid-1", 1, 100.0)
+        learner = Versions(ground.store, "uid-1", 1, 100.0, sign=keys.LEARNER.sign)
         learner.recover()
         lineage = Lineage(first=0, through=0, episodes=0)
         third = learner.publish(Snapshot(flow(seed=3), 3, {}, lineage), [first])

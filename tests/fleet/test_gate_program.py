@@ -22,6 +22,7 @@ from fleet_runtime.policies.flow import FlowPolicy
 from fleet_runtime.robot.metaworld import EVALUATION_SEED, spec
 from fleet_runtime.settings import GateSettings
 from fleet_runtime.wire import Wire
+from helpers import keys
 from helpers.line import learned, plug_in, scrambled
 from helpers.nats import Broker
 from helpers.world import flow, publish
@@ -56,6 +57,7 @@ def settings(tmp_path: Path, of: GateConfig, url: str = "nats://127.0.0.1:1") ->
         job_uid="uid-1",
         nats_url=url,
         storage_url=f"file://{tmp_path}/objects",
+        trust_dir=keys.trust(tmp_path / "trust"),
         spec=of,
     )
 
@@ -64,6 +66,21 @@ def measured(tmp_path: Path, of: GateConfig) -> GateReport:
     simulation = Simulation(settings(tmp_path, of))
     simulation.run()
     return simulation.report
+
+
+def test_a_version_that_the_learner_did_not_sign_is_not_run(tmp_path: Path, store: Store) -> None:
+    found = measured(tmp_path, config(publish(store, 1, files=learned(), sign=keys.STRANGER.sign)))
+    assert "signed with key" in found.fault
+    assert found.done == 0
+
+
+def test_without_the_public_keys_it_says_so_and_blames_no_version(
+    tmp_path: Path, store: Store
+) -> None:
+    told = settings(tmp_path, config(publish(store, 1)))
+    (tmp_path / "trust" / "learner").unlink()
+    with pytest.raises(RefusedError, match="must hold the public keys of the fleet"):
+        Simulation(told)
 
 
 def test_it_tells_a_policy_that_learned_from_one_that_did_not(tmp_path: Path, store: Store) -> None:
@@ -146,6 +163,7 @@ def environment(tmp_path: Path, line: str, url: str, of: GateConfig) -> dict[str
         Env.STORAGE_URL: f"file://{tmp_path}/objects",
         Env.SPEC: of.model_dump_json(by_alias=True),
         Env.LAST_WORDS: str(tmp_path / "words"),
+        Env.TRUST_DIR: str(keys.trust(tmp_path / "trust")),
         "PYTHONPATH": line,
     }
 

@@ -18,6 +18,7 @@ from fleet_runtime.experience import codec
 from fleet_runtime.robot.metaworld import spec
 from fleet_runtime.robot.spool import Spool
 from fleet_runtime.wire import Wire
+from helpers import keys
 from helpers.nats import Broker, make_streams
 from helpers.world import assignment, flow, publish
 
@@ -38,6 +39,7 @@ def environment(broker: Broker, tmp_path: Path) -> dict[str, str]:
         Env.NATS_URL: broker.url,
         Env.STORAGE_URL: f"file://{tmp_path}/objects",
         Env.SPOOL_DIR: str(tmp_path / "spool"),
+        Env.TRUST_DIR: str(keys.trust(tmp_path / "trust")),
         Env.SPEC: json.dumps(config),
     }
 
@@ -57,7 +59,7 @@ async def test_sigterm_in_the_middle_of_an_episode_keeps_it_and_exits_with_143(
     await wire.subscribe(names.robot_subject("default", "r0", "job", Channel.EVENT), hear)
     # The job calls the task otherwise than the environment does.
     ref = publish(store, 1, flow(spec(("push-cube",))))
-    document = assignment(1, ref).seal()
+    document = assignment(1, ref).seal(keys.OPERATOR.sign)
     await wire.store(names.assign_subject("default", "job"), document)
     program = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "fleet_runtime.robot", env=environment(broker, tmp_path)
@@ -82,6 +84,11 @@ async def test_sigterm_in_the_middle_of_an_episode_keeps_it_and_exits_with_143(
     ("over", "fault"),
     [
         pytest.param({Env.SPOOL_DIR: ""}, "FLEET_JOB_UID", id="incomplete"),
+        pytest.param(
+            {Env.TRUST_DIR: "/nowhere"},
+            "/nowhere must hold the public keys of the fleet",
+            id="no public keys",
+        ),
         pytest.param(
             {Env.SPEC: json.dumps({"tasks": [{"name": "a", "environment": {"name": "moon"}}]})},
             "no environment 'moon'",

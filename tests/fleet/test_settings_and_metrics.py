@@ -34,6 +34,7 @@ def test_a_robot_reads_its_whole_configuration_from_the_environment(
     monkeypatch.setenv(Env.ROBOT, "arm-1")
     monkeypatch.setenv(Env.ROBOT_UID, "r-uid")
     monkeypatch.setenv(Env.SPOOL_DIR, "/var/spool/fleet")
+    monkeypatch.setenv(Env.TRUST_DIR, "/etc/fleetloop/trust")
     monkeypatch.setenv(Env.SPEC, json.dumps({"tasks": [{"name": "push"}], "controlHz": 50}))
     settings = robot_settings()
     assert (settings.robot, settings.namespace) == ("arm-1", "lab")

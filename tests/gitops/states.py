@@ -320,6 +320,12 @@ ROBOTS = {
                 "full",
             ),
             (Reason.POLICY_REFUSED, REFUSED, {}, "too large"),
+            (
+                Reason.DOCUMENT_UNTRUSTED,
+                {"beat": beat(None, document_fault="forged")},
+                {},
+                "forged",
+            ),
         )
     },
 }

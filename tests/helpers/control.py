@@ -32,6 +32,7 @@ from fleet_contract.messages import (
     digest_of,
 )
 from fleet_contract.names import Channel, Kind
+from helpers import keys
 from helpers.kube import Kube, condition
 
 JOBS = f"{names.API_VERSION}/{names.PLURALS[Kind.TRAINING_JOB]}"
@@ -246,7 +247,9 @@ class Fleet:
             lineage=Lineage(first=0, through=1, episodes=1),
             published_at=0.0,
         )
-        await self.publish(names.announce_subject(self.kube.namespace, self.job), message.encode())
+        key = await keys.of(self.kube)
+        subject = names.announce_subject(self.kube.namespace, self.job)
+        await self.publish(subject, message.sealed(key.sign).encode())
 
     async def end_episode(self, robot: str, *, success: bool, episode: str = "") -> None:
         await self._event(

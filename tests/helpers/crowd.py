@@ -22,6 +22,7 @@ from fleet_contract.messages import (
     RobotState,
 )
 from fleet_contract.names import Channel
+from fleet_contract.trust import PrivateKey
 from helpers.control import policy
 
 TICKS = 50  # a second, over which heartbeats are spread
@@ -30,9 +31,12 @@ TICKS = 50  # a second, over which heartbeats are spread
 class Crowd:
     """The robots of one job. They take what they are assigned at once, as between two episodes."""
 
-    def __init__(self, client: Client, namespace: str, job: str, uids: Mapping[str, str]) -> None:
+    def __init__(
+        self, client: Client, namespace: str, job: str, uids: Mapping[str, str], key: PrivateKey
+    ) -> None:
         self._client, self._namespace, self._job = client, namespace, job
         self.job_uid = ""
+        self._key = key
         self.uids = uids
         self.active: dict[str, PolicyRef | None] = dict.fromkeys(uids)
         self.documents = 0
@@ -47,11 +51,17 @@ class Crowd:
     @classmethod
     @contextlib.asynccontextmanager
     async def of(
-        cls, url: str, namespace: str, job: str, job_uid: str, uids: Mapping[str, str]
+        cls,
+        url: str,
+        namespace: str,
+        job: str,
+        job_uid: str,
+        uids: Mapping[str, str],
+        key: PrivateKey,
     ) -> AsyncIterator[Self]:
-        """Heartbeats from now on."""
+        """Heartbeats from now on; ``key`` is the learner's."""
         client = await nats.connect(url)
-        crowd = cls(client, namespace, job, uids)
+        crowd = cls(client, namespace, job, uids, key)
         crowd.job_uid = job_uid
         await client.subscribe(names.assign_subject(namespace, job), cb=crowd._assigned)
         life = asyncio.create_task(crowd._live())
@@ -73,7 +83,9 @@ class Crowd:
             published_at=0.0,
         )
         subject = names.announce_subject(self._namespace, self._job)
-        await self._client.jetstream().publish(subject, message.encode(), timeout=30)
+        await self._client.jetstream().publish(
+            subject, message.sealed(self._key.sign).encode(), timeout=30
+        )
 
     async def succeed(self, robots: Iterable[str], episodes: int) -> None:
         """So many episodes of these robots end well, in turn."""

@@ -7,6 +7,7 @@ from fleet_contract.errors import Retry
 from fleet_contract.messages import Receipt, Record, decode_batch
 from fleet_contract.names import Channel, Stream
 from fleet_runtime.wire import Wire
+from helpers import keys
 
 STREAM = names.stream("uid-1", Stream.EXPERIENCE)
 RECEIPTS = names.robot_subject("default", "r0", "job", Channel.RECEIPT)
@@ -62,7 +63,7 @@ class ToyLearner:
     async def send(self, receipt: Receipt) -> None:
         while True:
             try:
-                await self.wire.store(RECEIPTS, receipt.seal())
+                await self.wire.store(RECEIPTS, receipt.seal(keys.LEARNER.sign))
             except Retry:
                 await self.wire.ready()
             else:

@@ -13,6 +13,7 @@ from fleet_contract.messages import (
     Lineage,
     Manifest,
     PolicyRef,
+    Signer,
     digest_of,
 )
 from fleet_runtime.artifacts import Store
@@ -21,6 +22,7 @@ from fleet_runtime.policies.bundle import to_files
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
 from fleet_runtime.policies.normalization import Normalization
 from fleet_runtime.robot.env import Channel, Events, Observation, RobotSpec
+from helpers import keys
 
 TASKS = ("left", "right")
 SPEC = RobotSpec(
@@ -90,6 +92,7 @@ def publish(
     *,
     job_uid: str = "uid-1",
     files: dict[str, bytes] | None = None,
+    sign: Signer | None = keys.LEARNER.sign,
 ) -> PolicyRef:
     """Store a version as a learner does; `files` replaces the bundle's."""
     policy = policy or flow(seed=sequence)
@@ -104,7 +107,12 @@ def publish(
         learner_epoch=1,
         sequence=sequence,
         step=sequence,
-        interface=Interface(observation=2, action=1, low=("-1.0",), high=("1.0",)),
+        interface=Interface(
+            observation=policy.spaces.observation_size,
+            action=policy.spaces.action_size,
+            low=("-1.0",),
+            high=("1.0",),
+        ),
         architecture=policy.architecture,
         tasks=policy.spaces.tasks,
         files=refs,
@@ -112,7 +120,7 @@ def publish(
         lineage=Lineage(first=0, through=0, episodes=0),
         created_at_ms=time.time_ns() // 1_000_000,
     )
-    data = manifest.seal()
+    data = manifest.seal(sign)
     store.create(names.version_key(job_uid, sequence), data)
     return PolicyRef(
         sequence=sequence, digest=digest_of(data), uri=names.version_key(job_uid, sequence)

@@ -13,6 +13,7 @@ from fleet_contract.messages import Manifest
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner.publish import Version
 from fleet_runtime.learner.spoil import announce
+from helpers import keys
 from helpers.control import JOBS, VERSIONS, Fleet, enroll, stable, training_job
 from helpers.kube import Kube
 from helpers.line import learned, plug_in, scrambled
@@ -44,9 +45,10 @@ async def test_a_policy_that_learned_reaches_the_fleet_and_a_scrambled_one_never
     store, uid = Store(cluster.storage_url), made["metadata"]["uid"]
 
     async def publishes(sequence: int, files: dict[str, bytes]) -> None:
-        ref = publish(store, sequence, job_uid=uid, files=files)
+        sign = (await keys.of(kube)).sign
+        ref = publish(store, sequence, job_uid=uid, files=files, sign=sign)
         manifest = Manifest.open(store.get(ref.uri))
-        await announce(cluster.nats_url, kube.namespace, "job", Version(manifest, ref))
+        await announce(cluster.nats_url, kube.namespace, "job", Version(manifest, ref), sign)
 
     async with Fleet.of(kube, cluster.nats_url, "job", ["r1"]) as fleet:
         await publishes(1, learned())

@@ -34,6 +34,7 @@ async def test_scrambled_weights_are_caught_in_the_shadow_and_no_robot_ever_acts
     await ears.subscribe(names.robot_subject(kube.namespace, "*", JOB, Channel.EVENT), cb=hear)
     found = await kube.until(JOBS, JOB, lambda one: stable(one) == 1, SLOW)
     bad = await agents.spoil(
+        kube.api,
         cluster.nats_url,
         agents.Store(cluster.storage_url),
         kube.namespace,

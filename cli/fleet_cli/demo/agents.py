@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import signal
 import sys
+from tempfile import NamedTemporaryFile
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from fleet_contract import names
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    from fleet_cli.local.node.api import Api
 
 Counts = dict[str, tuple[int, int]]
 BASE_SEED = 7_000_000
@@ -82,12 +88,21 @@ async def measure(
     return {name: (int(good), int(total)) for name, (good, total) in answer.items()}
 
 
-async def spoil(nats: str, store: Store, namespace: str, job: str, uid: str, manifest: str) -> int:
-    """Publish a copy of a version with its weights scrambled; returns its sequence."""
-    answer = await call(
-        "fleet_runtime.learner.spoil",
-        *("--nats", nats, "--manifest", manifest),
-        *("--namespace", namespace, "--job", job, "--job-uid", uid),
-        store=store,
-    )
+async def spoil(
+    api: Api, nats: str, store: Store, namespace: str, job: str, uid: str, manifest: str
+) -> int:
+    """Publish a copy of a version with its weights scrambled; returns its sequence.
+
+    It is signed as the learner's own: what catches it must be what it does.
+    """
+    secret = await api.get(f"/api/v1/namespaces/{namespace}/secrets/{names.LEARNER_KEY}")
+    with NamedTemporaryFile() as key:  # for this user alone
+        key.write(base64.b64decode(secret["data"][names.KEY]))
+        key.flush()
+        answer = await call(
+            "fleet_runtime.learner.spoil",
+            *("--nats", nats, "--manifest", manifest, "--key-file", key.name),
+            *("--namespace", namespace, "--job", job, "--job-uid", uid),
+            store=store,
+        )
     return int(answer["sequence"])

@@ -147,14 +147,16 @@ class Demo:
             job = self.story.job
             if job is None or job.status.stable is None:
                 raise Ended("the job lost its stable version")
-            bad = await agents.spoil(
-                self.venue.nats_url,
-                self.venue.store,
-                self.venue.namespace,
-                job.metadata.name,
-                job.metadata.uid,
-                job.status.stable.uri,
-            )
+            async with self.venue.api() as api:
+                bad = await agents.spoil(
+                    api,
+                    self.venue.nats_url,
+                    self.venue.store,
+                    self.venue.namespace,
+                    job.metadata.name,
+                    job.metadata.uid,
+                    job.status.stable.uri,
+                )
             self.say(f"v{bad} is broken on purpose: its weights are scrambled")
 
             def settled(bad: int = bad) -> bool:

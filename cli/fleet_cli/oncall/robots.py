@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fleet_cli.kube import Kube, Object
 
 SPOOL = "/var/lib/fleetloop/spool"
+TRUST = "/etc/fleetloop/trust"
 
 
 def manifest(robot: str, job: str, site: str, groups: Sequence[str]) -> Object:
@@ -36,9 +37,15 @@ def manifest(robot: str, job: str, site: str, groups: Sequence[str]) -> Object:
 
 
 def enrolled(
-    job: FleetTrainingJob, robot: RobotActor, operator: Mapping[str, str]
+    job: FleetTrainingJob,
+    robot: RobotActor,
+    operator: Mapping[str, str],
+    trust: Mapping[str, str],
 ) -> views.Enrolled:
-    """What its program needs; ``operator`` are the operator's own variables, for its defaults."""
+    """What its program needs; ``operator`` are the operator's own variables, for its defaults.
+
+    ``trust`` are the namespace's public keys, by role.
+    """
     transport, simulated = job.spec.transport, job.spec.robots.simulated
     config = RobotConfig(
         tasks=job.spec.tasks,
@@ -55,6 +62,7 @@ def enrolled(
         Env.NATS_URL: transport.nats.url or operator.get(Env.NATS_URL, ""),
         Env.STORAGE_URL: transport.storage.url or operator.get(Env.STORAGE_URL, ""),
         Env.SPOOL_DIR: SPOOL,
+        Env.TRUST_DIR: TRUST,
         Env.SPEC: config.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True),
     }
     missing = [
@@ -65,10 +73,16 @@ def enrolled(
     secret = transport.storage.secret_ref.name or operator.get(Env.STORAGE_SECRET, "")
     if secret:
         missing.append(f"AWS_…: the keys of the store, as in Secret {secret}")
+    if not trust:
+        missing.append(
+            f"the public keys in {TRUST}: ConfigMap {names.TRUST} is not there yet, or not yours "
+            "to see; its entries are the files of that folder"
+        )
     return views.Enrolled(
         robot=robot.metadata.name,
         job=job.metadata.name,
         environment={name.value: value for name, value in told.items() if value},
+        trust=dict(trust),
         missing=missing,
     )
 
@@ -86,7 +100,11 @@ async def enroll(
         for one in await kube.list("Deployment", labelSelector=OPERATOR):
             for container in one["spec"]["template"]["spec"]["containers"]:
                 told |= {e["name"]: e.get("value", "") for e in container.get("env", [])}
-    return enrolled(found, RobotActor.model_validate(made), told)
+    trust: Object | None = None
+    with contextlib.suppress(Fault):  # as above
+        trust = await kube.find("ConfigMap", names.TRUST)
+    public = dict(trust.get("data") or {}) if trust else {}
+    return enrolled(found, RobotActor.model_validate(made), told, public)
 
 
 def idle(robot: RobotActor) -> bool:

@@ -130,6 +130,9 @@ def enrolled(view: views.Enrolled) -> list[str]:
     lines = [f"# Robot {view.robot} of job {view.job}: what its program needs."]
     lines += [f"export {name}={shlex.quote(value)}" for name, value in view.environment.items()]
     lines += [f"# missing: {one}" for one in view.missing]
+    for file, keys in view.trust.items():
+        lines.append(f"# The file {file} in FLEET_TRUST_DIR holds:")
+        lines += [f"#   {key}" for key in keys.splitlines() if key and not key.startswith("#")]
     return [
         *lines,
         "# FLEET_SPOOL_DIR must lie on a disk that outlives the program.",

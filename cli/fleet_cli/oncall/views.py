@@ -258,6 +258,9 @@ class Enrolled(View):
     robot: str = Field(description="Its name.")
     job: str = Field(description="The job.")
     environment: dict[str, str] = Field(description="Variables of its program.")
+    trust: dict[str, str] = Field(
+        description="Files of the folder FLEET_TRUST_DIR: the public keys whose word it takes."
+    )
     missing: list[str] = Field(description="Variables that could not be told, and why.")
 
 

@@ -167,6 +167,8 @@ class Heartbeat(Message):
     """Why the last episode could not be kept; empty when it was."""
     policy_fault: str = ""
     """Why the assigned policy cannot be fetched yet; empty when nothing is in the way."""
+    document_fault: str = ""
+    """Why the last assignment document was not believed; empty after one that was."""
     at: float
 
 

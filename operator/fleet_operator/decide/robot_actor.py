@@ -3,8 +3,8 @@
 from typing import Literal, NamedTuple
 
 from fleet_contract.messages import Assignment, Heartbeat, PolicyRef
+from fleet_contract.names import TRUST, Reason, policy_version
 from fleet_contract.names import ConditionType as C
-from fleet_contract.names import Reason, policy_version
 from fleet_contract.resources import RobotActor, RobotActorStatus, RobotMode, VersionRef
 from fleet_contract.resources.base import now_rfc3339
 from fleet_operator.decide import pace
@@ -192,8 +192,9 @@ def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
             Reason.SPOOL_FAILED,
             seen.beat.spool_fault,
         )
-    if seen.beat is not None and seen.beat.active is None and (why := _refused(robot, seen)):
-        return stalled(Reason.POLICY_REFUSED, why)
+    # With a policy it is at work; without one nothing but another document gives it any.
+    if seen.beat is not None and seen.beat.active is None and (kept := _kept_from(robot, seen)):
+        return stalled(*kept)
     return [Finding(C.READY, True, Reason.READY, "It is at work.")]
 
 
@@ -213,8 +214,8 @@ def _synced(robot: RobotActor, seen: Seen) -> Finding:
         return Finding(
             C.POLICY_SYNCED, True, Reason.ON_ASSIGNED_VERSION, "It runs what it is assigned."
         )
-    if why := _refused(robot, seen):
-        return Finding(C.POLICY_SYNCED, False, Reason.POLICY_REFUSED, why)
+    if kept := _kept_from(robot, seen):
+        return Finding(C.POLICY_SYNCED, False, *kept)
     if seen.beat and seen.beat.policy_fault:
         return Finding(C.POLICY_SYNCED, False, Reason.POLICY_UNREACHABLE, seen.beat.policy_fault)
     return Finding(
@@ -222,6 +223,18 @@ def _synced(robot: RobotActor, seen: Seen) -> Finding:
         False,
         Reason.AWAITING_EPISODE_END,
         f"It takes version {assigned.sequence} up when its episode ends.",
+    )
+
+
+def _kept_from(robot: RobotActor, seen: Seen) -> tuple[Reason, str] | None:
+    """Why it does not do as the last document says; None where it has not said so."""
+    if why := _refused(robot, seen):
+        return Reason.POLICY_REFUSED, why
+    if seen.beat is None or not seen.beat.document_fault:
+        return None
+    return Reason.DOCUMENT_UNTRUSTED, (
+        f"It did not believe the last assignment document: {seen.beat.document_fault}. It keeps "
+        f"what it has: see that it holds the public keys of ConfigMap {TRUST}, and the right time."
     )
 
 

@@ -83,6 +83,7 @@ def learner_job(job: FleetTrainingJob, run: int, to: Transport) -> dict[str, Any
                         nats_url=to.nats_url,
                         storage_url=to.storage_url,
                         spec=config(job).model_dump_json(by_alias=True, exclude_none=True),
+                        KEY_FILE=f"{pods.KEYS}/{names.KEY}",
                     ),
                     resources=learner.resources,
                     overrides=learner.pod_overrides,
@@ -91,6 +92,7 @@ def learner_job(job: FleetTrainingJob, run: int, to: Transport) -> dict[str, Any
                     # death, twice as long after each further one, and forgets none.
                     restart="OnFailure",
                     metrics=True,
+                    signs=True,
                     secret=to.storage_secret,
                 ),
             },

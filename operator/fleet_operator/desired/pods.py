@@ -15,6 +15,8 @@ from fleet_contract.resources.training_job import FleetTrainingJob
 
 SCRATCH = "/var/lib/fleetloop/scratch"  # not /tmp: other paths that a pod is told lie there
 SPOOL = "/var/lib/fleetloop/spool"
+TRUST = "/var/lib/fleetloop/trust"
+KEYS = "/var/lib/fleetloop/keys"
 LAST_WORDS = "/dev/termination-log"
 METRICS_PORT = 9090
 NOBODY = 65532
@@ -39,10 +41,16 @@ def environment(
         Env.STORAGE_URL: storage_url,
         Env.SPEC: spec,
         Env.LAST_WORDS: LAST_WORDS,
+        Env.TRUST_DIR: TRUST,
     } | {Env[name]: value for name, value in more.items()}
     return [{"name": name.value, "value": value} for name, value in values.items()]
 
 
+PUBLIC_KEYS = {"name": "trust", "configMap": {"name": names.TRUST}}
+PRIVATE_KEY = {
+    "name": "keys",
+    "secret": {"secretName": names.LEARNER_KEY, "defaultMode": 0o440},
+}
 METRICS_PORTS = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
 METRICS_ENV = [
     {"name": Env.METRICS_PORT.value, "value": str(METRICS_PORT)},
@@ -67,12 +75,17 @@ def pod_spec(
     secret: str = "",
     spool: bool = False,
     metrics: bool = False,
+    signs: bool = False,
 ) -> Manifest:
     """A pod's spec; ``grace`` is in seconds. Overrides are merged in last.
+
+    Every one gets the public keys, one that ``signs`` the learner's private key too: as files,
+    which a pod sees change and which are in no listing of processes or variables.
 
     The keys of ``secret`` become variables too, but none takes the place of one in ``env``.
     """
     volumes = {"scratch": SCRATCH} | ({"spool": SPOOL} if spool else {})
+    keys = {TRUST: PUBLIC_KEYS} | ({KEYS: PRIVATE_KEY} if signs else {})
     container = {
         "name": name,
         "image": image,
@@ -85,7 +98,10 @@ def pod_spec(
         "terminationMessagePath": LAST_WORDS,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         **({"ports": METRICS_PORTS} if metrics else {}),
-        "volumeMounts": [{"name": volume, "mountPath": path} for volume, path in volumes.items()],
+        "volumeMounts": [
+            *({"name": volume, "mountPath": path} for volume, path in volumes.items()),
+            *({"name": v["name"], "mountPath": p, "readOnly": True} for p, v in keys.items()),
+        ],
         "securityContext": {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},
@@ -105,7 +121,10 @@ def pod_spec(
             "seccompProfile": {"type": "RuntimeDefault"},
         },
         "containers": [container],
-        "volumes": [{"name": volume, "emptyDir": {}} for volume in volumes],
+        "volumes": [
+            *({"name": volume, "emptyDir": {}} for volume in volumes),
+            *keys.values(),
+        ],
     }
     merged: Manifest = merge(base, overrides)
     return merged

@@ -36,6 +36,7 @@ class World(NamedTuple):
     gate_pods: tuple[Pod, ...]
     line: Subscription | None
     streams_fault: str
+    keys_fault: str
     freeze: str
     now: float
 
@@ -45,8 +46,14 @@ async def observe(office: Office, raw: Object) -> World:
     name, uid = job.metadata.name, job.metadata.uid
     cluster, inbox = office.cluster, office.inbox
     to = resolve(job, office.settings)
-    line, fault = None, ""
+    line, fault, keyless = None, "", ""
     try:
+        inbox.keys = await office.keys.ring()
+    except RefusedError as refused:
+        keyless = str(refused)
+    try:
+        if inbox.keys is None:
+            raise RefusedError(keyless)  # noqa: TRY301 - nothing can be read without them
         installation = await cluster.installation()
         await endings.clear_namesakes(office, name, uid, to.nats_url)
         line = await inbox.open(
@@ -100,6 +107,7 @@ async def observe(office: Office, raw: Object) -> World:
         tuple(Pod.of(one) for one in pods if _is(one, Role.GATE)),
         line,
         fault,
+        keyless,
         await cluster.freeze(),
         office.clock(),
     )

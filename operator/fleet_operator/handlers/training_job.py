@@ -162,6 +162,8 @@ async def _apply_children(
     A run that was not begun must not count as the last, or the one that lives would be taken for
     an old one.
     """
+    if world.keys_fault:
+        raise RefusedError(world.keys_fault)
     cluster, uid = office.cluster, world.job.metadata.uid
     begun, taken = run.number - run.create, list[str]()
     for old in run.delete:
@@ -220,6 +222,9 @@ async def _tell(office: Office, world: World, decision: Decision, after: Any) ->
         if move.reason is not Reason.ANNOUNCED  # whatever becomes of it is told
     ]
     said += [Told(*note) for note in decision.notes]
+    if world.line is not None:
+        said += [Told(Reason.DOCUMENT_UNTRUSTED, one, True) for one in world.line.feed.doubts]
+        world.line.feed.doubts = ()
     said += conditions.turned(world.job.status.conditions, after.conditions)
     for one in said:
         logger.info("%s: %s", job.name, one.message)

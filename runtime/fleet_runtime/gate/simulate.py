@@ -12,6 +12,8 @@ import numpy as np
 
 from fleet_contract.errors import Retry, Untrusted
 from fleet_contract.messages import GateReport
+from fleet_contract.trust import Signatory
+from fleet_runtime import trust
 from fleet_runtime.artifacts import Store
 from fleet_runtime.robot import environments
 from fleet_runtime.robot.evaluate import evaluate
@@ -49,6 +51,10 @@ class Simulation:
 
     def __init__(self, settings: GateSettings) -> None:
         """Raises ``RefusedError`` for a world that there is not, or that does not take the spec."""
+        try:
+            settings.demand_keys()
+        except ValueError as fault:
+            raise RefusedError(str(fault)) from fault
         config = settings.spec
         self._settings, self._config = settings, config
         lanes = min(LANES, config.episodes * len(config.tasks))
@@ -95,6 +101,7 @@ class Simulation:
                 job_uid=settings.job_uid,
                 spec=self._robots[0].spec,
                 tasks=list(self._successes),
+                verify=trust.verifier(settings.trust_dir, Signatory.LEARNER),
             )
             while True:
                 try:

@@ -158,6 +158,8 @@ class Publisher:
         pause = backoff()
         while True:
             try:
+                if self._versions.sign is not None:
+                    announcement = announcement.sealed(self._versions.sign)
                 await wire.store(self._subject, announcement.encode(), stream=self._stream)
                 break
             except Retry as fault:

@@ -25,6 +25,7 @@ from fleet_runtime.wire import backoff
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fleet_contract.messages import Signer
     from fleet_runtime.artifacts import Store
     from fleet_runtime.experience.types import Episode
     from fleet_runtime.learner.admission import Rules
@@ -75,7 +76,9 @@ class Ingest:
         namespace: str,
         job: str,
         epoch: int,
+        sign: Signer | None = None,
     ) -> None:
+        self._sign = sign
         self._wire = wire
         self._store = store
         self._journal = journal
@@ -230,7 +233,7 @@ class Ingest:
         )
         subject = names.robot_subject(self._namespace, key.robot, self._job, Channel.RECEIPT)
         try:
-            await self._wire.store(subject, document.seal(), stream=self._receipts)
+            await self._wire.store(subject, document.seal(self._sign), stream=self._receipts)
         except (Retry, Reject) as fault:
             log.warning("receipt for robot %s waits: %s", key.robot, fault)
             return False

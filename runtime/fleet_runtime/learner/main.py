@@ -31,6 +31,8 @@ from fleet_contract import names
 from fleet_contract.errors import FleetError, Misconfigured, Retry
 from fleet_contract.messages import LearnerStage
 from fleet_contract.resources.base import seconds
+from fleet_contract.trust import Signatory
+from fleet_runtime import trust
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner import epoch as office
 from fleet_runtime.learner.admission import Rules
@@ -191,7 +193,15 @@ class Learner:
         settings, config = self._settings, self._settings.spec
         self._progress.epoch = epoch
         checkpoints = Checkpoints(store, self._uid, epoch, config.checkpoint.keep)
-        versions = Versions(store, self._uid, epoch, config.control_hz, config.publish.precision)
+        versions = Versions(
+            store,
+            self._uid,
+            epoch,
+            config.control_hz,
+            config.publish.precision,
+            sign=trust.signer(settings.key_file),
+            verify=trust.verifier(settings.trust_dir, Signatory.LEARNER),
+        )
         return Parts(
             config=config,
             store=store,

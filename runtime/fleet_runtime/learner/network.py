@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleet_contract import names
 from fleet_contract.errors import Retry
+from fleet_runtime import trust
 from fleet_runtime.learner.cancellation import cancel, demand_wanted
 from fleet_runtime.learner.ingest import Ingest
 from fleet_runtime.learner.progress import Reporter
@@ -62,6 +63,7 @@ class Network:
                 namespace=self.settings.namespace,
                 job=self.settings.job,
                 epoch=self.progress.epoch,
+                sign=trust.signer(self.settings.key_file),
             )
             tasks += map(asyncio.ensure_future, (publisher.run(wire), ingest.run()))
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -34,7 +34,7 @@ from fleet_runtime.policies.bundle import to_files, weights
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fleet_contract.messages import Delta
+    from fleet_contract.messages import Delta, Signer, Verifier
     from fleet_runtime.artifacts import Store
     from fleet_runtime.policies.base import Policy
 
@@ -74,7 +74,13 @@ class Versions:
         epoch: int,
         control_hz: float,
         precision: Weights = Weights.FLOAT32,
+        *,
+        sign: Signer | None = None,
+        verify: Verifier | None = None,
     ) -> None:
+        """`sign` what is published; `verify` what an earlier learner of the job left."""
+        self.sign = sign
+        self._verify = verify
         self._store = store
         self._precision = precision
         self._bases = Bases(store)
@@ -94,7 +100,9 @@ class Versions:
             self.floor = max(self.floor, sequence)
             try:
                 data = self._store.get(key)
-                self.last = Version(Manifest.open(data), _ref(self._job_uid, sequence, data))
+                self.last = Version(
+                    Manifest.open(data, self._verify), _ref(self._job_uid, sequence, data)
+                )
             except (Untrusted, Reject) as fault:
                 log.warning("%s is no manifest: %s; its number stays spent", key, fault)
                 continue
@@ -124,7 +132,7 @@ class Versions:
             parent = [self.last.ref] if self.last else []
             deltas = self._deltas(files, [*parent, *ours])
             manifest = self._manifest(snapshot, refs, tensor_refs, deltas)
-            data = manifest.seal()
+            data = manifest.seal(self.sign)
             try:
                 self._store.create(names.version_key(self._job_uid, manifest.sequence), data)
             except Exists:
@@ -177,7 +185,7 @@ class Versions:
         data = self._store.get(names.version_key(self._job_uid, sequence))
         self.floor = max(self.floor, sequence)
         try:
-            theirs = Manifest.open(data)
+            theirs = Manifest.open(data, self._verify)
         except Untrusted:
             return
         if theirs.learner_epoch > self._epoch:

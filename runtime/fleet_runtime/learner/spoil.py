@@ -12,6 +12,7 @@ import asyncio
 import json
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,9 +23,11 @@ from fleet_contract.names import Stream
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner.publish import Snapshot, Version, Versions
 from fleet_runtime.published import load
+from fleet_runtime.trust import signer
 from fleet_runtime.wire import Wire
 
 if TYPE_CHECKING:
+    from fleet_contract.messages import Signer
     from fleet_runtime.policies.base import Policy
 
 
@@ -38,17 +41,19 @@ def scramble(policy: Policy) -> Policy:
     return policy
 
 
-def publish(store: Store, job_uid: str, manifest_key: str) -> Version:
+def publish(store: Store, job_uid: str, manifest_key: str, sign: Signer | None = None) -> Version:
     """Store the scrambled copy as the job's next version. Raises as ``Versions.publish``."""
     manifest, policy = load(store, manifest_key)
     claimed = store.list(names.epoch_key(job_uid, 0).rsplit("/", 1)[0])
     epoch = max(int(key.rsplit("/", 1)[1]) for key in claimed)
-    versions = Versions(store, job_uid, epoch, float(manifest.interface.control_hz))
+    versions = Versions(store, job_uid, epoch, float(manifest.interface.control_hz), sign=sign)
     versions.recover()
     return versions.publish(Snapshot(scramble(policy), manifest.step, {}, manifest.lineage))
 
 
-async def announce(nats_url: str, namespace: str, job: str, version: Version) -> None:
+async def announce(
+    nats_url: str, namespace: str, job: str, version: Version, sign: Signer | None = None
+) -> None:
     """Tell the operator. Raises ``Retry`` when the broker does not take it."""
     manifest = version.manifest
     announcement = Announcement(
@@ -60,6 +65,8 @@ async def announce(nats_url: str, namespace: str, job: str, version: Version) ->
         lineage=manifest.lineage,
         published_at=time.time(),
     )
+    if sign is not None:
+        announcement = announcement.sealed(sign)
     wire = await Wire.connect(nats_url, "fleet-spoil")
     try:
         await wire.store(
@@ -76,9 +83,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="fleet_runtime.learner.spoil", description=__doc__)
     for option in ("nats", "storage", "namespace", "job", "job-uid", "manifest"):
         parser.add_argument(f"--{option}", required=True)
+    parser.add_argument("--key-file", type=Path, help="the learner's private key")
     chosen = parser.parse_args(arguments)
-    version = publish(Store(chosen.storage), chosen.job_uid, chosen.manifest)
-    asyncio.run(announce(chosen.nats, chosen.namespace, chosen.job, version))
+    sign = signer(chosen.key_file)
+    version = publish(Store(chosen.storage), chosen.job_uid, chosen.manifest, sign)
+    asyncio.run(announce(chosen.nats, chosen.namespace, chosen.job, version, sign))
     sys.stdout.write(json.dumps({"sequence": version.ref.sequence}) + "\n")
 
 

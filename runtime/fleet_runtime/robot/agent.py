@@ -19,6 +19,8 @@ from fleet_contract.errors import FleetError, Retry
 from fleet_contract.messages import TaskTally
 from fleet_contract.names import Channel, Traffic
 from fleet_contract.resources.robot_actor import Link
+from fleet_contract.trust import Signatory
+from fleet_runtime import trust
 from fleet_runtime.artifacts import Store
 from fleet_runtime.robot.desk import Desk
 from fleet_runtime.robot.fetch import Library, Memory
@@ -39,6 +41,7 @@ from fleet_runtime.wire import Wire
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fleet_contract.messages import Verifier
     from fleet_runtime.robot.env import Robot
     from fleet_runtime.robot.guard import GuardSettings
     from fleet_runtime.robot.human import Human
@@ -89,6 +92,7 @@ class Agent:
             job_uid=settings.job_uid,
             spec=robot.spec,
             tasks=[task.name for task in spec.tasks if task.weight > 0],
+            verify=self._verifier(Signatory.LEARNER),
             metered=spec.link is Link.METERED,
             received=self._received,
         )
@@ -180,6 +184,7 @@ class Agent:
             self._store,
             credit=self._settings.spec.credit,
             poll=poll,
+            verify=self._verifier(Signatory.LEARNER),
         )
         self._follower = Follower(
             self._who,
@@ -189,6 +194,7 @@ class Agent:
             self.desk,
             self._reporter.refusal,
             poll=poll,
+            verify=self._verifier(Signatory.OPERATOR),
         )
         try:
             async with asyncio.TaskGroup() as group:
@@ -218,10 +224,14 @@ class Agent:
                     "lost": self.desk.tally.lost,
                 },
                 policy_fault=follower.fault,
+                document_fault=follower.disbelieved,
             )
             with contextlib.suppress(Retry):  # the next one says it all again
                 await wire.publish(subject, message.encode())
             await asyncio.sleep(HEARTBEAT * random.uniform(0.5, 1.5))  # noqa: S311
+
+    def _verifier(self, role: Signatory) -> Verifier | None:
+        return trust.verifier(self._settings.trust_dir, role)
 
     def _spooled(self) -> None:
         if self._uploader is not None:

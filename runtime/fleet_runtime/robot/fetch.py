@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet_contract.messages import FileRef, Verifier
+    from fleet_runtime.policies.base import Policy
     from fleet_runtime.robot.env import RobotSpec
 
 log = logging.getLogger(__name__)
@@ -96,6 +97,7 @@ class Library:
         except Reject as fault:
             raise Untrusted(f"policy {ref.sequence}: {fault}") from fault
         policy = from_files(files)
+        _demand_the_same(ref, manifest, policy)
         if reason := self._spec.mismatch(policy.spaces):
             raise Misfit(f"policy {ref.sequence} is for another robot: {reason}")
         if missing := sorted(set(self._tasks) - set(policy.spaces.tasks)):
@@ -220,6 +222,18 @@ class Library:
             self._cache.create(key, data)
         except (Retry, Exists) as fault:  # a full disk only costs the next start a download
             log.warning("not kept for the next start: %s", fault)
+
+
+def _demand_the_same(ref: PolicyRef, manifest: Manifest, policy: Policy) -> None:
+    """What was built is what its learner signed: files of another kind make another policy."""
+    told, spaces = manifest.interface, policy.spaces
+    signed = (manifest.architecture, told.observation, told.action)
+    built = (policy.architecture, spaces.observation_size, spaces.action_size)
+    if signed != built:
+        raise Untrusted(
+            f"policy {ref.sequence} is {built} by its files, its manifest says {signed}"
+            " (architecture, observation, action)"
+        )
 
 
 class Memory:

@@ -68,6 +68,8 @@ class Follower:
         self._pause = _FIRST_PAUSE
         self.fault = ""
         """Why the assigned policy cannot be had yet."""
+        self.disbelieved = ""
+        """Why the last document was not believed; empty after one that was."""
 
     async def run(self) -> None:
         """Until cancelled; whatever fails, what drives goes on driving."""
@@ -110,7 +112,9 @@ class Follower:
             await self._hear(self._who.assignments, data)
 
     async def _hear(self, _subject: str, data: bytes) -> None:
-        if data != self._followed:
+        if data == self._followed:
+            self.disbelieved = ""
+        else:
             if data != self._heard:
                 self._heard, self._heard_at = data, time.monotonic()
             self._wake.set()
@@ -123,8 +127,10 @@ class Follower:
             now_ms = time.time_ns() // 1_000_000
             admit(document, job_uid=self._who.job_uid, held=held, now_ms=now_ms)
         except Untrusted as fault:
+            self.disbelieved = str(fault)
             self._refuse(None, 0, digest_of(data), str(fault))
             return
+        self.disbelieved = ""
         await asyncio.to_thread(self._memory.hold, document.order)
         will = read(document, self._who.robot)
         active = self._memory.active

@@ -41,6 +41,7 @@ def main() -> None:
 
     settings = robot_settings()
     try:
+        settings.demand_keys()
         robot = make_robot(settings)
     except (LookupError, ValueError) as fault:
         log.error("configuration: %s", fault)  # noqa: TRY400
