@@ -384,9 +384,16 @@ async def test_a_policy_that_goes_wild_is_stopped_and_the_last_good_one_drives_a
 
         monkeypatch.setattr(FlowPolicy, "act", act)
         await ground.assign(assignment(1, one))
-        await ground.until(lambda: ground.runs(1))
+        await ground.until(lambda: bool(ground.heartbeat and ground.heartbeat.good == one))
         await ground.assign(assignment(2, two))
-        await ground.until(lambda: any("taken back" in e.detail for e in ground.events))
+        await ground.until(lambda: bool(ground.of(EventKind.REFUSAL)))
+        (refusal,) = ground.of(EventKind.REFUSAL)
+        assert (refusal.policy, refusal.assignment_epoch) == (two, 2)
+        assert "taken back by the guard, version 1 drives again" in refusal.detail
+        await ground.until(lambda: bool(ground.heartbeat and ground.heartbeat.fallbacks == 1))
+        assert ground.heartbeat is not None
+        assert ground.heartbeat.fallback is not None
+        assert (ground.heartbeat.fallback.policy, ground.heartbeat.good) == (two, one)
         ground.events.clear()
         await ground.until(lambda: ground.runs(1))
         assert not ground.runs(2)

@@ -1,5 +1,6 @@
 """Which policy drives: every order of offers, episodes and guard trips."""
 
+import dataclasses
 from typing import TYPE_CHECKING, cast
 
 import pytest
@@ -19,8 +20,11 @@ def loaded(sequence: int, epoch: int = 1) -> Loaded:
     return Loaded(ref, cast("Policy", None), epoch)
 
 
+SHORT = dataclasses.replace(EMPTY, probation=1)
+
+
 def running(sequence: int, epoch: int = 1) -> Slot:
-    return EMPTY.offer(loaded(sequence, epoch)).begin()
+    return SHORT.offer(loaded(sequence, epoch)).begin()
 
 
 def active(slot: Slot) -> int | None:
@@ -43,6 +47,23 @@ def test_the_newest_of_several_offers_wins() -> None:
 def test_a_distrusted_policy_falls_back_to_the_last_good_one() -> None:
     slot = running(1).end(clean=True).offer(loaded(2, 2)).begin().end(clean=False).distrust()
     assert active(slot) == 1
+
+
+def test_only_judged_episodes_end_a_probation_and_another_policy_begins_its_own() -> None:
+    slot = dataclasses.replace(running(1), probation=3)
+    for clean, good in ((True, None), (False, None), (True, None), (True, 1)):
+        slot = slot.end(clean=clean)
+        assert (slot.good.ref.sequence if slot.good else None) == good
+        assert slot.on_probation is (good is None)
+        slot = slot.begin()
+    slot = slot.end(clean=False).offer(loaded(2)).begin()
+    for clean in (True, True):
+        slot = slot.end(clean=clean).begin()
+    assert slot.on_probation
+    back = slot.end(clean=False).distrust()
+    assert (active(back), back.on_probation, back.passed) == (1, False, ("", 0))
+    assert active(slot.end(clean=True).begin()) == 2
+    assert not slot.end(clean=True).on_probation
 
 
 def test_without_a_good_one_nothing_drives() -> None:
@@ -110,7 +131,7 @@ MOVES = st.tuples(
 def test_nothing_but_the_start_of_an_episode_or_distrust_changes_what_drives(
     moves: list[tuple[str, int, int]],
 ) -> None:
-    slot, clean = EMPTY, set()
+    slot, clean = SHORT, set()
     for name, sequence, epoch in moves:
         before, slot = slot, move(slot, name, sequence, epoch)
         if name == "end" and before.driving:

@@ -14,6 +14,7 @@ from fleet_runtime.robot.loop import ControlLoop
 from fleet_runtime.robot.reports import Reporter
 from fleet_runtime.robot.shadow import Shadow
 from fleet_runtime.robot.spool import Spool
+from fleet_runtime.robot.standing import Standing
 from fleet_runtime.robot.swap import Loaded
 from fleet_runtime.robot.tasks import Schedule
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from fleet_runtime.policies.base import Policy
     from fleet_runtime.robot.env import Robot
     from fleet_runtime.robot.human import Human
+    from fleet_runtime.robot.thinking import Asks, Clock
 
 PATIENCE = 60.0  # seconds
 
@@ -47,6 +49,8 @@ class Alone:
         human: Human | None = None,
         guard: GuardSettings | None = None,
         patience: float = PATIENCE,
+        clock: Clock | None = None,
+        thinker: Asks | None = None,
     ) -> None:
         self._patience = patience
         who = Identity("default", "r0", "robot-uid", "job", "uid-1")
@@ -65,8 +69,11 @@ class Alone:
             desk=self.desk,
             spool=self._spool,
             memory=Memory(folder / "memory.json"),
+            standing=Standing(folder / "standing.json"),
             report=Reporter(who, put=self._put, spooled=lambda: None, distrusted=lambda: None),
             period=1 / hz,
+            clock=clock,
+            thinker=thinker,
         )
         self._thread = threading.Thread(target=loop.run, name="control")
 

@@ -33,6 +33,7 @@ SPEC = RobotSpec(
     action_high=(1.0,),
     horizon=12,
     control_hz=100.0,
+    waits=True,
 )
 
 

@@ -47,6 +47,7 @@ from fleet_contract.messages.policy import (
 from fleet_contract.messages.telemetry import (
     Event,
     EventKind,
+    Fallback,
     Heartbeat,
     LearnerHeartbeat,
     LearnerStage,
@@ -71,6 +72,7 @@ __all__ = [
     "EpisodeMode",
     "Event",
     "EventKind",
+    "Fallback",
     "FileRef",
     "GateReport",
     "Heartbeat",

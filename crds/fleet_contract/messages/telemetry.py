@@ -30,6 +30,8 @@ class Trip(StrEnum):
     NOT_FINITE = "not-finite"
     BOUNDS = "bounds"
     RATE = "rate"
+    LATE = "late"
+    """It had not answered when its action was due."""
 
 
 Measured = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -129,6 +131,14 @@ class Uptake(Wire):
     """From its making to its first episode; the learner's and the robot's clocks."""
 
 
+class Fallback(Wire):
+    """A version that a robot stopped by itself."""
+
+    policy: PolicyRef
+    why: str
+    """A clause that says what drives now."""
+
+
 class Heartbeat(Message):
     """Robot → operator over core NATS, jittered; counters since the agent's start."""
 
@@ -169,6 +179,14 @@ class Heartbeat(Message):
     """Why the assigned policy cannot be fetched yet; empty when nothing is in the way."""
     document_fault: str = ""
     """Why the last assignment document was not believed; empty after one that was."""
+    good: PolicyRef | None = None
+    """The last-known-good version, to which it goes back by itself."""
+    probation: bool = False
+    """The active version has yet to become that."""
+    fallback: Fallback | None = None
+    """The last version it stopped by itself, over restarts."""
+    fallbacks: int = 0
+    """How often it did that."""
     at: float
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 import random
 import threading
 from typing import TYPE_CHECKING
 
-from fleet_contract.errors import FleetError, Retry
+from fleet_contract.errors import FleetError, Retry, Untrusted
 from fleet_contract.messages import TaskTally
 from fleet_contract.names import Channel, Traffic
 from fleet_contract.resources.robot_actor import Link
@@ -32,6 +33,7 @@ from fleet_runtime.robot.outbox import Outbox
 from fleet_runtime.robot.reports import Reporter, heartbeat
 from fleet_runtime.robot.shadow import Shadow
 from fleet_runtime.robot.spool import Spool
+from fleet_runtime.robot.standing import Standing
 from fleet_runtime.robot.tasks import Schedule
 from fleet_runtime.robot.uploader import Uploader
 from fleet_runtime.traffic import Moved
@@ -41,10 +43,12 @@ from fleet_runtime.wire import Wire
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fleet_contract.messages import Verifier
+    from fleet_contract.messages import PolicyRef, Verifier
     from fleet_runtime.robot.env import Robot
     from fleet_runtime.robot.guard import GuardSettings
     from fleet_runtime.robot.human import Human
+    from fleet_runtime.robot.swap import Loaded
+    from fleet_runtime.robot.thinking import Asks, Clock
     from fleet_runtime.settings import RobotSettings
 
 log = logging.getLogger(__name__)
@@ -67,6 +71,8 @@ class Agent:
         *,
         guard: GuardSettings | None = None,
         start: int = 0,
+        clock: Clock | None = None,
+        thinker: Asks | None = None,
     ) -> None:
         """`start` rotates the order of the tasks. Raises `Fenced` when the spool is in use."""
         spec = settings.spec
@@ -83,6 +89,7 @@ class Agent:
         self._spool = Spool(settings.spool_dir, job_uid=settings.job_uid)
         folder = self._spool.folder
         self._memory = Memory(folder / "memory.json")
+        self._standing = Standing(folder / "standing.json")
         self._outbox = Outbox(self._who, folder / "events")
         self._moved = Moved()
         self._store = Store(settings.storage_url)
@@ -94,6 +101,7 @@ class Agent:
             tasks=[task.name for task in spec.tasks if task.weight > 0],
             verify=self._verifier(Signatory.LEARNER),
             metered=spec.link is Link.METERED,
+            risk=self._standing.loading,
             received=self._received,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -115,8 +123,11 @@ class Agent:
             desk=self.desk,
             spool=self._spool,
             memory=self._memory,
+            standing=self._standing,
             report=self._reporter,
             period=1.0 / (spec.control_hz * spec.time_scale),
+            clock=clock,
+            thinker=thinker,
         )
 
     def stop(self) -> None:
@@ -161,15 +172,43 @@ class Agent:
             self._call(ended.set)
 
     def _remember(self) -> None:
-        """Offer what drove before the restart: a robot needs no network to go on."""
-        if (ref := self._memory.active) is None:
-            return
+        """Offer what drove before the restart: a robot needs no network to go on.
+
+        Where that ended the program before, or cannot be loaded, the last-known-good one drives.
+        """
+        active, epoch = self._memory.active, self._memory.epoch
+        for dead in self._standing.start():
+            self._fell_back(
+                dead.policy, dead.epoch, f"the program died {dead.count} times in a row"
+            )
+        known = self._standing.known
+        good = known.good and self._recall(known.good.policy, known.good.epoch)
+        if active is not None and any(active.digest == digest for digest, _ in known.barred):
+            active = None
+        if active is None or (good is not None and good.ref == active):
+            offered = good and dataclasses.replace(good, epoch=max(good.epoch, epoch))
+        else:
+            offered = self._recall(active, epoch) or good
+        barred = self._standing.known.barred
+        self.desk.change(
+            lambda slot: dataclasses.replace(
+                slot, pending=offered, good=good, passed=known.passed, barred=barred
+            )
+        )
+
+    def _recall(self, ref: PolicyRef, epoch: int) -> Loaded | None:
         try:
-            loaded = self._library.load(ref, self._memory.epoch)
+            return self._library.load(ref, epoch)
+        except Untrusted as fault:
+            self._standing.bar(ref, epoch, str(fault))
+            self._fell_back(ref, epoch, str(fault))
         except FleetError as fault:
             log.warning("version %d does not come back: %s", ref.sequence, fault)
-            return
-        self.desk.change(lambda slot: slot.offer(loaded))
+        return None
+
+    def _fell_back(self, ref: PolicyRef, epoch: int, why: str) -> None:
+        self.desk.tally.fallbacks += 1
+        self._reporter.refusal(ref, epoch, why)
 
     async def _network(self) -> None:
         """Connect, then run the network side until cancelled or the broker turns us away."""
@@ -225,6 +264,7 @@ class Agent:
                 },
                 policy_fault=follower.fault,
                 document_fault=follower.disbelieved,
+                fallback=self._standing.known.fallback,
             )
             with contextlib.suppress(Retry):  # the next one says it all again
                 await wire.publish(subject, message.encode())

@@ -31,6 +31,7 @@ class Tally:
     control_hz: float = 0.0  # achieved in the last episode, steps per second of wall time
     tasks: dict[str, TaskTally] = dataclasses.field(default_factory=dict)  # replaced as a whole
     guard_trips: int = 0
+    fallbacks: int = 0  # policies that the robot stopped by itself
     uptake: Uptake | None = None  # of the last newer version that the network brought
     policy_latency: float | None = None  # seconds from the making of a version to its first episode
 

@@ -42,6 +42,9 @@ class RobotSpec:
         default_factory=dict
     )  # camera → (Y, X, 3)
     image_quality: int | None = QUALITY  # of recorded frames as JPEG; None keeps them lossless
+    waits: bool = (
+        False  # its world stands still between two actions, as a simulator's: none is late
+    )
 
     @property
     def observation_size(self) -> int:

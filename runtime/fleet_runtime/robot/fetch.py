@@ -13,6 +13,7 @@ import json
 import logging
 import threading
 from collections import deque
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from fleet_contract import names
@@ -27,6 +28,7 @@ from fleet_runtime.robot.swap import Loaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from fleet_contract.messages import FileRef, Verifier
@@ -60,6 +62,7 @@ class Library:
         tasks: Collection[str],
         verify: Verifier | None = None,
         metered: bool = False,
+        risk: Callable[[PolicyRef, int], AbstractContextManager[None]] = lambda *_: nullcontext(),
         received: Callable[[Traffic, int], None] = lambda *_: None,
     ) -> None:
         """Args:
@@ -70,7 +73,8 @@ class Library:
         tasks: those it must know.
         verify: checks the manifest's signature.
         metered: take no whole policy while there is another to drive.
-        received: told the bytes that came over the network, and what for.
+        risk: entered while a policy is built, with the assignment's epoch.
+            received: told the bytes that came over the network, and what for.
         """
         self._store = store
         self._cache = Store(f"file://{folder}")
@@ -80,6 +84,7 @@ class Library:
         self._tasks = tasks
         self._verify = verify
         self._metered = metered
+        self._risk = risk
         self._received = received
         self._before: deque[PolicyRef] = deque(maxlen=LOOKED_BACK + 1 if metered else 0)
         self._told = ""
@@ -96,7 +101,8 @@ class Library:
             files = self._files(ref, manifest)
         except Reject as fault:
             raise Untrusted(f"policy {ref.sequence}: {fault}") from fault
-        policy = from_files(files)
+        with self._risk(ref, epoch):
+            policy = from_files(files)
         _demand_the_same(ref, manifest, policy)
         if reason := self._spec.mismatch(policy.spaces):
             raise Misfit(f"policy {ref.sequence} is for another robot: {reason}")

@@ -188,6 +188,8 @@ class Follower:
     async def _fetch(
         self, ref: PolicyRef, epoch: int, role: AssignmentRole = AssignmentRole.LIVE
     ) -> Loaded | None:
+        if self._desk.slot.bars(ref.digest, epoch):
+            return None
         heard = self._heard_at
         try:
             loaded = await asyncio.to_thread(self._library.load, ref, epoch)

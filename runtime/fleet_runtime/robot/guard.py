@@ -44,6 +44,10 @@ class GuardSettings:
     """With this many the episode is aborted."""
     trips_per_policy: int = 6
     """With this many the policy is taken back."""
+    grave: frozenset[Trip] = frozenset({Trip.FAILED, Trip.SHAPE, Trip.NOT_FINITE})
+    """One of these takes a policy back that is on probation; so does an aborted episode."""
+    patience: float = 1.0
+    """Control periods that an inference may take; from then on the robot holds."""
 
 
 class Guard:
@@ -62,6 +66,7 @@ class Guard:
         self._held = self._rest
         self._moved = False
         self._policy = ""
+        self._probation = False
         self.episode_trips = 0
         self.policy_trips = 0
         self.reasons: list[str] = []
@@ -72,15 +77,27 @@ class Guard:
     @property
     def abort(self) -> bool:
         """The episode must not go on."""
-        return self.episode_trips >= self._settings.trips_per_episode or self.distrust
+        return self._many or self.distrust
 
     @property
     def distrust(self) -> bool:
         """The policy must not go on."""
+        if self._probation and (self._many or self._settings.grave & self.kinds.keys()):
+            return True
         return self.policy_trips >= self._settings.trips_per_policy
 
-    def begin(self, policy: str) -> None:
+    @property
+    def patience(self) -> float:
+        """Control periods that an inference may take."""
+        return self._settings.patience
+
+    @property
+    def _many(self) -> bool:
+        return self.episode_trips >= self._settings.trips_per_episode
+
+    def begin(self, policy: str, *, probation: bool = False) -> None:
         """An episode begins under the policy of this digest."""
+        self._probation = probation
         if policy != self._policy:
             self._policy = policy
             self.policy_trips = 0

@@ -6,6 +6,7 @@ their cameras: uint8 boxes (Y, X, 3).
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -61,7 +62,7 @@ class GymnasiumRobot:
     """
 
     def __init__(self, spec: RobotSpec, make: Callable[[str], Any], *, seed: int = 0) -> None:
-        self._spec = spec
+        self._spec = dataclasses.replace(spec, waits=True)
         self._make = make
         self._environments: dict[str, Any] = {}
         self._seeds = np.random.default_rng(seed)

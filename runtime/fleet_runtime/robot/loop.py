@@ -7,6 +7,7 @@ the episode in a safe stop, and the robot is connected anew.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import secrets
 import time
@@ -16,14 +17,15 @@ import numpy as np
 
 from fleet_contract.errors import Reject, Retry
 from fleet_contract.messages import Outcome as Ended
-from fleet_contract.messages import Record, RobotState, TaskTally, Uptake, digest_of
+from fleet_contract.messages import Record, RobotState, TaskTally, Trip, Uptake, digest_of
 from fleet_runtime.experience import codec
-from fleet_runtime.robot.episode import EpisodeRun, Stamp, infer
+from fleet_runtime.robot.episode import EpisodeRun, Stamp, answer
 from fleet_runtime.robot.human import Control
 from fleet_runtime.robot.reports import tallied
 from fleet_runtime.robot.shadow import Asked
 from fleet_runtime.robot.shadow_slot import ShadowSlot
 from fleet_runtime.robot.swap import Slot
+from fleet_runtime.robot.thinking import RealClock, Thinker
 
 if TYPE_CHECKING:
     from fleet_runtime.experience.types import Episode, Float
@@ -35,13 +37,17 @@ if TYPE_CHECKING:
     from fleet_runtime.robot.reports import Reporter
     from fleet_runtime.robot.shadow import Shadow
     from fleet_runtime.robot.spool import Spool
+    from fleet_runtime.robot.standing import Standing
     from fleet_runtime.robot.swap import Loaded
     from fleet_runtime.robot.tasks import Schedule
+    from fleet_runtime.robot.thinking import Asks, Clock
 
 log = logging.getLogger(__name__)
 
 _MOST_PAUSE = 30.0
 """Most seconds between two attempts to bring a faulty robot up."""
+_HANGS = 30.0
+"""Seconds that an inference may take where nothing moves meanwhile."""
 
 
 class ControlLoop:
@@ -58,10 +64,13 @@ class ControlLoop:
         desk: Desk,
         spool: Spool,
         memory: Memory,
+        standing: Standing,
         report: Reporter,
         period: float,
+        clock: Clock | None = None,
+        thinker: Asks | None = None,
     ) -> None:
-        """`period`: seconds of wall time per control step."""
+        """`period`: seconds of the clock per control step."""
         self._robot = robot
         self._human = human
         self._guard = guard
@@ -70,8 +79,11 @@ class ControlLoop:
         self._desk = desk
         self._spool = spool
         self._memory = memory
+        self._standing = standing
         self._report = report
         self._period = period
+        self._clock = clock or RealClock()
+        self._thinker = thinker or Thinker()
         self._run: EpisodeRun | None = None
         self._slowest: float | None = None  # seconds of an inference in this episode
         self._newest: int | None = None  # greatest sequence that drove
@@ -95,10 +107,12 @@ class ControlLoop:
                 self._rest()
                 self._close()
         self._shadow.close()
+        self._thinker.close()
 
     def _episode(self, loaded: Loaded, swapped: bool) -> None:
         guard, tally = self._guard, self._desk.tally
-        guard.begin(loaded.digest)
+        probation = self._desk.slot.on_probation
+        guard.begin(loaded.digest, probation=probation)
         task = self._schedule.next()
         if swapped:
             self._took_up(loaded)
@@ -123,7 +137,8 @@ class ControlLoop:
                 guard=self._guarded,
             )
             try:
-                self._drive(self._run, loaded, stamp.id)
+                with self._risk(loaded) if probation else contextlib.nullcontext():
+                    self._drive(self._run, loaded, stamp.id)
             except Exception as fault:
                 self._run.abort(f"robot: {fault!r}"[:200])
                 raise
@@ -136,8 +151,9 @@ class ControlLoop:
             frames = len(episode) if episode is not None else 0
             self._schedule.spent(task, frames)
             tally.guard_trips += guard.episode_trips
-            clean = episode is not None and episode.outcome != "aborted" and not guard.episode_trips
-            self._desk.change(lambda slot: slot.end(clean=clean))
+            clean = episode is not None and episode.judged is not None and not guard.abort
+            slot = self._desk.change(lambda slot: slot.end(clean=clean))
+            self._standing.keep(slot)
             self._desk.accompany(ShadowSlot.end)
             account = self._shadow.end()
             if episode is not None:
@@ -145,21 +161,22 @@ class ControlLoop:
             if episode is not None and account is not None:
                 self._report.shadow(episode, account)
             if guard.distrust:
-                self._distrust(loaded, stamp.id)
+                self._distrust(loaded)
 
     def _drive(self, run: EpisodeRun, loaded: Loaded, episode_id: str) -> None:
         tally = self._desk.tally
         ids = np.array([loaded.policy.spaces.task_id(tally.task)])
-        began = due = time.monotonic()
+        clock = self._clock
+        began = due = clock.now()
         self._slowest, told = None, 0
         while not run.done:
             if self._desk.overdue:
                 run.abort("shutdown")
                 break
             if run.wanted is not None:
-                asked = time.monotonic()
+                asked = clock.now()
                 run.give(self._chunk(loaded, run, ids))
-                self._slowest = max(self._slowest or 0.0, time.monotonic() - asked)
+                self._slowest = max(self._slowest or 0.0, clock.now() - asked)
             human = run.control is not Control.POLICY
             tally.state = RobotState.HUMAN_CONTROL if human else RobotState.RUNNING
             seen = run.seen
@@ -173,25 +190,36 @@ class ControlLoop:
                 run.abort("guard")
                 self._rest()
             # A late step is not caught up with: a burst of actions is worse than a slow one.
-            due = max(due + self._period, time.monotonic())
-            time.sleep(max(0.0, due - time.monotonic()))
-        tally.control_hz = run.steps / max(time.monotonic() - began, 1e-6)
+            due = max(due + self._period, clock.now())
+            clock.sleep(max(0.0, due - clock.now()))
+        tally.control_hz = run.steps / max(clock.now() - began, 1e-6)
 
     def _chunk(self, loaded: Loaded, run: EpisodeRun, ids: np.ndarray) -> Float:
-        """The policy's next chunk (H, A), finite whatever the policy does."""
-        guard, seed = self._guard, self._shadow.seed()
+        """The policy's next chunk (H, A), finite and there in time, whatever the policy does."""
+        guard, seed, seen = self._guard, self._shadow.seed(), run.seen
         trips = guard.episode_trips
-        try:
+
+        def think() -> Float:
             if seed is not None:  # the same noise for both, or they differ by chance alone
                 loaded.policy.seed(seed)
-            chunk = guard.chunk(infer(loaded.policy, [run], ids)[0])
+            chunk: Float = answer(loaded.policy, [seen], ids)[0]
+            return chunk
+
+        # Before its first action the robot is at rest: whatever warms up may take its time.
+        moves = run.steps > 0 and not self._robot.spec.waits
+        within = guard.patience * self._period if moves else _HANGS
+        try:
+            said = self._thinker.ask(loaded.policy, think, within)
+            if said is None:
+                guard.trip(f"no answer within {within:.3g} s", Trip.LATE)
+            chunk = guard.hold() if said is None else guard.chunk(said)
         except Exception as fault:  # noqa: BLE001 - a policy's fault is never the robot's
             guard.trip(f"the policy failed: {fault!r}"[:200])
             chunk = guard.hold()
         if seed is not None:
             sound = guard.episode_trips == trips
             did = chunk[: loaded.policy.execute] if sound else None
-            self._shadow.ask(Asked(run.seen, did, seed))
+            self._shadow.ask(Asked(seen, did, seed))
         return chunk
 
     def _guarded(self, action: Float) -> Float:
@@ -208,6 +236,9 @@ class ControlLoop:
         except Retry as fault:  # only a restart without a network would miss it
             log.warning("the new policy is not remembered: %s", fault)
         self._report.swap(loaded)
+
+    def _risk(self, loaded: Loaded) -> contextlib.AbstractContextManager[None]:
+        return self._standing.driving(loaded.ref, loaded.epoch)
 
     def _measure_uptake(self, loaded: Loaded, total: float) -> None:
         """Of one newer than all before: one given back, or come back from the disk, is no news."""
@@ -255,16 +286,20 @@ class ControlLoop:
             ended_at=time.time(),
         )
 
-    def _distrust(self, loaded: Loaded, episode_id: str) -> None:
+    def _distrust(self, loaded: Loaded) -> None:
         slot = self._desk.change(Slot.distrust)
         back = f"version {slot.active.ref.sequence} drives again" if slot.active else "safe stop"
-        log.error("the guard took version %d back: %s", loaded.ref.sequence, back)
+        why = f"taken back by the guard, {back}: {self._guard.reasons[-1]}"
+        log.error("version %d: %s", loaded.ref.sequence, why)
+        self._desk.tally.fallbacks += 1
+        # Barred first: a program that ends in between must not begin with it again.
+        self._standing.bar(loaded.ref, loaded.epoch, why)
+        self._standing.keep(slot)
         try:
             self._memory.drive(slot.active)
         except Retry as fault:
             log.warning("not remembered: %s", fault)
-        detail = f"policy taken back, {back}: {self._guard.reasons[-1]}"
-        self._report.guard(loaded, episode_id, self._desk.tally.task, detail)
+        self._report.refusal(loaded.ref, loaded.epoch, why)
         self._report.distrusted()
 
     def _rest(self) -> None:

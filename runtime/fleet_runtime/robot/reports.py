@@ -74,7 +74,7 @@ class Reporter:
         )
 
     def guard(self, loaded: Loaded, episode_id: str, task: str, detail: str) -> None:
-        """The guard held an action or took a policy back."""
+        """The guard held an action."""
         log.warning("guard: %s", detail)
         self._event(EventKind.GUARD, loaded, episode_id=episode_id, task=task, detail=detail)
 
@@ -90,7 +90,7 @@ class Reporter:
         reason: str,
         role: AssignmentRole = AssignmentRole.LIVE,
     ) -> None:
-        """A document or a policy was not taken."""
+        """A document or a policy was not taken, or no longer drives."""
         self.refusals += 1
         self._send(
             kind=EventKind.REFUSAL, policy=ref, assignment_epoch=epoch, role=role, detail=reason
@@ -162,6 +162,9 @@ def heartbeat(who: Identity, desk: Desk, moved: Moved, **more: Any) -> Heartbeat
         control_hz=tally.control_hz,
         tasks=tally.tasks,
         guard_trips=tally.guard_trips,
+        fallbacks=tally.fallbacks,
+        good=slot.good.ref if slot.good else None,
+        probation=slot.on_probation,
         bytes_sent=moved.sent[Traffic.EXPERIENCE],
         bytes_received=moved.received[Traffic.POLICY] + moved.received[Traffic.DELTA],
         sent=dict(moved.sent),

@@ -1,10 +1,10 @@
 """Which policy drives, which waits, which can be trusted again: pure, one value per moment.
 
-    offer ──► pending ──begin──► active ──ended clean──► good
-                                   │
-                              distrust (guard)
-                                   ▼
-                    last good policy, or none: safe stop
+    offer ──► pending ──begin──► active, on probation ──judged episodes──► active, good
+                                   │                                          │
+                              distrust (guard), or the program died      distrust (guard)
+                                   ▼                                          ▼
+                    last good policy, or none: safe stop                  safe stop
 
 Only `begin`, between two episodes, changes what drives; an illegal move raises and changes nothing.
 """
@@ -17,6 +17,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fleet_contract.messages import PolicyRef
     from fleet_runtime.policies.base import Policy
+
+
+PROBATION = 3
+"""Judged episodes that a policy drives before it is the one to go back to."""
 
 
 class IllegalMove(RuntimeError):
@@ -46,10 +50,12 @@ class Slot:
 
     active: Loaded | None = None
     pending: Loaded | None = None
-    good: Loaded | None = None  # has driven a whole episode without a guard trip
+    good: Loaded | None = None  # the last that passed its probation
     driving: bool = False  # an episode runs
     barred: tuple[tuple[str, int], ...] = ()  # (digest, epoch) of policies the guard stopped
     denied: frozenset[str] = frozenset()  # digests the fleet forbids
+    passed: tuple[str, int] = ("", 0)  # (digest, judged episodes) of the probation under way
+    probation: int = PROBATION
 
     @property
     def next(self) -> Loaded | None:
@@ -57,12 +63,19 @@ class Slot:
         chosen = self.pending or self.active
         return None if chosen is None or chosen.digest in self.denied else chosen
 
-    def offer(self, loaded: Loaded) -> Slot:
-        """A policy to take up at the next boundary; the newest offer wins.
+    @property
+    def on_probation(self) -> bool:
+        """The active policy has yet to show that it can be gone back to."""
+        active, good = self.active, self.good
+        return active is not None and (good is None or good.digest != active.digest)
 
-        One that the guard stopped is taken only by an assignment newer than that.
-        """
-        if any(digest == loaded.digest and loaded.epoch <= epoch for digest, epoch in self.barred):
+    def bars(self, digest: str, epoch: int) -> bool:
+        """One that was stopped is taken only by an assignment newer than that."""
+        return any(digest == barred and epoch <= since for barred, since in self.barred)
+
+    def offer(self, loaded: Loaded) -> Slot:
+        """A policy to take up at the next boundary; the newest offer wins, unless it is barred."""
+        if self.bars(loaded.digest, loaded.epoch):
             return self
         return dataclasses.replace(self, pending=loaded)
 
@@ -76,11 +89,17 @@ class Slot:
         return dataclasses.replace(self, active=active, pending=None, driving=True)
 
     def end(self, *, clean: bool) -> Slot:
-        """The episode is over; `clean`: it ran to its own end and the guard had nothing to say."""
-        if not self.driving:
+        """The episode is over; `clean`: it was judged, and not the guard that ended it."""
+        if not self.driving or self.active is None:
             raise IllegalMove("an episode ends, but none runs")
-        good = self.active if clean else self.good
-        return dataclasses.replace(self, driving=False, good=good)
+        if not self.on_probation:
+            return dataclasses.replace(self, driving=False, good=self.active)
+        digest, before = self.passed
+        passed = (before if digest == self.active.digest else 0) + clean
+        good = self.active if passed >= self.probation else self.good
+        return dataclasses.replace(
+            self, driving=False, good=good, passed=(self.active.digest, passed)
+        )
 
     def distrust(self) -> Slot:
         """The guard had enough of the active policy: back to the last good one, if another."""
@@ -92,7 +111,9 @@ class Slot:
         if pending is not None and pending.digest == bad.digest and pending.epoch <= bad.epoch:
             pending = None
         barred = (*self.barred, (bad.digest, bad.epoch))[-MOST_BARRED:]
-        return dataclasses.replace(self, active=good, pending=pending, good=good, barred=barred)
+        return dataclasses.replace(
+            self, active=good, pending=pending, good=good, barred=barred, passed=("", 0)
+        )
 
     def deny(self, digests: frozenset[str]) -> Slot:
         """The fleet forbids these: the running episode ends, no other begins under one of them."""
