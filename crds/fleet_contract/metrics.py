@@ -234,10 +234,23 @@ ROBOT_RATE = Family(
 GUARD_TRIPS = Family(
     "fleet_robot_guard_trips_total", "trips", "Actions and chunks that the guard held back.", ROBOT
 )
+FALLBACKS = Family(
+    "fleet_robot_fallbacks_total",
+    "versions",
+    "Versions that it stopped by itself: by the guard, or because they ended its program.",
+    ROBOT,
+)
+ROBOT_PROBATION = Family("fleet_robot_probation", "", "1 while its version is on probation.", ROBOT)
+ROBOT_GOOD = Family(
+    "fleet_robot_good_policy_sequence",
+    "",
+    "Number of its last-known-good version; absent while it has none.",
+    ROBOT,
+)
 ROBOT_REFUSALS = Family(
     "fleet_robot_refusals_total",
     "refusals",
-    "Assignments and policies that it did not take.",
+    "Assignments and policies that it did not take, or stopped by itself.",
     ROBOT,
 )
 ROBOT_SPOOL = Family("fleet_robot_spool_records", "records", "Records that wait on disk.", ROBOT)

@@ -136,6 +136,8 @@ class Reason(StrEnum):
     POLICY_REFUSED = "PolicyRefused"
     POLICY_UNREACHABLE = "PolicyUnreachable"
     DOCUMENT_UNTRUSTED = "DocumentUntrusted"
+    FELL_BACK = "FellBack"
+    SAFE_STOP = "SafeStop"
     ANNOUNCED = "Announced"
     FIRST_VERSION = "FirstVersion"
     BROADCAST = "Broadcast"
@@ -186,6 +188,7 @@ STALLED_REASONS = frozenset(
         *(Reason.WINDOW_INVALID, Reason.GATE_BLOCKED, Reason.NAME_TAKEN),
         *(Reason.ROBOT_REFUSED, Reason.ROBOT_CRASHING, Reason.SPOOL_FAILED, Reason.POLICY_REFUSED),
         Reason.DOCUMENT_UNTRUSTED,
+        Reason.SAFE_STOP,
     }
 )
 """Why an object may be Stalled; docs/troubleshooting.md says of each what to do."""

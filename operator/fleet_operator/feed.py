@@ -247,7 +247,8 @@ class Feed:
 
 def meaning(beat: Heartbeat) -> tuple[object, ...]:
     """The part of a heartbeat whose change is worth a write at once."""
-    return (beat.robot_uid, beat.job_uid, beat.active is None, beat.spool_fault, _fault(beat))
+    faults = (beat.spool_fault, _fault(beat), beat.fallback)
+    return (beat.robot_uid, beat.job_uid, beat.active is None, *faults)
 
 
 def _fault(beat: Heartbeat) -> str:

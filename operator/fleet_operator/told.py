@@ -83,6 +83,10 @@ def by_robot(beat: Heartbeat, tasks: Collection[str]) -> Iterator[Sample]:
         yield from _by_task(task, beat.tasks[task])
     yield Sample(m.ROBOT_RATE, beat.control_hz)
     yield Sample(m.GUARD_TRIPS, beat.guard_trips)
+    yield Sample(m.FALLBACKS, beat.fallbacks)
+    yield Sample(m.ROBOT_PROBATION, float(beat.probation))
+    if beat.good is not None:
+        yield Sample(m.ROBOT_GOOD, beat.good.sequence)
     yield Sample(m.ROBOT_REFUSALS, beat.refusals)
     yield Sample(m.ROBOT_SPOOL, beat.spool_depth)
     yield Sample(m.ROBOT_UNRECEIPTED, beat.unreceipted)

@@ -202,6 +202,10 @@ MESSAGES: dict[str, m.Message] = {
         spool_fault="no room left on the disk",
         policy_fault="version 8 is not there yet",
         document_fault="it carries no signature of the operator",
+        good=PARENT,
+        probation=True,
+        fallback=m.Fallback(policy=POLICY, why="taken back by the guard"),
+        fallbacks=1,
         at=1_795_000_011.0,
     ),
     "learner_heartbeat": m.LearnerHeartbeat(

@@ -175,6 +175,14 @@ CASES: dict[str, tuple[dict[str, Any], Evidence, float, Verdict, Reason, str]] =
         Reason.GUARD_TRIPPED,
         "1 guard trips in its trial",
     ),
+    "a robot that stopped it because of guard trips": (
+        {},
+        GOOD._replace(guard_trips=1, refusal="robot r1 would not take it: taken back"),
+        60,
+        V.FAIL,
+        Reason.GUARD_TRIPPED,
+        "1 guard trips in its trial",
+    ),
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 from fleet_contract.agents import LearnerConfig, RobotConfig
 from fleet_contract.messages import (
     Assignment,
+    Fallback,
     Heartbeat,
     LearnerHeartbeat,
     LearnerStage,
@@ -422,6 +423,29 @@ def test_a_robot_tells_which_version_it_refused_and_keeps_what_it_has() -> None:
     assert summary(robot_actor.status(robot(), without, NOW))["Stalled"] == "True"
     healed = found._replace(beat=_beat(active=new))
     assert summary(robot_actor.status(robot(), healed, NOW))["PolicySynced"] == "True"
+
+
+def test_a_robot_that_stopped_its_version_tells_people_once_and_rests_only_where_it_must() -> None:
+    new, old = (PolicyRef(sequence=n, digest=digest_of(bytes([n])), uri=f"v/{n}") for n in (2, 1))
+    document = Assignment(job_uid="uid", epoch=1, issued_at_ms=0, expires_at_ms=1, default=new)
+    stopped = Fallback(policy=new, why="taken back by the guard")
+    beat = _beat(active=old, good=old, guard_trips=3, fallback=stopped)
+    fell = seen(pod=pod(), connected=True, beat=beat, assignment=document)
+    before = robot_actor.status(robot(), fell._replace(beat=_beat(active=old)), NOW)
+    shown = robot_actor.status(robot(), fell, NOW)
+    assert (summary(shown)["Ready"], summary(shown)["PolicySynced"]) == ("True", "False")
+    assert (shown.last_known_good and shown.last_known_good.sequence, shown.guard_trips) == (1, 3)
+    (told,) = turned(before.conditions, shown.conditions)
+    assert (told.reason, told.warning) == ("FellBack", True)
+    assert "stopped version 2 by itself and goes on: taken back by the guard" in told.message
+    assert turned(shown.conditions, shown.conditions) == []
+    assert robot_actor.write_in(before, shown, 0.0, 5000) == 0.0  # at once, however many
+    rests = fell._replace(beat=_beat(active=None, fallback=stopped))
+    (told,) = turned(before.conditions, robot_actor.status(robot(), rests, NOW).conditions)[:1]
+    assert told.reason == "SafeStop"
+    # One that it is no longer assigned is no news.
+    other = fell._replace(assignment=document.model_copy(update={"default": old}))
+    assert summary(robot_actor.status(robot(), other, NOW))["PolicySynced"] == "True"
 
 
 def test_just_after_its_start_the_operator_calls_no_robot_lost() -> None:

@@ -6,7 +6,15 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from fleet_contract import metrics as m
-from fleet_contract.messages import Heartbeat, LearnerHeartbeat, LearnerStage, RobotState, TaskTally
+from fleet_contract.messages import (
+    Heartbeat,
+    LearnerHeartbeat,
+    LearnerStage,
+    PolicyRef,
+    RobotState,
+    TaskTally,
+    digest_of,
+)
 from fleet_operator.bus import Bus
 from fleet_operator.feed import Feed
 from fleet_operator.metrics import MOST, Fleet
@@ -53,9 +61,11 @@ PRESENCE = {m.ROBOT_CONNECTED.name, m.ROBOT_LAST_SEEN.name}
 
 
 def test_a_robot_is_served_as_it_told() -> None:
-    seen = line(arm=Enrolled("u", None))
+    seen = line(arm=Enrolled("u", None), leg=Enrolled("u", None))
     tally = TaskTally(outcomes={"success": 3}, successes=2, failures=1, scheduled=1, human_steps=9)
     hear(seen, "arm", tasks={"push": tally}, guard_trips=4, sent={"experience": 7})
+    good = PolicyRef(sequence=6, digest=digest_of(b"6"), uri="v/6")
+    hear(seen, "leg", fallbacks=1, probation=True, good=good)
     found = figures(seen)
     assert found[m.ROBOT_CONNECTED.name, "arm"] == 1
     assert found[m.ROBOT_LAST_SEEN.name, "arm"] == EPOCH + NOW
@@ -68,6 +78,12 @@ def test_a_robot_is_served_as_it_told() -> None:
     assert found[m.ROBOT_STEPS.name, "arm", "push", "human"] == 9
     assert found[m.GUARD_TRIPS.name, "arm"] == 4
     assert found[m.ROBOT_BYTES.name, "arm", "sent", "experience"] == 7
+    for family, arm, leg in (
+        (m.FALLBACKS, 0, 1),
+        (m.ROBOT_PROBATION, 0, 1),
+        (m.ROBOT_GOOD, None, 6),
+    ):
+        assert (found.get((family.name, "arm")), found[family.name, "leg"]) == (arm, leg)
 
 
 def test_counters_of_an_agent_that_started_anew_are_served_as_they_are() -> None:

@@ -2,7 +2,14 @@
 
 from typing import Any, NamedTuple
 
-from fleet_contract.messages import Assignment, Heartbeat, PolicyRef, RobotState, digest_of
+from fleet_contract.messages import (
+    Assignment,
+    Fallback,
+    Heartbeat,
+    PolicyRef,
+    RobotState,
+    digest_of,
+)
 from fleet_contract.names import API_VERSION, Kind, Reason
 from fleet_contract.names import ConditionType as C
 from fleet_contract.names import Gate as GateName
@@ -264,6 +271,8 @@ REFUSED = {
     ),
 }
 
+STOPPED = Fallback(policy=policy(1), why="taken back by the guard, safe stop: not finite")
+
 ROBOTS = {
     "fresh": Shown(
         item(Kind.ROBOT_ACTOR, "arm-1", {"job": "job"}), "InProgress", "Progressing", "has not seen"
@@ -276,6 +285,9 @@ ROBOTS = {
         robot(pod(phase="Pending"), mode="Simulated"), "InProgress", "Progressing", "Its pod"
     ),
     "at work": Shown(robot(), "Current", "Healthy"),
+    "that went back to the version before": Shown(
+        robot({**REFUSED, "beat": beat(policy(0), fallback=STOPPED)}), "Current", "Healthy"
+    ),
     "switched off": Shown(robot(AWAY), "InProgress", "Suspended", "does not send heartbeats"),
     "suspended": Shown(
         robot({"at_work": False, **AWAY}, suspend=True), "Current", "Suspended", "spec.suspend"
@@ -325,6 +337,12 @@ ROBOTS = {
                 {"beat": beat(None, document_fault="forged")},
                 {},
                 "forged",
+            ),
+            (
+                Reason.SAFE_STOP,
+                {**REFUSED, "beat": beat(None, fallback=STOPPED)},
+                {},
+                "not finite",
             ),
         )
     },

@@ -20,6 +20,8 @@ MAY_BE_ZERO = {
     m.QUEUE_DEPTH,  # what is due is worked on at once
     m.GATES,  # this job asks for none
     m.GUARD_TRIPS,
+    m.FALLBACKS,
+    m.ROBOT_PROBATION,
     m.ROBOT_REFUSALS,
     m.ROBOT_SPOOL,
     m.ROBOT_UNRECEIPTED,

@@ -87,6 +87,12 @@ class RobotActorStatus(Status):
         default="", max_length=8, description="Share of its recent episodes with a takeover."
     )
     spool_depth: int = Field(default=0, description="Records that wait on its disk.")
+    last_known_good: VersionRef | None = Field(
+        default=None, description="The version to which it goes back by itself."
+    )
+    guard_trips: int = Field(
+        default=0, description="Actions and chunks its guard held back since the agent started."
+    )
     template_hash: str = Field(
         default="", max_length=64, description="Hash of the pod template it runs."
     )

@@ -141,8 +141,8 @@ def _slow(analysis: Analysis, evidence: Evidence) -> Said:
 
 
 FAILS: tuple[Callable[[Analysis, Evidence], Said], ...] = (
-    _refused,
     _tripped,
+    _refused,
     _worse,
     _low,
     _helped,

@@ -93,7 +93,9 @@ def waits_for(before: Sequence[Condition], reason: Reason) -> bool:
 
 
 def turned(before: Sequence[Condition], after: Sequence[Condition]) -> list[Told]:
-    """What is worth an Event: Ready, Complete or Stalled came, or Stalled has another reason."""
+    """What is worth an Event: Ready, Complete or Stalled came, or Stalled has another reason; and
+    a robot that fell back.
+    """
     known = {one.type: one for one in before}
     told = []
     for one in after:
@@ -103,6 +105,9 @@ def turned(before: Sequence[Condition], after: Sequence[Condition]) -> list[Told
             same = same and old is not None and old.reason == one.reason
         if one.type in _TOLD and one.status == "True" and not same:
             told.append(Told(one.reason, one.message, one.type is C.STALLED))
+        fell = one.type is C.POLICY_SYNCED and one.reason == Reason.FELL_BACK
+        if fell and (old is None or (old.reason, old.message) != (one.reason, one.message)):
+            told.append(Told(one.reason, one.message, True))
     return told
 
 

@@ -77,6 +77,8 @@ def status(robot: RobotActor, seen: Seen, now: float) -> RobotActorStatus:
         success_rate=rate(seen.success) or before.success_rate,
         intervention_rate=rate(seen.intervention) or before.intervention_rate,
         spool_depth=before.spool_depth,
+        last_known_good=before.last_known_good,
+        guard_trips=before.guard_trips,
         template_hash=seen.pod.hash if seen.pod else "",
     )
     if beat is None or not seen.connected:
@@ -88,11 +90,16 @@ def status(robot: RobotActor, seen: Seen, now: float) -> RobotActorStatus:
             "last_seen": now_rfc3339(now),
             "episodes": beat.episodes,
             "spool_depth": beat.spool_depth,
+            "last_known_good": _version(robot.spec.job, beat.good),
+            "guard_trips": beat.guard_trips,
         }
     )
 
 
-_COUNTERS = ("last_seen", "episodes", "success_rate", "intervention_rate", "spool_depth")
+_COUNTERS = (
+    *("last_seen", "episodes", "success_rate", "intervention_rate", "spool_depth"),
+    *("last_known_good", "guard_trips"),
+)
 
 
 def write_in(
@@ -194,7 +201,8 @@ def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
         )
     # With a policy it is at work; without one nothing but another document gives it any.
     if seen.beat is not None and seen.beat.active is None and (kept := _kept_from(robot, seen)):
-        return stalled(*kept)
+        reason, why = kept
+        return stalled(Reason.SAFE_STOP if reason is Reason.FELL_BACK else reason, why)
     return [Finding(C.READY, True, Reason.READY, "It is at work.")]
 
 
@@ -228,6 +236,8 @@ def _synced(robot: RobotActor, seen: Seen) -> Finding:
 
 def _kept_from(robot: RobotActor, seen: Seen) -> tuple[Reason, str] | None:
     """Why it does not do as the last document says; None where it has not said so."""
+    if why := _fell_back(robot, seen):
+        return Reason.FELL_BACK, why
     if why := _refused(robot, seen):
         return Reason.POLICY_REFUSED, why
     if seen.beat is None or not seen.beat.document_fault:
@@ -235,6 +245,19 @@ def _kept_from(robot: RobotActor, seen: Seen) -> tuple[Reason, str] | None:
     return Reason.DOCUMENT_UNTRUSTED, (
         f"It did not believe the last assignment document: {seen.beat.document_fault}. It keeps "
         f"what it has: see that it holds the public keys of ConfigMap {TRUST}, and the right time."
+    )
+
+
+def _fell_back(robot: RobotActor, seen: Seen) -> str:
+    """Why it stopped what it is assigned; empty where it did not."""
+    assigned = seen.assignment.policy_for(robot.metadata.name) if seen.assignment else None
+    fallback = seen.beat.fallback if seen.beat else None
+    if assigned is None or fallback is None or assigned.digest != fallback.policy.digest:
+        return ""
+    now = "rests in a safe stop" if seen.beat is None or seen.beat.active is None else "goes on"
+    return (
+        f"It stopped version {assigned.sequence} by itself and {now}: {fallback.why}. Take that "
+        "version back; a newer version, or a newer assignment of this one, sets it going."
     )
 
 
