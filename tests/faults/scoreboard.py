@@ -13,10 +13,13 @@ ROWS = {
     7: "old lists after a restart, events never seen",
     8: "writes in 60 s after the end, at default times",
     9: "sequences of edits: end as if freshly applied",
+    13: "versions offered at every step, 1,000 episodes a run: one version an episode",
+    16: "policies that answer late, never or badly, 100,000 actions a run",
+    17: "a robot 72 hours without its network",
     23: "dead watch until the probe fails, at default times",
     24: "seeded bugs noticed",
 }
-FULL = {8: 10, 9: 1000, 23: 20, 24: 8}
+FULL = {8: 10, 9: 1000, 13: 10, 16: 10, 17: 1, 23: 20, 24: 8}
 
 
 def read(row: int) -> list[dict[str, Any]]:
@@ -27,7 +30,7 @@ def read(row: int) -> list[dict[str, Any]]:
 
 def table() -> list[str]:
     """Lines of Markdown."""
-    lines = ["| row | what | passed / run / full size | slowest to the end | operator's tree |"]
+    lines = ["| row | what | passed / run / full size | slowest to the end | program's tree |"]
     lines += ["|---|---|---|---|---|"]
     for row, what in ROWS.items():
         runs = read(row)

@@ -402,6 +402,45 @@ async def test_a_policy_that_goes_wild_is_stopped_and_the_last_good_one_drives_a
     assert np.isfinite(robot.acted).all()
 
 
+async def test_a_first_version_that_goes_wild_ends_in_a_safe_stop_until_another_comes(
+    ground: Ground, settings: RobotSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = publish(ground.store, 1), publish(ground.store, 2)
+    robot, sound = PointRobot(), FlowPolicy.act
+    wild = True
+    monkeypatch.setattr(
+        FlowPolicy, "act", lambda *arguments: sound(*arguments) * (np.nan if wild else 1.0)
+    )
+    async with running(settings, robot):
+        await ground.assign(assignment(1, one))
+        await ground.until(
+            lambda: bool(
+                ground.heartbeat and ground.heartbeat.fallback and not ground.heartbeat.active
+            )
+        )
+        assert ground.heartbeat is not None
+        assert ground.heartbeat.state is RobotState.WAITING_FOR_POLICY
+        assert ground.heartbeat.fallback is not None
+        assert "safe stop" in ground.heartbeat.fallback.why
+        assert robot.stops > 0
+    acted = len(robot.acted)
+    async with running(settings, robot):  # a restart brings it no nearer
+        ground.heartbeat = None
+        await ground.until(
+            lambda: bool(
+                ground.heartbeat
+                and ground.heartbeat.state is RobotState.WAITING_FOR_POLICY
+                and ground.heartbeat.assignment_epoch == 1
+            )
+        )
+        assert len(robot.acted) == acted
+        wild = False
+        await ground.assign(assignment(2, two))
+        await ground.until(lambda: bool(ground.heartbeat and ground.heartbeat.good == two))
+        await ground.assign(assignment(3, one))  # a newer assignment names it anew
+        await ground.until(lambda: bool(ground.heartbeat and ground.heartbeat.active == one))
+
+
 async def test_a_robot_that_fails_rests_and_is_brought_up_again(
     ground: Ground, settings: RobotSettings
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from fleet_contract import names
 from fleet_contract.agents import EXIT_REFUSED
-from fleet_contract.messages import Event, EventKind
+from fleet_contract.messages import Event, EventKind, Heartbeat
 from fleet_contract.names import Channel, Env
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience import codec
@@ -78,6 +78,64 @@ async def test_sigterm_in_the_middle_of_an_episode_keeps_it_and_exits_with_143(
     spool.close()
     assert (record.task, record.manifest) == ("push-cube", ref.digest)
     assert len(codec.decode(payload)) == 200
+
+
+async def test_a_version_that_kills_the_program_twice_gives_way_to_the_last_known_good_one(
+    broker: Broker, tmp_path: Path
+) -> None:
+    await make_streams(broker.url)
+    wire = await Wire.connect(broker.url, "ground")
+    store = Store(f"file://{tmp_path}/objects")
+    news, beats, refused = asyncio.Condition(), list[Heartbeat](), list[Event]()
+
+    async def beat(_subject: str, data: bytes) -> None:
+        async with news:
+            beats[:] = [Heartbeat.decode(data)]
+            news.notify_all()
+
+    async def hear(_subject: str, data: bytes) -> None:
+        event = Event.decode(data)
+        refused.extend([event] if event.kind is EventKind.REFUSAL else [])
+
+    await wire.subscribe(names.robot_subject("default", "r0", "job", Channel.HEARTBEAT), beat)
+    await wire.subscribe(names.robot_subject("default", "r0", "job", Channel.EVENT), hear)
+    one, two = publish(store, 1), publish(store, 2)
+    where = names.assign_subject("default", "job")
+    await wire.store(where, assignment(1, one).seal(keys.OPERATOR.sign))
+    config = {"tasks": [{"name": "left"}, {"name": "right"}], "controlHz": 200}
+    tests = str(Path(__file__).parents[1])
+    env = environment(broker, tmp_path) | {Env.SPEC: json.dumps(config), "PYTHONPATH": tests}
+
+    async def started() -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "helpers.dying_robot", "2"), env=env
+        )
+
+    program = await started()
+    try:
+        async with asyncio.timeout(90), news:
+            await news.wait_for(lambda: bool(beats) and beats[0].good == one)
+        await wire.store(where, assignment(2, two).seal(keys.OPERATOR.sign))
+        assert await asyncio.wait_for(program.wait(), 60) == -signal.SIGKILL
+        program = await started()
+        assert await asyncio.wait_for(program.wait(), 90) == -signal.SIGKILL
+        assert refused == []
+        beats.clear()
+        program = await started()
+        async with asyncio.timeout(90), news:
+            await news.wait_for(lambda: bool(beats) and beats[0].active == one)
+            await news.wait_for(lambda: beats[0].assignment_epoch == 2 and beats[0].episodes > 2)
+        assert beats[0].fallback is not None
+        assert (beats[0].fallback.policy, beats[0].good, beats[0].fallbacks) == (two, one, 1)
+        assert [(event.policy, event.assignment_epoch) for event in refused] == [(two, 2)]
+        assert "died 2 times in a row" in refused[0].detail
+        program.send_signal(signal.SIGTERM)
+        assert await asyncio.wait_for(program.wait(), 60) == 143
+    finally:
+        if program.returncode is None:
+            program.kill()
+            await program.wait()
+        await wire.close()
 
 
 @pytest.mark.parametrize(

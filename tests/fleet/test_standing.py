@@ -27,6 +27,8 @@ def died(path: Path, policy: PolicyRef, epoch: int = 4) -> None:
     """A program that is ended while the policy drives leaves the file as it is inside."""
     before = Standing(path)
     before.start()
+    with before.loading(policy, epoch):
+        pass
     with before.driving(policy, epoch):
         left = path.read_bytes()
     path.write_bytes(left)

@@ -51,7 +51,12 @@ class Alone:
         patience: float = PATIENCE,
         clock: Clock | None = None,
         thinker: Asks | None = None,
+        hear: Callable[[Event], None] | None = None,
+        until: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`hear` is told each event in the control thread, in place of `events`; `until` is asked
+        after each, and ends the loop."""
+        self._hear, self._until = hear, until
         self._patience = patience
         who = Identity("default", "r0", "robot-uid", "job", "uid-1")
         self.events: list[Event] = []
@@ -105,7 +110,17 @@ class Alone:
         assert event is not None, f"no such {kind} among {self.of(kind)}"
         return event
 
+    def ended(self, seconds: float) -> None:
+        """The loop has ended by itself."""
+        self._thread.join(seconds)
+        assert not self._thread.is_alive()
+
     def _put(self, event: Event) -> None:
+        if self._hear is not None:
+            self._hear(event)
+            if self._until():
+                self.desk.stop(0)
+            return
         with self._news:
             self.events.append(event)
             if event.kind is EventKind.OUTCOME:

@@ -182,7 +182,7 @@ class Agent:
                 dead.policy, dead.epoch, f"the program died {dead.count} times in a row"
             )
         known = self._standing.known
-        good = known.good and self._recall(known.good.policy, known.good.epoch)
+        good = self._recall(known.good.policy, known.good.epoch) if known.good else None
         if active is not None and any(active.digest == digest for digest, _ in known.barred):
             active = None
         if active is None or (good is not None and good.ref == active):

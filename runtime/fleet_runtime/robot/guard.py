@@ -115,6 +115,9 @@ class Guard:
         if chunk.ndim != 2 or chunk.shape[1:] != self._low.shape:  # noqa: PLR2004 (H A)
             self.trip(f"a chunk of shape {chunk.shape}, wanted (H, {len(self._low)})", Trip.SHAPE)
             return self.hold()
+        if not len(chunk) or chunk.dtype.kind not in "fiu":
+            self.trip(f"a chunk of {len(chunk)} actions of {chunk.dtype}", Trip.SHAPE)
+            return self.hold()
         bad = np.logical_not(np.isfinite(chunk).all(axis=1))
         if not bad.any():
             return chunk

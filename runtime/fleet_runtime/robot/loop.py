@@ -211,7 +211,8 @@ class ControlLoop:
         try:
             said = self._thinker.ask(loaded.policy, think, within)
             if said is None:
-                guard.trip(f"no answer within {within:.3g} s", Trip.LATE)
+                kind = Trip.LATE if moves else Trip.FAILED
+                guard.trip(f"no answer within {within:.3g} s", kind)
             chunk = guard.hold() if said is None else guard.chunk(said)
         except Exception as fault:  # noqa: BLE001 - a policy's fault is never the robot's
             guard.trip(f"the policy failed: {fault!r}"[:200])

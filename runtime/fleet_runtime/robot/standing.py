@@ -64,6 +64,14 @@ class Known(Wire):
         left = tuple(one for one in self.risked if one.policy != policy)
         return self.model_copy(update={"risked": left})
 
+    def loaded(self, policy: PolicyRef) -> Known:
+        """It was loaded without harm, which says nothing of how it drives."""
+        left = tuple(
+            one.model_copy(update={"count": one.count - (one.policy == policy)})
+            for one in self.risked
+        )
+        return self.model_copy(update={"risked": tuple(one for one in left if one.count)})
+
     def slot(self, slot: Slot) -> Known:
         """As the robot's slot is now."""
         good = slot.good and Named(policy=slot.good.ref, epoch=slot.good.epoch)
@@ -139,7 +147,7 @@ class Standing:
         try:
             yield
         finally:
-            self._change(lambda known: known.survive(policy))
+            self._change(lambda known: known.loaded(policy))
 
     def keep(self, slot: Slot) -> None:
         """Remember what the slot says."""
