@@ -232,8 +232,8 @@ def _is_pinned(program: Program, path: str) -> bool:
 
 if __name__ == "__main__":
     try:
-        resolve()
         if sys.argv[1:]:
             resolve(*sys.argv[1:])
+        resolve()
     except RuntimeError as error:
         sys.exit(f"error: {error}")

