@@ -34,7 +34,7 @@ async def test_a_failed_pod_is_retried_by_a_new_one(kube: Kube) -> None:
 
 
 async def test_a_deleted_pod_is_replaced_only_when_it_has_ended(kube: Kube) -> None:
-    script = "trap 'sleep 1; exit 1' TERM; sleep 1000 & wait"
+    script = "trap 'sleep 5; exit 1' TERM; sleep 1000 & wait"
     await kube.create(
         JOBS, job("one", "sh", "-c", script, podReplacementPolicy="Failed", backoffLimit=9)
     )

@@ -161,6 +161,8 @@ class Agent:
             self._spool.close()
         if isinstance(fault, Exception):
             log.error("the network side failed", exc_info=fault)
+        if ended.is_set():
+            control.join(1.0)  # it said so with its last breath
         return orderly and not control.is_alive()
 
     def _drive(self, ended: asyncio.Event) -> None:
