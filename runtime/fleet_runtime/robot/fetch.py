@@ -74,7 +74,7 @@ class Library:
         verify: checks the manifest's signature.
         metered: take no whole policy while there is another to drive.
         risk: entered while a policy is built, with the assignment's epoch.
-            received: told the bytes that came over the network, and what for.
+        received: told the bytes that came over the network, and what for.
         """
         self._store = store
         self._cache = Store(f"file://{folder}")
