@@ -6,7 +6,7 @@ import pytest
 
 from fleet_contract.messages import Assignment, PolicyRef, digest_of
 from fleet_contract.names import Reason
-from fleet_contract.resources import PolicyPhase, PolicyVersion, VersionRef
+from fleet_contract.resources import Condition, PolicyPhase, PolicyVersion, VersionRef
 from fleet_operator.decide.rollout import State
 
 P = PolicyPhase
@@ -88,11 +88,16 @@ def unread(sequence: int) -> PolicyVersion:
     return version(sequence, P.CANDIDATE)
 
 
-def read(sequence: int, phase: PolicyPhase) -> PolicyVersion:
+def read(sequence: int, phase: PolicyPhase, reason: Reason) -> PolicyVersion:
     made = version(sequence, phase)
-    return made.model_copy(
-        update={"status": made.status.model_copy(update={"observed_generation": 1})}
+    why = Condition(
+        type="Ready", status="True", reason=reason, last_transition_time="2026-01-01T00:00:00Z"
     )
+    status = made.status.model_copy(update={"observed_generation": 1, "conditions": [why]})
+    return made.model_copy(update={"status": status})
+
+
+FIRST = read(1, P.PROMOTED, Reason.FIRST_VERSION)
 
 
 @pytest.mark.parametrize(
@@ -100,8 +105,9 @@ def read(sequence: int, phase: PolicyPhase) -> PolicyVersion:
     [
         pytest.param((unread(1),), 1, [1], id="it died between document and statuses"),
         pytest.param((unread(1), unread(2)), 1, [1], id="and a second version came meanwhile"),
-        pytest.param((read(1, P.PROMOTED),), 1, [], id="its promotion was written"),
-        pytest.param((read(1, P.PROMOTED), unread(2)), 2, [], id="another one came before it"),
+        pytest.param((FIRST,), 1, [1], id="it died between the two statuses"),
+        pytest.param((read(1, P.PROMOTED, Reason.CANARY_PASSED),), 1, [], id="it had a trial"),
+        pytest.param((FIRST, unread(2)), 2, [], id="another one came before it"),
         pytest.param((unread(1),), None, [], id="no document names it"),
     ],
 )

@@ -14,7 +14,7 @@ from fleet_cli.local.node.api import Api
 from fleet_contract import names
 from helpers.control import JOBS, ROBOTS, Fleet, enroll, stable, training_job
 from helpers.kinds import install
-from helpers.proxy import Answer, Call, Fault
+from helpers.proxy import Answer, Call, Cut, Fault
 
 SAMPLE = (
     Case(5, "kill after", 34),
@@ -69,6 +69,35 @@ async def test_where_events_cannot_be_written_work_goes_on_and_people_are_told_l
             await fleet.until(lambda job: stable(job) == 1)
         assert (await kube.get("events", fieldSelector="reason=FirstVersion"))["items"] == []
         bench.proxy.fault = Fault()
+        told = await kube.event("job", "FirstVersion")
+    assert told["message"].startswith("Version 1 promoted")
+
+
+class Unsaid(Fault):
+    """The operator dies when it is about to tell of the first version."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+
+    async def before(self, call: Call) -> Answer | None:
+        if call.resource == "events" and b"FirstVersion" in call.body and not self.bench.hit:
+            await self.bench.crash(str(call))
+            raise Cut
+        return None
+
+
+async def test_an_operator_that_dies_instead_of_telling_leaves_the_telling_to_the_next_one(
+    ground: Ground,
+) -> None:
+    async with Bench.of(ground) as bench:
+        kube = Patient(ground.api, bench.kube.namespace)
+        bench.proxy.fault = Unsaid(bench)
+        await kube.create(JOBS, training_job())
+        await enroll(kube, "job", "r1")
+        async with Fleet.of(kube, bench.nats_url, "job", ["r1"]) as fleet:
+            await fleet.announce(1)
+            await fleet.until(lambda job: stable(job) == 1)
+        assert bench.hit
         told = await kube.event("job", "FirstVersion")
     assert told["message"].startswith("Version 1 promoted")
 

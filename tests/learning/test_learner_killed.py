@@ -1,6 +1,7 @@
 """What a learner that was killed in the midst of a write leaves to the next one."""
 
 import asyncio
+import contextlib
 import itertools
 import os
 import random
@@ -64,7 +65,9 @@ async def killed_while_writing(learner: LearnerProcess, what: Callable[[bytes], 
                 continue
             os.kill(learner.pid, signal.SIGSTOP)
             for path in set(folder.glob("*")) - before:
-                data = path.read_bytes() if path.exists() else b""
+                data = b""
+                with contextlib.suppress(FileNotFoundError):  # it stops a moment after the signal
+                    data = path.read_bytes()
                 if what(data):
                     learner.kill()
                     return data

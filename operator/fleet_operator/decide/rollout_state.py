@@ -93,13 +93,14 @@ class State(NamedTuple):
         )
 
     def unsaid(self, before: State, versions: Sequence[PolicyVersion]) -> tuple[Move, ...]:
-        """The first version's promotion, where an operator died between document and statuses.
+        """The first version's promotion, where an operator died between document and job's status.
 
-        ``before``: what the job's status says, of which this state was recovered.
+        Its Event comes between the two statuses: a version that says it was the first may not have
+        been told of. ``before``: what the job's status says, of which this state was recovered.
         """
         first = self.stable
-        unread = (one.spec.sequence for one in versions if one.status.observed_generation < 0)
-        if before.last_sequence or first is None or self.known_good or first.sequence not in unread:
+        untold = (one.spec.sequence for one in versions if _unread(one) or _says_first(one))
+        if before.last_sequence or first is None or self.known_good or first.sequence not in untold:
             return ()
         message = f"Version {first.sequence} promoted: {NOTHING_BEFORE}."
         return (Move(first, PolicyPhase.PROMOTED, Reason.FIRST_VERSION, message),)
@@ -117,6 +118,14 @@ class State(NamedTuple):
     def gated(self) -> bool:
         """Whether the candidate stands at its gates, or waits behind them for its first stage."""
         return self.candidate is not None and not self.started and bool(self.rollout.gates)
+
+
+def _unread(version: PolicyVersion) -> bool:
+    return version.status.observed_generation < 0
+
+
+def _says_first(version: PolicyVersion) -> bool:
+    return any(one.reason == Reason.FIRST_VERSION for one in version.status.conditions)
 
 
 class Known(NamedTuple):
