@@ -9,7 +9,9 @@ from pathlib import Path
 from e2e.kubectl import Kubectl
 from e2e.node import RealCluster
 
-WITHIN = 1200.0  # seconds; the measurements share two cores with the fleet
+WITHIN = 1500.0  # seconds; the measurements share two cores with the fleet
+# The fleet learns until a broken version can be told from a good one.
+LEARNS = ("--minutes", "12", "--goal", "0.4", "--episodes", "5")
 
 
 async def test_the_play_installs_itself_takes_a_bad_version_back_and_goes(
@@ -18,7 +20,7 @@ async def test_the_play_installs_itself_takes_a_bad_version_back_and_goes(
     context = kubectl("config", "current-context").strip()
     process = await asyncio.create_subprocess_exec(
         *(str(Path(sys.executable).with_name("fleet")), "demo", "--context", context),
-        *("--minutes", "0", "--goal", "0", "--episodes", "5", "--output", str(tmp_path)),
+        *(*LEARNS, "--output", str(tmp_path)),
         stdout=asyncio.subprocess.PIPE,
         env=os.environ | {"KUBECONFIG": str(cluster.kubeconfig)},
     )
