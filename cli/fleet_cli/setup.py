@@ -7,6 +7,7 @@ import subprocess
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import yaml
@@ -96,14 +97,17 @@ def install(kubectl: Path, kubeconfig: Path, namespace: str = "default") -> None
         apply(kubectl, kubeconfig, _stream(namespace, chosen))
 
 
-def run_operator(cluster: Reachable, namespace: str) -> None:
+def run_operator(
+    cluster: Reachable, namespace: str, settings: Mapping[Env, str] = MappingProxyType({})
+) -> None:
     """Run the operator as a pod of this cluster, for one namespace; returns when it is ready.
 
-    Raises ``RuntimeError`` where there are no manifests, or with kubectl's own words.
+    ``settings`` are further variables of it. Raises ``RuntimeError`` where there are no manifests,
+    or with kubectl's own words.
     """
     items = manifests(cluster.kubectl, namespace)
     told = {Env.NATS_URL: cluster.nats_url, Env.STORAGE_URL: cluster.storage_url}
-    tell(items, told)
+    tell(items, told | dict(settings))
     apply(cluster.kubectl, cluster.kubeconfig, _stream(namespace, items))
     rolled_out(cluster.kubectl, cluster.kubeconfig, items)
 

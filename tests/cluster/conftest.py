@@ -19,9 +19,11 @@ async def kinds(api: Api) -> None:
 
 
 @pytest.fixture
-async def operator(kinds: None, cluster: LocalCluster, kube: Kube) -> AsyncIterator[Operator]:
-    """Running in the test's own namespace."""
-    running = await Operator(cluster, kube.namespace).start()
+async def operator(
+    kinds: None, cluster: LocalCluster, kube: Kube, request: pytest.FixtureRequest
+) -> AsyncIterator[Operator]:
+    """Running in the test's own namespace, with the variables of an indirect parameter."""
+    running = await Operator(cluster, kube.namespace, **getattr(request, "param", {})).start()
     yield running
     await running.stop()
     await drop_streams(cluster.nats_url, kube.namespace)

@@ -7,6 +7,7 @@ from fleet_cli import setup
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Json
 from fleet_contract import names
+from fleet_contract.names import Env
 from fleet_contract.trust import read_public
 from helpers import keys
 from helpers.control import JOBS, ROBOTS, VERSIONS, Fleet, candidate, edit, training_job, trial
@@ -27,7 +28,8 @@ async def test_it_may_do_all_it_does_where_only_restricted_pods_are_admitted(
     found = await kube.api.get(namespace)
     restrict(found)
     await kube.api.update(namespace, found)
-    await asyncio.to_thread(setup.run_operator, cluster, kube.namespace)
+    often = {Env.RESYNC_SECONDS: "5"}
+    await asyncio.to_thread(setup.run_operator, cluster, kube.namespace, often)
     await kube.create(JOBS, training_job(replicas=2, history={"versions": 1}))
     await kube.until(ROBOTS, "job-sim-1", lambda _: True)
     robots = ["job-sim-0", "job-sim-1"]

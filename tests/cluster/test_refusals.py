@@ -199,6 +199,8 @@ async def test_a_robot_waits_for_a_job_that_is_not_there_and_goes_on_when_it_is(
     await kube.until(ROBOTS, "arm", lambda one: condition(one, "Stalled") == "")
 
 
+# What is not ours is not watched: only a resync finds it gone.
+@pytest.mark.parametrize("operator", [{"FLEET_RESYNC_SECONDS": "3"}], indirect=True, ids=["often"])
 async def test_what_somebody_else_made_under_our_names_is_left_alone_and_told(
     operator: Operator, kube: Kube
 ) -> None:

@@ -34,9 +34,9 @@ def job(dataset: str, **spec: Any) -> Json:
             "tasks": [{"name": "drawer-open"}],
             "offline": {"datasets": [{"uri": dataset}], "steps": 300},
             # Else the learner takes a core from all others.
-            "learner": {"updatesPerEpisode": 50},
+            "learner": {"updatesPerEpisode": 15},
             "publish": {"everySteps": 25, "minInterval": "2s"},
-            "robots": {"simulated": {"replicas": 2, "controlHz": 80, "timeScale": 2}},
+            "robots": {"simulated": {"replicas": 2, "controlHz": 80, "timeScale": 1}},
             "rollout": {
                 "strategy": "Staged",
                 "steps": [{"robots": 1, "minEpisodes": 2}],
