@@ -45,7 +45,8 @@ def build(programs: Sequence[Program], folder: Path) -> None:
 
 def _build(go: str, program: Program, folder: Path, progress: Progress) -> None:
     temporary = folder / f".{program.name}.{os.getpid()}"
-    command = [go, "build", "-trimpath", "-ldflags", program.ldflags, "-o", str(temporary)]
+    flags = ["-trimpath", "-gcflags", program.gcflags, "-ldflags", program.ldflags]
+    command = [go, "build", *flags, "-o", str(temporary)]
     # The module's own pins only: no workspace of the user's, no change of go.mod, no C compiler.
     env = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"} | FRUGAL
     log = folder / f"{program.name}.log"
