@@ -20,7 +20,7 @@ async def running(
     queue = WorkQueue(turn, workers=workers, first=frozenset({first}))
     task = asyncio.create_task(queue.run())
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             yield queue
     finally:
         task.cancel()

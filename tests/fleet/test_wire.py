@@ -39,9 +39,9 @@ async def test_a_refused_message_comes_again(broker: Broker) -> None:
     await make_streams(broker.url)
     wire = await Wire.connect(broker.url, "test")
     await wire.store(EXPERIENCE, b"one")
-    (first,) = await wire.fetch(STREAM, names.LEARNER_CONSUMER, batch=1, timeout=1)
+    (first,) = await wire.fetch(STREAM, names.LEARNER_CONSUMER, batch=1, timeout=10)
     await first.nak()
-    (again,) = await wire.fetch(STREAM, names.LEARNER_CONSUMER, batch=1, timeout=1)
+    (again,) = await wire.fetch(STREAM, names.LEARNER_CONSUMER, batch=1, timeout=10)
     assert (again.data, again.attempt) == (b"one", 2)
     await again.term()
     await wire.close()
@@ -133,9 +133,9 @@ async def test_without_a_broker_everything_is_a_retry_at_once_and_works_again_af
         with pytest.raises(Retry, match="no connection"):
             await attempt
     broker.start()
-    await asyncio.wait_for(back.wait(), 10)
+    await asyncio.wait_for(back.wait(), 30)
     await wire.publish("talk", b"hello")
-    assert await asyncio.wait_for(heard.get(), 5) == b"hello"
+    assert await asyncio.wait_for(heard.get(), 30) == b"hello"
     (kept, *_) = await wire.fetch(STREAM, names.LEARNER_CONSUMER, batch=5, timeout=2)
     assert kept.data == b"kept"
     await wire.close()
@@ -155,7 +155,7 @@ async def test_a_handler_that_fails_loses_only_its_message(
     await wire.subscribe("talk", hear)
     await wire.publish("talk", b"bad")
     await wire.publish("talk", b"good")
-    assert await asyncio.wait_for(heard.get(), 5) == b"good"
+    assert await asyncio.wait_for(heard.get(), 30) == b"good"
     assert "talk failed" in caplog.text
     await wire.close()
 
@@ -169,7 +169,7 @@ async def test_closing_ends_a_waiting_fetch_with_a_retry(broker: Broker) -> None
     assert not (await asyncio.wait([waiting], timeout=0.3))[0]  # it has asked, and waits
     await wire.close()
     with pytest.raises(Retry):
-        await asyncio.wait_for(waiting, 5)
+        await asyncio.wait_for(waiting, 20)
     assert wire.closed.is_set()
     await wire.close()
 
@@ -182,7 +182,7 @@ async def test_a_program_started_before_its_broker_waits_for_it(tmp_path: Path) 
     assert not done
     try:
         broker.start()
-        wire = await asyncio.wait_for(connecting, 10)
+        wire = await asyncio.wait_for(connecting, 30)
         assert wire.connected
         await wire.close()
     finally:

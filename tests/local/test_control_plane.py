@@ -96,5 +96,5 @@ async def test_a_watch_that_the_server_closes_goes_on_without_a_gap_or_a_new_lis
     following = asyncio.create_task(follow())
     await again.wait()  # the first watch is over, the second begins
     await kube.create("configmaps", {"metadata": {"name": "late"}})
-    await asyncio.wait_for(following, 10)
+    await asyncio.wait_for(following, 30)
     assert seen.count("LISTED") == 1

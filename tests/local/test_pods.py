@@ -239,7 +239,7 @@ async def test_a_deleted_pod_ends_within_its_grace_and_its_children_with_it(
     for name in ("polite", "stubborn"):
         await kube.until_gone("pods", name)
     for pid in (*pids, int((tmp_path / "pid").read_text())):
-        await_exit(pid, 5)
+        await_exit(pid, 30)
     assert (tmp_path / "bye").read_text() == "bye\n"
 
 
@@ -250,7 +250,7 @@ async def test_a_pod_deleted_by_force_leaves_no_process(kube: Kube) -> None:
     while not text.endswith("\n"):
         text = await kube.logs("forced")
     await kube.delete("pods", "forced", gracePeriodSeconds=0)
-    await asyncio.to_thread(await_exit, int(text), 10)
+    await asyncio.to_thread(await_exit, int(text), 30)
     assert not await exists(kube, "pods", "forced")
 
 
