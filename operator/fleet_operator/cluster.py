@@ -1,5 +1,6 @@
 """The Kubernetes API, and nothing else: plain objects in and out through ``kubernetes.aio``."""
 
+import asyncio
 import json
 import os
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from fleet_contract.resources.base import ObjectMeta
 from fleet_operator import metrics
 
 TIMEOUT = 30.0  # seconds for one request
+THROTTLED = {429, 503}  # answers that may say when to come again
+LONGEST_WAIT = 30.0  # seconds: more than that no server asks for in earnest
 TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 PATHS = {
     "FleetTrainingJob": (names.API_VERSION, names.PLURALS[Kind.TRAINING_JOB]),
@@ -57,6 +60,7 @@ class Cluster:
         self.namespace = namespace
         self._client: ApiClient | None = None
         self._installation = ""
+        self._closed_until = 0.0  # by the loop's clock: an overloaded server asked us to wait
 
     async def __aenter__(self) -> Self:
         configuration = Configuration()
@@ -213,6 +217,8 @@ class Cluster:
     ) -> Object | None:
         """The answer; None for the status codes in ``absent``. Raises Retry or RefusedError."""
         assert self._client is not None, "use Cluster in `async with`"  # noqa: S101 - our own fault
+        clock = asyncio.get_running_loop().time
+        await asyncio.sleep(self._closed_until - clock())
         what, ended = f"{method} {path}", "unreachable"
         patch = "application/apply-patch+yaml"
         headers = {"Content-Type": patch if method == "PATCH" else "application/json"}
@@ -240,6 +246,8 @@ class Cluster:
             message = _message(data)
             if answer.status in {400, 403, 422} and "being terminated" not in message:
                 raise RefusedError(f"{what}: the API server refused it: {message}")
+            if answer.status in THROTTLED:
+                self._closed_until = clock() + _retry_after(answer.headers.get("Retry-After"))
             raise Retry(f"{what}: {answer.status} {message}")
         result: Object = json.loads(data)
         return result
@@ -247,6 +255,11 @@ class Cluster:
 
 def _result(status: int) -> str:
     return "ok" if status < 400 else "refused"  # noqa: PLR2004 - HTTP's border
+
+
+def _retry_after(said: str | None) -> float:
+    """Seconds; 0 where it says nothing, or a date, which no API server does."""
+    return min(float(said), LONGEST_WAIT) if said and said.isdecimal() else 0.0
 
 
 def _message(data: bytes) -> str:
