@@ -107,17 +107,24 @@ class Store:
             Retry: unreachable, or the bytes are not those of the digest.
             Reject: larger than `max_bytes`.
         """
-        path = self._path(key)
-        with self._reached(f"get {key}"):
-            try:
-                data = self._read(path, max_bytes + 1)
-            except FileNotFoundError:
-                raise Missing(f"{key} is not in {self.url}") from None
+        data = self.read(key, 0, max_bytes + 1)
         if len(data) > max_bytes:
             raise Reject(RejectCode.TOO_LARGE, f"{key} has more than {max_bytes} bytes")
         if digest is not None and digest_of(data) != digest:
             raise Retry(f"{key} in {self.url} has digest {digest_of(data)}, wanted {digest}")
         return data
+
+    def read(self, key: str, start: int, end: int) -> bytes:
+        """Bytes `start` to `end` of the object, fewer where it ends, checked against nothing.
+
+        Raises `Missing` and `Retry` as `get`.
+        """
+        path = self._path(key)
+        with self._reached(f"get {key}"):
+            try:
+                return self._read(path, start, end)
+            except FileNotFoundError:
+                raise Missing(f"{key} is not in {self.url}") from None
 
     def exists(self, key: str) -> bool:
         """Whether the key is taken. Raises `Retry`."""
@@ -184,13 +191,12 @@ class Store:
             raise Retry(said) from fault
         self._troubles.pop(way, None)
 
-    def _read(self, path: str, end: int) -> bytes:
-        """At most the first `end` bytes."""
+    def _read(self, path: str, start: int, end: int) -> bytes:
         try:
-            data: bytes = self._fs.cat_file(path, start=0, end=end)
+            data: bytes = self._fs.cat_file(path, start=start, end=end)
         except OSError as fault:
-            # S3 has no first byte of an empty object to give, and says that the range is wrong.
-            if not self._s3 or fault.errno != errno.EINVAL or self._fs.size(path) != 0:
+            # Where S3 has no first byte of a range to give, it says that the range is wrong.
+            if not self._s3 or fault.errno != errno.EINVAL or self._fs.size(path) > start:
                 raise
             return b""
         return data

@@ -9,6 +9,7 @@ only while it has none.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import threading
@@ -22,7 +23,7 @@ from fleet_contract.messages import Manifest, PolicyRef, digest_of
 from fleet_contract.names import Traffic
 from fleet_runtime.artifacts import Exists, Missing, Store
 from fleet_runtime.policies.bundle import from_files
-from fleet_runtime.robot import rebuild
+from fleet_runtime.robot import parts, rebuild
 from fleet_runtime.robot.files import write_whole
 from fleet_runtime.robot.swap import Loaded
 
@@ -78,6 +79,7 @@ class Library:
         """
         self._store = store
         self._cache = Store(f"file://{folder}")
+        self._parts = parts.Parts(folder / "parts")
         self._root = names.job_root(job_uid)
         self._job_uid = job_uid
         self._spec = spec
@@ -113,7 +115,8 @@ class Library:
         return Loaded(ref, policy, epoch, manifest.created_at_ms / 1000)
 
     def keep(self, refs: Collection[PolicyRef]) -> None:
-        """Forget everything kept but these."""
+        """Forget everything kept but these, and what came of others."""
+        self._parts.clear()
         kept: set[str] = set()
         for ref in {*refs, *self._before}:
             try:
@@ -144,9 +147,7 @@ class Library:
                 f"version {ref.sequence} would come whole, {missing} bytes, over a metered link "
                 f"({why}): it waits for one that a delta leads to, or for spec.link: Normal"
             )
-        return {
-            file.name: self._get(self._key(file), file.digest, file.size) for file in manifest.files
-        }
+        return {file.name: self._file(file) for file in manifest.files}
 
     def _rebuilt(
         self, manifest: Manifest, held: dict[str, Manifest], below: int
@@ -159,7 +160,7 @@ class Library:
         files = rebuild.rebuild(
             {file.name: self._own(file) for file in base.files},
             steps,
-            lambda part: self._get(self._key(part), part.digest, part.size, Traffic.DELTA),
+            lambda part: self._file(part, Traffic.DELTA),
         )
         for file in manifest.files:
             self._keep(self._key(file), files[file.name])
@@ -197,7 +198,7 @@ class Library:
     def _manifest(self, ref: PolicyRef) -> Manifest:
         if not ref.uri.startswith(f"{self._root}/"):
             raise Untrusted(f"policy {ref.sequence} lies at {ref.uri}, outside {self._root}")
-        manifest = Manifest.open(self._get(ref.uri, ref.digest, MAX_MANIFEST), self._verify)
+        manifest = Manifest.open(self._got(ref.uri, ref.digest, MAX_MANIFEST), self._verify)
         if (manifest.job_uid, manifest.sequence) != (self._job_uid, ref.sequence):
             raise Untrusted(
                 f"{ref.uri} is version {manifest.sequence} of job {manifest.job_uid},"
@@ -207,7 +208,27 @@ class Library:
             raise Untrusted(f"policy {ref.sequence} has too many files or bytes")
         return manifest
 
-    def _get(self, key: str, digest: str, max_bytes: int, kind: Traffic = Traffic.POLICY) -> bytes:
+    def _file(self, file: FileRef, kind: Traffic = Traffic.POLICY) -> bytes:
+        key, size = self._key(file), file.size
+        if size <= parts.WHOLE:
+            return self._got(key, file.digest, size, kind)
+        came = functools.partial(self._received, kind)
+        return self._kept_or(
+            key,
+            file.digest,
+            size,
+            lambda: self._parts.fetch(self._store, key, file.digest, size, came),
+        )
+
+    def _got(self, key: str, digest: str, max_bytes: int, kind: Traffic = Traffic.POLICY) -> bytes:
+        def fetch() -> bytes:
+            data = self._store.get(key, digest, max_bytes=max_bytes)
+            self._received(kind, len(data))
+            return data
+
+        return self._kept_or(key, digest, max_bytes, fetch)
+
+    def _kept_or(self, key: str, digest: str, max_bytes: int, fetch: Callable[[], bytes]) -> bytes:
         try:
             return self._cache.get(key, digest, max_bytes=max_bytes)
         except Missing:
@@ -216,10 +237,9 @@ class Library:
             log.warning("kept copy dropped: %s", fault)
             self._cache.delete(key)
         try:
-            data = self._store.get(key, digest, max_bytes=max_bytes)
+            data = fetch()
         except Missing as fault:
             raise Retry(f"{fault}; it may still be on its way") from fault
-        self._received(kind, len(data))
         self._keep(key, data)
         return data
 
