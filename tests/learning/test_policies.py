@@ -16,6 +16,7 @@ from fleet_contract.errors import Untrusted
 from fleet_runtime.policies import bundle
 from fleet_runtime.policies.base import Policy
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
+from fleet_runtime.policies.networks import finite
 from fleet_runtime.policies.normalization import (
     ACTION_FLOOR,
     CLIP,
@@ -210,3 +211,23 @@ def test_a_damaged_bundle_is_untrusted_or_still_a_policy(data: st.DataObject) ->
     except Untrusted:
         return
     assert policy.act(SEEN, np.zeros(3, int)).shape[0] == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64])
+def test_one_number_that_is_not_finite_is_found_wherever_it_is(dtype: torch.dtype) -> None:
+    numbers = torch.arange(-50, 50).to(dtype)
+    assert finite(numbers)
+    assert finite(numbers[:0])
+    for wrong in ("nan", "inf", "-inf") if dtype.is_floating_point else ():
+        for place in (0, 50, 99):
+            spoiled = numbers.clone()
+            spoiled[place] = float(wrong)
+            assert not finite(spoiled)
+
+
+def test_what_is_built_from_files_draws_no_weights_of_its_own() -> None:
+    files = bundle.to_files(small())
+    before = torch.random.get_rng_state()
+    built = bundle.from_files(files)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert bundle.to_files(built) == files

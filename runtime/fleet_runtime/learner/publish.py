@@ -30,6 +30,7 @@ from fleet_runtime.artifacts import Exists
 from fleet_runtime.learner import epoch as office
 from fleet_runtime.learner.deltas import Bases
 from fleet_runtime.policies.bundle import to_files, weights
+from fleet_runtime.policies.networks import finite
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -213,7 +214,7 @@ def _tensor_ref(name: str, tensor: torch.Tensor) -> TensorRef:
 
 def _demand_finite(tensors: dict[str, torch.Tensor], step: int) -> None:
     for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not finite(tensor):
             raise FleetError(
                 f"{name} holds a number that is not finite at step {step}; nothing is published. "
                 "Training diverged: lower the learning rate; a restart resumes the last checkpoint"

@@ -229,9 +229,11 @@ def _gathered(file: bytes, spans: Sequence[_Span], dtype: str, which: int) -> Nu
 
 def _steps(old: Numbers, new: Numbers, dtype: str) -> bytes:
     """By how much `new` is above or below `old`, as few bytes as both ways of grouping offer."""
-    up = _ordered(new) - _ordered(old)
+    moved = np.flatnonzero(old != new)  # mostly few: nothing else is reckoned with
+    up = _ordered(new[moved]) - _ordered(old[moved])
     signed = up.view(f"<i{up.itemsize}")
-    steps = ((signed << 1) ^ (signed >> (8 * up.itemsize - 1))).view(up.dtype)
+    steps = np.zeros_like(old)
+    steps[moved] = ((signed << 1) ^ (signed >> (8 * up.itemsize - 1))).view(up.dtype)
     order, sizes = _groups(old, dtype)
     parts = np.split(steps[order], np.cumsum(sizes)[:-1])
     apart = b"\1" + b"".join(map(array, parts))
@@ -243,12 +245,17 @@ def _stepped(reader: Reader, old: Numbers, dtype: str) -> Numbers:
     """What `_steps` was told as `new`."""
     if reader.take(1) == b"\0":
         steps = reader.array(len(old), old.itemsize)
+        moved = np.flatnonzero(steps != 0)
+        steps = steps[moved]
     else:
         order, sizes = _groups(old, dtype)
-        steps = np.empty_like(old)
-        steps[order] = np.concatenate([reader.array(size, old.itemsize) for size in sizes])
+        grouped = np.concatenate([reader.array(size, old.itemsize) for size in sizes])
+        there = np.flatnonzero(grouped != 0)
+        steps, moved = grouped[there], order[there]
     one = old.dtype.type(1)
-    return _unordered(_ordered(old) + ((steps >> one) ^ (~(steps & one) + one)))
+    new = old.copy()
+    new[moved] = _unordered(_ordered(old[moved]) + ((steps >> one) ^ (~(steps & one) + one)))
+    return new
 
 
 def _groups(old: Numbers, dtype: str) -> tuple[Any, list[int]]:
@@ -258,14 +265,16 @@ def _groups(old: Numbers, dtype: str) -> tuple[Any, list[int]]:
     shift, mask = _EXPONENTS[dtype]
     exponent = (old >> old.dtype.type(shift) & old.dtype.type(mask)).astype(np.uint8)
     counts = np.bincount(exponent, minlength=256).tolist()
-    group, names, held = 0, [], 0
+    names, sizes, held = [], [], 0
     for count in counts:
-        names.append(group)
+        names.append(len(sizes))
         held += count
         if held >= _LEAST:
-            group, held = group + 1, 0
+            sizes.append(held)
+            held = 0
+    if held:
+        sizes.append(held)
     of = np.array(names, np.uint8)[exponent]
-    sizes = [size for size in np.bincount(of).tolist() if size]
     return np.argsort(of, kind="stable"), sizes
 
 

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from fleet_runtime.experience.spaces import Spaces  # noqa: TC001 (pydantic reads it)
 from fleet_runtime.policies.lora import LoRA, adapt, inner, merged, named
-from fleet_runtime.policies.networks import VelocityNet, fill
+from fleet_runtime.policies.networks import Unfilled, VelocityNet, fill
 from fleet_runtime.policies.normalization import Normalization
 from fleet_runtime.policies.parameters import FlowParameters
 from fleet_runtime.policies.vision import Eyes
@@ -253,7 +253,8 @@ class FlowPolicy:
         normalization = Normalization.from_tensors(
             statistics, spaces.observation_size, spaces.action_size
         )
-        policy = cls(settings, normalization)
+        with Unfilled():
+            policy = cls(settings, normalization)
         fill(policy.net, inner(policy.net, tensors))
         return policy.merged()
 

@@ -113,7 +113,7 @@ def array(values: Numbers) -> bytes:
 
 
 def _forms(values: Numbers, *, nested: bool) -> Iterator[bytes]:
-    there = np.count_nonzero(values)
+    there = np.count_nonzero(values != 0)  # several times sooner than of the values
     # Forms that cannot win are not tried: gaps of a dense array, packs of one nearly empty …
     if not nested and there * 4 <= len(values):
         yield bytes([GAPS]) + _gaps(values)
@@ -180,7 +180,7 @@ def _read_packed(reader: Reader, count: int, width: int, bits: int) -> Numbers:
 
 
 def _gaps(values: Numbers) -> bytes:
-    places = np.flatnonzero(values)
+    places = np.flatnonzero(values != 0)
     gaps = np.diff(places, prepend=-1) - 1
     if not len(places):
         return number(0)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import secrets
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -114,8 +115,7 @@ class ControlLoop:
         probation = self._desk.slot.on_probation
         guard.begin(loaded.digest, probation=probation)
         task = self._schedule.next()
-        if swapped:
-            self._took_up(loaded)
+        note = self._took_up(loaded) if swapped else None
         tally.task, tally.state = task, RobotState.RESETTING
         stamp = Stamp(
             id=secrets.token_hex(16),
@@ -128,14 +128,18 @@ class ControlLoop:
         beside = self._desk.accompany(lambda slot: slot.begin(loaded.digest)).active
         self._shadow.begin(beside, loaded, task)
         try:
-            self._run = EpisodeRun(
-                self._robot,
-                task,
-                stamp=stamp,
-                execute=loaded.policy.execute,
-                human=self._human,
-                guard=self._guarded,
-            )
+            try:
+                self._run = EpisodeRun(
+                    self._robot,
+                    task,
+                    stamp=stamp,
+                    execute=loaded.policy.execute,
+                    human=self._human,
+                    guard=self._guarded,
+                )
+            finally:
+                if note is not None:
+                    note.join()
             try:
                 with self._risk(loaded) if probation else contextlib.nullcontext():
                     self._drive(self._run, loaded, stamp.id)
@@ -227,16 +231,23 @@ class ControlLoop:
         by_policy = self._run is None or self._run.control is Control.POLICY
         return self._guard.action(action, by_policy=by_policy)
 
-    def _took_up(self, loaded: Loaded) -> None:
+    def _took_up(self, loaded: Loaded) -> threading.Thread:
+        """Another policy drives; join the thread before it does."""
         if loaded.created_at:
             total = self._desk.tally.policy_latency = max(0.0, time.time() - loaded.created_at)
             self._measure_uptake(loaded, total)
         loaded.policy.seed(secrets.randbits(31))
+        # While the robot is reset: the disk takes its time.
+        note = threading.Thread(target=self._remember, args=(loaded,), name="memory")
+        note.start()
+        self._report.swap(loaded)
+        return note
+
+    def _remember(self, loaded: Loaded) -> None:
         try:
             self._memory.drive(loaded)
         except Retry as fault:  # only a restart without a network would miss it
             log.warning("the new policy is not remembered: %s", fault)
-        self._report.swap(loaded)
 
     def _risk(self, loaded: Loaded) -> contextlib.AbstractContextManager[None]:
         return self._standing.driving(loaded.ref, loaded.epoch)
