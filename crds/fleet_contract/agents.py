@@ -19,7 +19,7 @@ from fleet_contract.resources.learning import (
     Sampler,
     Task,
 )
-from fleet_contract.resources.robot_actor import Link
+from fleet_contract.resources.robot_actor import Guard, Link
 from fleet_contract.resources.simulation import SimulatedWorld
 
 EXIT_REFUSED = 78
@@ -36,6 +36,7 @@ class RobotConfig(Model):
     seed: int = 0
     link: Link = Link.NORMAL
     """Metered: whole policies only while it has none."""
+    guard: Guard = Guard()
     credit: int = 64
     """Most records in the broker that no receipt has settled; the rest stay in the spool."""
 

@@ -1,5 +1,6 @@
 """Buttons, pins, checks, logs and enrolment, as far as they are decided without a cluster."""
 
+import json
 import os
 import subprocess
 import sys
@@ -326,6 +327,13 @@ def test_a_job_that_names_broker_and_store_tells_a_robot_all_it_needs(
         "nats://n:4222",
         "push",
     )
+
+
+def test_a_robots_own_control_rate_and_guard_are_among_what_it_needs() -> None:
+    own = robot("arm", spec={"controlHz": 15, "guard": {"maxStep": 0.2}})
+    view = robots.enrolled(of(job()), RobotActor.model_validate(own), {}, PUBLIC)
+    told = json.loads(view.environment["FLEET_SPEC"])
+    assert (told["controlHz"], told["guard"]) == (15, {"maxStep": 0.2})
 
 
 def test_what_a_robot_needs_and_nobody_here_knows_is_said() -> None:

@@ -546,6 +546,17 @@ def test_pods_are_told_what_the_contract_says() -> None:
     assert env["FLEET_ROBOT_UID"] == "r-uid"
 
 
+def test_a_robots_own_control_rate_and_guard_reach_its_pod_which_is_then_another() -> None:
+    spec = {"controlHz": 15.0, "guard": {"inferencePeriods": 2.0, "tripsPerEpisode": 5}}
+    told = robots.config(job(), robot(**spec))
+    assert told.control_hz == 15.0
+    assert (told.guard.inference_periods, told.guard.trips_per_episode) == (2.0, 5)
+    assert robots.config(job(), robot()).control_hz == 20.0
+    before = robots.template_hash(job(), robot(), TO)
+    assert robots.template_hash(job(), robot(guard={"inferencePeriods": 1}), TO) == before
+    assert robots.template_hash(job(), robot(**spec), TO) != before
+
+
 def test_only_a_change_of_the_spec_makes_another_run() -> None:
     before = learner.spec_hash(job())
     assert learner.spec_hash(job(replicas=9, suspend=True)) == before

@@ -1,6 +1,7 @@
 """A whole robot agent on a tiny world, against a real broker and a real store."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -25,7 +26,7 @@ from fleet_contract.messages import (
 )
 from fleet_contract.names import Channel, Traffic
 from fleet_contract.resources.learning import Task
-from fleet_contract.resources.robot_actor import Link
+from fleet_contract.resources.robot_actor import Guard, Link
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience import codec
 from fleet_runtime.learner.publish import Snapshot, Versions
@@ -36,7 +37,7 @@ from fleet_runtime.wire import Wire
 from helpers import keys
 from helpers.nats import Broker, make_streams
 from helpers.toy_learner import RECEIPTS, ToyLearner
-from helpers.world import TASKS, PointRobot, assignment, flow, publish
+from helpers.world import SPEC, TASKS, PointRobot, assignment, flow, publish
 
 
 class Ground:
@@ -515,3 +516,20 @@ async def test_on_a_metered_link_a_version_without_a_delta_is_told_and_a_newer_o
         (_, told) = third.manifest.deltas
         assert ground.heartbeat.received[Traffic.DELTA] == told.size
     assert not ground.runs(2)
+
+
+@pytest.mark.parametrize(("periods", "late"), [(1e-6, True), (1000.0, False)])
+async def test_how_long_a_policy_may_think_is_the_robots_own(
+    ground: Ground, settings: RobotSettings, periods: float, late: bool
+) -> None:
+    spec = settings.spec.model_copy(update={"guard": Guard(inference_periods=periods)})
+    robot = PointRobot(dataclasses.replace(SPEC, waits=False))
+    await ground.assign(assignment(1, publish(ground.store, 1)))
+    async with running(settings.model_copy(update={"spec": spec}), robot):
+        if late:
+            await ground.until(lambda: bool(ground.of(EventKind.GUARD)))
+        else:
+            await ground.until(lambda: len(ground.of(EventKind.OUTCOME)) >= 2)
+    told = [event.detail for event in ground.of(EventKind.GUARD)]
+    assert all("no answer within" in detail for detail in told)
+    assert bool(told) is late

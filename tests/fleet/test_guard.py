@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
+from fleet_contract.resources.robot_actor import Guard as Spec
 from fleet_runtime.experience.types import Float
 from fleet_runtime.robot.guard import Guard, GuardSettings
 
@@ -101,3 +102,9 @@ def test_too_many_trips_abort_the_episode_then_the_policy() -> None:
         assert (made.abort, made.distrust) == (True, episode == 1)
     made.begin("b")
     assert not made.abort
+
+
+def test_a_robot_that_says_nothing_of_its_guard_has_the_guard_of_before() -> None:
+    assert GuardSettings.of(Spec()) == GuardSettings()
+    told = Spec(inference_periods=2, max_step=0.1, trips_per_episode=4, trips_per_policy=9)
+    assert GuardSettings.of(told) == GuardSettings(0.1, 4, 9, patience=2)

@@ -49,9 +49,10 @@ def enrolled(
     transport, simulated = job.spec.transport, job.spec.robots.simulated
     config = RobotConfig(
         tasks=job.spec.tasks,
-        control_hz=simulated.control_hz,
+        control_hz=robot.spec.control_hz or simulated.control_hz,
         seed=robot.spec.seed,
         link=robot.spec.link,
+        guard=robot.spec.guard,
     )
     told = {
         Env.NAMESPACE: job.metadata.namespace,

@@ -27,6 +27,35 @@ class Link(StrEnum):
     METERED = "Metered"
 
 
+class Guard(Spec):
+    """What a robot's guard allows a policy, on its way to the motors."""
+
+    inference_periods: float = Field(
+        default=1.0,
+        gt=0,
+        le=1000,
+        description="Control periods within which a policy must have answered while the robot "
+        "moves; from then on it holds its last action, and that is a trip. A policy that thinks "
+        "for longer than a period needs more. A simulator waits for its robot, which is not timed.",
+    )
+    max_step: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Most that an action may differ from the one before, as a share of its range; "
+        "unset: by any amount.",
+    )
+    trips_per_episode: int = Field(
+        default=3, ge=1, le=10_000, description="Trips with which an episode is aborted."
+    )
+    trips_per_policy: int = Field(
+        default=6,
+        ge=1,
+        le=100_000,
+        description="Trips with which the version that drives is taken back.",
+    )
+
+
 class RobotActorSpec(Spec):
     """Who the robot is."""
 
@@ -55,6 +84,14 @@ class RobotActorSpec(Spec):
         description="Metered: once it has a policy, it takes newer ones as deltas only and waits "
         "for one that it can take so; Normal: it takes whichever is fewer bytes.",
     )
+    control_hz: float | None = Field(
+        default=None,
+        gt=0,
+        le=10_000,
+        description="Control steps per second of this robot's time; unset: "
+        "spec.robots.simulated.controlHz of its job, which is what its policy learns at.",
+    )
+    guard: Guard = Field(default=Guard(), description="What its guard allows a policy.")
     seed: int = Field(
         default=0, ge=0, description="Seed of a simulated robot's world and its scripted human."
     )

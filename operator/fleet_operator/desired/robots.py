@@ -38,11 +38,12 @@ def config(job: FleetTrainingJob, robot: RobotActor) -> RobotConfig:
     simulated = job.spec.robots.simulated
     return RobotConfig(
         tasks=job.spec.tasks,
-        control_hz=simulated.control_hz,
+        control_hz=robot.spec.control_hz or simulated.control_hz,
         time_scale=simulated.time_scale,
         interventions=simulated.interventions,
         seed=robot.spec.seed,
         link=robot.spec.link,
+        guard=robot.spec.guard,
     )
 
 

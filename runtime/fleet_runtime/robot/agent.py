@@ -26,7 +26,7 @@ from fleet_runtime.artifacts import Store
 from fleet_runtime.robot.desk import Desk
 from fleet_runtime.robot.fetch import Library, Memory
 from fleet_runtime.robot.follower import Follower
-from fleet_runtime.robot.guard import Guard
+from fleet_runtime.robot.guard import Guard, GuardSettings
 from fleet_runtime.robot.identity import Identity
 from fleet_runtime.robot.loop import ControlLoop
 from fleet_runtime.robot.outbox import Outbox
@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 
     from fleet_contract.messages import PolicyRef, Verifier
     from fleet_runtime.robot.env import Robot
-    from fleet_runtime.robot.guard import GuardSettings
     from fleet_runtime.robot.human import Human
     from fleet_runtime.robot.swap import Loaded
     from fleet_runtime.robot.thinking import Asks, Clock
@@ -74,8 +73,12 @@ class Agent:
         clock: Clock | None = None,
         thinker: Asks | None = None,
     ) -> None:
-        """`start` rotates the order of the tasks. Raises `Fenced` when the spool is in use."""
+        """`guard` replaces what the spec says; `start` rotates the order of the tasks.
+
+        Raises `Fenced` when the spool is in use.
+        """
         spec = settings.spec
+        guard = guard or GuardSettings.of(spec.guard)
         self._settings = settings
         self._who = Identity(
             settings.namespace,

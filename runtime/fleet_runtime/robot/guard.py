@@ -17,6 +17,7 @@ from fleet_contract.messages import Trip
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fleet_contract.resources.robot_actor import Guard as Spec
     from fleet_runtime.experience.types import Float, Images
 
 TOLERANCE = 1e-4
@@ -48,6 +49,16 @@ class GuardSettings:
     """One of these takes a policy back that is on probation; so does an aborted episode."""
     patience: float = 1.0
     """Control periods that an inference may take; from then on the robot holds."""
+
+    @classmethod
+    def of(cls, spec: Spec) -> GuardSettings:
+        """As the robot's RobotActor says."""
+        return cls(
+            rate=spec.max_step,
+            trips_per_episode=spec.trips_per_episode,
+            trips_per_policy=spec.trips_per_policy,
+            patience=spec.inference_periods,
+        )
 
 
 class Guard:
