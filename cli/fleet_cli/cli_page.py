@@ -70,6 +70,13 @@ A pin is an edit of a spec, and specs may belong to Git. Where Flux or Argo CD a
 (its labels, annotations and managed fields tell), the command prints the edit for Git, changes
 nothing and ends with 1; `--force` makes it all the same, until the next sync.
 
+A key gives way to another ([trust.md](trust.md) says what each signs):
+
+```sh
+fleet keys rotate learner          # waits until everybody knows the new one; then that signs
+fleet doctor                       # what still needs the old one, or how it goes
+```
+
 Robots:
 
 ```sh

@@ -27,6 +27,7 @@ PATHS = {kind.value: (names.API_VERSION, plural) for kind, plural in names.PLURA
     "Deployment": ("apps/v1", "deployments"),
     "Pod": ("v1", "pods"),
     "ConfigMap": ("v1", "configmaps"),
+    "Secret": ("v1", "secrets"),
 }
 PATCH = {"Content-Type": "application/merge-patch+json"}
 MANAGER = "fleet"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fleet_cli import dataset
-from fleet_cli.oncall import commands, robot_commands
+from fleet_cli.oncall import commands, key_commands, robot_commands
 from fleet_cli.oncall.options import Format, show
 from fleet_cli.oncall.options import Output as Answer
 
@@ -33,6 +33,12 @@ app.add_typer(
     robot_commands.app,
     name="robots",
     help="Robots: list, enroll, drain.",
+    rich_help_panel=commands.ACT,
+)
+app.add_typer(
+    key_commands.app,
+    name="keys",
+    help="Keys: rotate.",
     rich_help_panel=commands.ACT,
 )
 app.add_typer(

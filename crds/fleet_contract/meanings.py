@@ -17,7 +17,8 @@ CONDITIONS = {
     C.CONNECTED: "Robot: it is heard of.",
     C.POLICY_SYNCED: "Robot: it runs the version it is assigned.",
     C.SPOOL_FAILING: "Robot: its disk takes no more episodes; there only while true.",
-    C.VERIFIED: "Version: its signatures are good (reserved; nothing sets it yet).",
+    C.VERIFIED: "Version: a key of the learner's signed its announcement. None is made without, "
+    "and an Event `DocumentUntrusted` of the job tells of it.",
     C.PROMOTED: "Version: it was given to the fleet.",
     C.ROLLED_BACK: "Version: it was taken back.",
 }
@@ -56,6 +57,7 @@ REASONS = {
     Reason.ROBOT_REFUSED: "The robot cannot work as its job says.",
     Reason.ROBOT_CRASHING: "The robot ends again and again.",
     Reason.SPOOL_FAILED: "The robot's disk takes no more episodes.",
+    Reason.SIGNED: "The version's announcement is signed with the key that the message names.",
     Reason.DOCUMENT_UNTRUSTED: "A document is not signed by who must sign it, or is too old.",
     Reason.POLICY_REFUSED: "A robot cannot load the version, or it is for another robot.",
     Reason.SAFE_STOP: "The robot stopped its version by itself, has no other, and rests.",

@@ -50,6 +50,7 @@ class Label(StrEnum):
     REQUEST = f"{GROUP}/request"
     FREEZE = f"{GROUP}/freeze"
     PUBLIC_KEY = f"{GROUP}/public-key"
+    SIGNS_SINCE = f"{GROUP}/signs-since"
     MANAGED_BY = "app.kubernetes.io/managed-by"
     KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
 
@@ -136,6 +137,7 @@ class Reason(StrEnum):
     POLICY_REFUSED = "PolicyRefused"
     POLICY_UNREACHABLE = "PolicyUnreachable"
     DOCUMENT_UNTRUSTED = "DocumentUntrusted"
+    SIGNED = "Signed"
     FELL_BACK = "FellBack"
     SAFE_STOP = "SafeStop"
     ANNOUNCED = "Announced"

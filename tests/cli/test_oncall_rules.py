@@ -19,6 +19,7 @@ from fleet_cli.oncall import (
     commands,
     edits,
     git,
+    key_checks,
     latency,
     lineage,
     logs,
@@ -194,6 +195,7 @@ WELL = checks.Facts(
     allowed=[True] * len(checks.NEEDS),
     jobs=[of(job())],
     robots=[RobotActor.model_validate(robot("r1"))],
+    keys=key_checks.Keys(None, {}, []),
     now=NOW,
 )
 CRASHING = {

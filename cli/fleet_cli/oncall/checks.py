@@ -6,7 +6,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet_cli.exits import Fault
-from fleet_cli.oncall import look, views
+from fleet_cli.oncall import key_checks, look, views
 from fleet_cli.oncall.status import TROUBLESHOOTING
 from fleet_cli.oncall.tables import age
 from fleet_cli.oncall.world import since
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fleet_cli.kube import Object
+    from fleet_cli.oncall.key_checks import Keys
     from fleet_contract.resources import FleetTrainingJob, RobotActor
 
 INSTALL = "`kubectl apply --server-side -k manifests/overlays/kind` installs it (docs/install.md)"
@@ -47,6 +48,7 @@ class Facts(NamedTuple):
     allowed: list[bool] | Fault
     jobs: list[FleetTrainingJob] | Fault
     robots: list[RobotActor] | Fault
+    keys: Keys
     now: float  # Unix seconds
 
 
@@ -59,6 +61,12 @@ def checkup(facts: Facts) -> views.Checkup:
         *_operator(facts),
         *_jobs(facts),
         *_robots(facts),
+        *key_checks.check(
+            facts.keys,
+            [] if isinstance(facts.jobs, Fault) else facts.jobs,
+            [] if isinstance(facts.robots, Fault) else facts.robots,
+            facts.now,
+        ),
     ]
     return views.Checkup(ok=all(one.ok for one in checks), checks=checks)
 

@@ -7,15 +7,19 @@ from typing import TYPE_CHECKING, Any
 
 from fleet_cli.exits import Exit, Fault
 from fleet_cli.oncall.checks import NEEDS, Facts
+from fleet_cli.oncall.key_checks import Keys
+from fleet_cli.oncall.keys import SECRETS
 from fleet_contract import names
 from fleet_contract.names import Kind
-from fleet_contract.resources import FleetTrainingJob, RobotActor
+from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from fleet_cli.kube import Kube, Object
+    from fleet_contract.trust import Signatory
 
+METADATA = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
 OPERATOR = "app.kubernetes.io/name=fleetloop-operator"
 KINDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -24,20 +28,36 @@ REVIEWS = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 async def facts(kube: Kube, now: float) -> Facts:
     """Raises ``Fault`` where the API server cannot be reached at all."""
     version = await kube.call("GET", "/version") or {}
-    kinds, deployments, pods, allowed, jobs, robots = await asyncio.gather(
+    (
+        kinds,
+        deployments,
+        pods,
+        allowed,
+        jobs,
+        robots,
+        trust,
+        secrets,
+        versions,
+    ) = await asyncio.gather(
         _or_why(_kinds(kube)),
         _or_why(kube.list("Deployment", labelSelector=OPERATOR)),
         _or_why(kube.list("Pod", labelSelector=OPERATOR)),
         _or_why(_allowed(kube)),
         _or_why(kube.list(Kind.TRAINING_JOB)),
         _or_why(kube.list(Kind.ROBOT_ACTOR)),
+        _or_why(kube.find("ConfigMap", names.TRUST)),
+        _or_why(_secrets(kube)),
+        _or_why(kube.list(Kind.POLICY_VERSION)),
     )
     if not isinstance(jobs, Fault):
         jobs = [FleetTrainingJob.model_validate(one) for one in jobs]
     if not isinstance(robots, Fault):
         robots = [RobotActor.model_validate(one) for one in robots]
+    if not isinstance(versions, Fault):
+        versions = [PolicyVersion.model_validate(one) for one in versions]
+    keys = Keys(trust, secrets, versions)
     server, namespace = str(version.get("gitVersion", "?")), kube.namespace
-    return Facts(server, namespace, kinds, deployments, pods, allowed, jobs, robots, now)
+    return Facts(server, namespace, kinds, deployments, pods, allowed, jobs, robots, keys, now)
 
 
 async def _or_why(wanted: Awaitable[Any]) -> Any:
@@ -46,6 +66,15 @@ async def _or_why(wanted: Awaitable[Any]) -> Any:
         return await wanted
     except Fault as fault:
         return fault
+
+
+async def _secrets(kube: Kube) -> dict[Signatory, Object | None]:
+    """The Secrets of the keys, without what is in them."""
+    found = [
+        await kube.call("GET", kube.path("Secret", name), headers=METADATA, absent=True)
+        for name in SECRETS.values()
+    ]
+    return dict(zip(SECRETS, found, strict=True))
 
 
 async def _kinds(kube: Kube) -> dict[str, Object | None]:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fleet_cli.oncall import views
+    from fleet_cli.oncall.keys import Begun
 
 MARK = {"done": "✓", "now": "▸", "ahead": "·"}
 
@@ -138,6 +139,26 @@ def enrolled(view: views.Enrolled) -> list[str]:
         "# FLEET_SPOOL_DIR must lie on a disk that outlives the program.",
         "# Then, on the robot: python -m fleet_runtime.robot",
     ]
+
+
+def rotating(begun: Begun) -> list[str]:
+    """While both keys are believed and the old one signs."""
+    lines = [
+        f"The new key is known; it signs in {begun.overlap:g} s.",
+        "Leave this running: ended now, the old key signs on.",
+    ]
+    if begun.outside:
+        lines.append(f"Robots outside: {', '.join(begun.outside)}.")
+        lines.append(f"Their file {begun.role} in FLEET_TRUST_DIR needs this line by then:")
+        lines.append(f"  {begun.public}")
+        lines.append("One without it keeps what it runs and refuses what is new.")
+    return lines
+
+
+def rotated(view: views.Rotation) -> list[str]:
+    """What was done, and what is next."""
+    lines = [f"Key {view.key} of the {view.role} follows {', '.join(view.old) or 'none'}."]
+    return lines + [f"  next: {one}" for one in view.next]
 
 
 def _rollout(view: views.Status) -> list[str]:

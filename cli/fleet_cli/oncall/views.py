@@ -264,6 +264,19 @@ class Enrolled(View):
     missing: list[str] = Field(description="Variables that could not be told, and why.")
 
 
+class Rotation(View):
+    """A key that another one follows."""
+
+    role: str = Field(description="learner or operator.")
+    key: str = Field(description="Name of the new key.")
+    public: str = Field(description="Its public half, a line of the file of this role.")
+    old: list[str] = Field(description="Names of the keys that are believed beside it.")
+    outside: list[str] = Field(
+        description="Robots outside the cluster: whoever owns them adds the line there."
+    )
+    next: list[str] = Field(description="What happens now, and what is left to people.")
+
+
 class LintFault(Model):
     """One fault of a file."""
 

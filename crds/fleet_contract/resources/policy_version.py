@@ -41,6 +41,11 @@ class PolicyVersionSpec(Spec):
     digest: Digest = Field(description="Digest of its manifest.")
     uri: str = Field(max_length=1024, description="Key of its manifest in the job's store.")
     size: int = Field(ge=0, description="Size of the bundle in bytes.")
+    signed_by: str = Field(
+        default="",
+        max_length=16,
+        description="Name of the learner's key that signed its announcement.",
+    )
     training_metrics: dict[str, float] = Field(
         default={}, max_length=32, description="What the learner measured at that step."
     )

@@ -11,6 +11,8 @@ from fleet_operator.decide.phases import UNDER_WAY
 from fleet_operator.decide.rollout import Decision, Move, State
 from fleet_operator.decide.training_job import rate
 
+SIGNED = "The learner's key {} signed its announcement, which names its manifest by digest."
+
 
 def statuses(
     versions: Iterable[PolicyVersion],
@@ -79,8 +81,10 @@ def _status(version: PolicyVersion, move: Move, now: float) -> PolicyVersionStat
     end = move.phase not in UNDER_WAY or move.reason is Reason.PINNED  # nobody tries it
     back = move.phase is PolicyPhase.ROLLED_BACK
     promoted = move.phase is PolicyPhase.PROMOTED
+    signer = version.spec.signed_by  # nothing is made of an announcement that is not its learner's
     findings = [
         Finding(C.READY, end, move.reason, move.message),
+        *([Finding(C.VERIFIED, True, Reason.SIGNED, SIGNED.format(signer))] if signer else []),
         Finding(C.PROMOTED, promoted, move.reason if promoted else Reason.ANNOUNCED),
         *([Finding(C.ROLLED_BACK, True, move.reason, move.message)] if back else []),
     ]

@@ -48,6 +48,7 @@ def published(job: FleetTrainingJob, announcement: Announcement) -> PolicyVersio
         digest=policy.digest,
         uri=policy.uri,
         size=announcement.size,
+        signed_by=announcement.key_id,
         training_metrics=dict(list(announcement.metrics.items())[:32]),
         lineage=LineageSpec(
             first=lineage.first, through=lineage.through, episodes=lineage.episodes

@@ -1,0 +1,64 @@
+"""``fleet keys``: rotate."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fleet_cli.oncall.options import Context, Format, Kubeconfig, Namespace, Output, run, show
+
+if TYPE_CHECKING:
+    from fleet_cli.kube import Kube
+    from fleet_cli.oncall.keys import Begun
+
+TEXT = Format.TEXT
+
+
+class Role(StrEnum):
+    """Whose keys there are."""
+
+    LEARNER = "learner"
+    OPERATOR = "operator"
+
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def keys() -> None:
+    """Keys: rotate."""
+
+
+@app.command()
+def rotate(
+    role: Annotated[Role, typer.Argument(help="Whose key.")],
+    overlap: Annotated[
+        float,
+        typer.Option(
+            help="Seconds in which everybody learns of the new key before it signs; longer where "
+            "robots outside get theirs by hand.",
+            min=0,
+        ),
+    ] = 150.0,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """Let a new key follow one: first it is known to all, then it signs."""
+    import time
+
+    from fleet_cli.oncall import keys, text
+    from fleet_contract.trust import Signatory
+
+    async def work(kube: Kube) -> None:
+        view = await keys.rotate(kube, Signatory(role), overlap, time.time(), tell)
+        show(view, text.rotated(view), output)
+
+    def tell(begun: Begun) -> None:
+        for line in text.rotating(begun):
+            typer.echo(line, err=True)
+
+    run((namespace, context, kubeconfig), work)
