@@ -20,7 +20,7 @@ MALFORMED_JSON = (ValueError, KeyError, TypeError, RecursionError)
 """What reading JSON from a stranger can raise; brackets without end exhaust the stack."""
 
 
-def digest_of(data: bytes) -> str:
+def digest_of(data: bytes | memoryview) -> str:
     """The one way content is named."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 

@@ -17,6 +17,7 @@ import torch
 
 from fleet_contract.errors import Untrusted
 from fleet_contract.resources.learning import Weights
+from fleet_runtime.aside import in_memory
 from fleet_runtime.policies import find
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def _config(data: bytes) -> dict[str, object]:
 
 def _tensors(files: Mapping[str, bytes], name: str) -> dict[str, torch.Tensor]:
     try:
-        found: dict[str, torch.Tensor] = safetensors.torch.load(files[name])
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
+        with in_memory(files[name]) as path:
+            found: dict[str, torch.Tensor] = safetensors.torch.load_file(path)
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
         raise Untrusted(f"{name}: {error}") from None
     return found

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fleet_contract.messages import digest_of
+from fleet_runtime.aside import frozen
 from fleet_runtime.policies.symbols import Malformed, Reader, array, number, squeeze
 
 if TYPE_CHECKING:
@@ -91,36 +92,38 @@ def decode(base: bytes, delta: bytes, size: int) -> bytes:
 def off(file: bytes, digests: Mapping[str, str]) -> list[str]:
     """Names of tensors that are not in a file with these digests; ValueError as `encode`."""
     _, there = _layout(file)
+    view = memoryview(file)
     return [
         name
         for name, digest in digests.items()
-        if name not in there or digest_of(file[there[name].start : there[name].stop]) != digest
+        if name not in there or digest_of(view[there[name].start : there[name].stop]) != digest
     ]
 
 
 def _decoded(base: bytes, reader: Reader, size: int) -> bytes:
     head, before = _layout(base)
     header = _header(reader, base, head, size)
-    out = bytearray(size)
-    out[: len(header)] = header
-    _, after = _layout(out)
+    out, older = np.empty(size, np.uint8), np.frombuffer(base, np.uint8)
+    out[: len(header)] = np.frombuffer(header, np.uint8)
+    view = memoryview(out)
+    _, after = _layout(view)
     kinds = reader.array(len(after), 1).tolist()
     _demand_like(before, after, kinds)
     for (name, one), kind in zip(after.items(), kinds, strict=True):
         if kind == _SAME:
-            out[one.start : one.stop] = base[before[name].start : before[name].stop]
+            out[one.start : one.stop] = older[before[name].start : before[name].stop]
     for dtype, spans in _moved(before, after, kinds):
         old = _gathered(base, spans, dtype, 0)
-        raw, at = _stepped(reader, old, dtype).tobytes(), 0
+        raw, at = _stepped(reader, old, dtype).view(np.uint8), 0
         for span in spans:
             out[span.new : span.new + span.size] = raw[at : at + span.size]
             at += span.size
     for one, kind in zip(after.values(), kinds, strict=True):
         for start, stop in _cut(one) if kind == _WHOLE else ():
-            out[start:stop] = reader.array((stop - start) // one.width, one.width).tobytes()
+            out[start:stop] = reader.array((stop - start) // one.width, one.width).view(np.uint8)
     if not reader.ended:
         raise Malformed("there is more than belongs there")
-    return bytes(out)
+    return frozen(view)
 
 
 def _header(reader: Reader, base: bytes, head: bytes, size: int) -> bytes:
@@ -149,11 +152,11 @@ def _demand_like(
 # --- Files ---------------------------------------------------------------------------------
 
 
-def _header_size(file: bytes | bytearray) -> int:
+def _header_size(file: bytes | memoryview) -> int:
     return 8 + int.from_bytes(file[:8], "little")
 
 
-def _layout(file: bytes | bytearray) -> tuple[bytes, dict[str, _Tensor]]:
+def _layout(file: bytes | memoryview) -> tuple[bytes, dict[str, _Tensor]]:
     """Header and tensors of a safetensors file, in the order of their bytes, without a hole."""
     begin = _header_size(file)
     if len(file) < begin:
