@@ -85,14 +85,13 @@ def _versions(
     """Those in use that an old key signed, or that nobody knows who signed."""
     used: set[tuple[str, int]] = set()
     for job in jobs:
-        status, pinned = job.status, job.spec.rollout.pinned_version
-        refs = [status.stable, status.rollout.candidate, *status.last_known_good]
+        fleet, pinned = job.status, job.spec.rollout.pinned_version
+        refs = [fleet.stable, fleet.rollout.candidate, *fleet.last_known_good]
         used |= {(job.metadata.name, one.sequence) for one in refs if one is not None}
         used |= {(job.metadata.name, pinned)} if pinned else set()
     for robot in robots:
-        status = robot.status
-        refs = [status.active, status.pending, status.last_known_good]
-        used |= {(robot.spec.job, one.sequence) for one in refs if one is not None}
+        own = (robot.status.active, robot.status.pending, robot.status.last_known_good)
+        used |= {(robot.spec.job, one.sequence) for one in own if one is not None}
         used |= {(robot.spec.job, robot.spec.pin)} if robot.spec.pin else set()
     signed = {(one.spec.job, one.spec.sequence): one.spec.signed_by for one in versions}
     need = sorted(one for one in used if (key := signed.get(one, "")) in old or not key)

@@ -105,7 +105,7 @@ def _decoded(base: bytes, reader: Reader, size: int) -> bytes:
     header = _header(reader, base, head, size)
     out, older = np.empty(size, np.uint8), np.frombuffer(base, np.uint8)
     out[: len(header)] = np.frombuffer(header, np.uint8)
-    view = memoryview(out)
+    view = out.data
     _, after = _layout(view)
     kinds = reader.array(len(after), 1).tolist()
     _demand_like(before, after, kinds)
@@ -268,7 +268,9 @@ def _groups(old: Numbers, dtype: str) -> tuple[Any, list[int]]:
     shift, mask = _EXPONENTS[dtype]
     exponent = (old >> old.dtype.type(shift) & old.dtype.type(mask)).astype(np.uint8)
     counts = np.bincount(exponent, minlength=256).tolist()
-    names, sizes, held = [], [], 0
+    names: list[int] = []
+    sizes: list[int] = []
+    held = 0
     for count in counts:
         names.append(len(sizes))
         held += count
