@@ -547,7 +547,10 @@ def test_pods_are_told_what_the_contract_says() -> None:
 
 
 def test_a_robots_own_control_rate_and_guard_reach_its_pod_which_is_then_another() -> None:
-    spec: dict[str, Any] = {"controlHz": 15.0, "guard": {"inferencePeriods": 2.0, "tripsPerEpisode": 5}}
+    spec: dict[str, Any] = {
+        "controlHz": 15.0,
+        "guard": {"inferencePeriods": 2.0, "tripsPerEpisode": 5},
+    }
     told = robots.config(job(), robot(**spec))
     assert told.control_hz == 15.0
     assert (told.guard.inference_periods, told.guard.trips_per_episode) == (2.0, 5)

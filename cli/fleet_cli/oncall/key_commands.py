@@ -57,7 +57,7 @@ def rotate(
         view = await keys.rotate(kube, Signatory(role), overlap, time.time(), tell)
         show(view, text.rotated(view), output)
 
-    def tell(begun: Begun) -> None:
+    async def tell(begun: Begun) -> None:
         for line in text.rotating(begun):
             typer.echo(line, err=True)
 

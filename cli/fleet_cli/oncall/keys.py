@@ -15,7 +15,7 @@ from fleet_contract.resources.base import now_rfc3339
 from fleet_contract.trust import PrivateKey, Signatory, read_public
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from fleet_cli.kube import Kube, Object
 
@@ -37,7 +37,11 @@ class Begun(NamedTuple):
 
 
 async def rotate(
-    kube: Kube, role: Signatory, overlap: float, now: float, tell: Callable[[Begun], None]
+    kube: Kube,
+    role: Signatory,
+    overlap: float,
+    now: float,
+    tell: Callable[[Begun], Awaitable[None]],
 ) -> views.Rotation:
     """Make a key, make its public half known, and after ``overlap`` seconds let it sign.
 
@@ -52,7 +56,7 @@ async def rotate(
     await kube.merge(
         "ConfigMap", names.TRUST, _at(trust) | {"data": {role.value: _with(known, fresh.public)}}
     )
-    tell(Begun(role, fresh.public, outside, overlap))
+    await tell(Begun(role, fresh.public, outside, overlap))
     await asyncio.sleep(overlap)
     trust, secret = await _found(kube, role)
     if fresh.public not in read_public(trust["data"][role.value]).values():
