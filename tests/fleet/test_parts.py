@@ -177,6 +177,14 @@ def test_a_disk_that_fills_on_the_way_is_a_refusal_in_words_and_nothing_is_left(
     assert library.load(ground.ref, 1).ref == ground.ref
 
 
+def test_what_has_come_outlives_the_tidying_between_two_tries(ground: Ground) -> None:
+    folder = ground.kept / "parts"
+    folder.mkdir(parents=True)
+    (folder / ground.model.digest.replace(":", "-")).write_bytes(b"half")
+    ground.library().keep([])
+    assert ground.here == len(b"half")
+
+
 def test_what_has_no_room_is_not_begun(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     came: list[int] = []
     store = Store(ground.url)

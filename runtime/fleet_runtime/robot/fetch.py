@@ -115,8 +115,7 @@ class Library:
         return Loaded(ref, policy, epoch, manifest.created_at_ms / 1000)
 
     def keep(self, refs: Collection[PolicyRef]) -> None:
-        """Forget everything kept but these, and what came of others."""
-        self._parts.clear()
+        """Forget everything kept but these."""
         kept: set[str] = set()
         for ref in {*refs, *self._before}:
             try:
