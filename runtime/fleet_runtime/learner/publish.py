@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
@@ -33,10 +34,11 @@ from fleet_runtime.policies.bundle import to_files, weights
 from fleet_runtime.policies.networks import finite
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from fleet_contract.messages import Delta, Signer, Verifier
     from fleet_runtime.artifacts import Store
+    from fleet_runtime.learner.deltas import Told
     from fleet_runtime.policies.base import Policy
 
 log = logging.getLogger(__name__)
@@ -125,30 +127,36 @@ class Versions:
         files = to_files(snapshot.policy, self._precision)
         ours = [ref for ref in at_work if ref.uri == names.version_key(self._job_uid, ref.sequence)]
         refs = tuple(FileRef(name=n, digest=digest_of(d), size=len(d)) for n, d in files.items())
-        for ref in refs:
-            self._store.create(names.blob_key(self._job_uid, ref.digest), files[ref.name])
-        tensor_refs = tuple(_tensor_ref(name, tensor) for name, tensor in tensors.items())
+        with ThreadPoolExecutor(1, "bundle") as aside:
+            whole = aside.submit(self._keep, refs, files)
+            # Reckoned while the whole bundle travels.
+            tensor_refs = tuple(_tensor_ref(name, tensor) for name, tensor in tensors.items())
+            told = self._told(files, ours)
+            whole.result()
         office.guard(self._store, self._job_uid, self._epoch)
         while True:
-            parent = [self.last.ref] if self.last else []
-            deltas = self._deltas(files, [*parent, *ours])
+            for delta, parts in told:
+                self._keep(delta.files, parts)
+            deltas = tuple(one.delta for one in told)
             manifest = self._manifest(snapshot, refs, tensor_refs, deltas)
             data = manifest.seal(self.sign)
             try:
                 self._store.create(names.version_key(self._job_uid, manifest.sequence), data)
             except Exists:
                 self._lost(manifest.sequence)
+                told = self._told(files, ours)
                 continue
             self.last = Version(manifest, _ref(self._job_uid, manifest.sequence, data))
             self._bases.hold(self.last.ref, files)
             return self.last
 
-    def _deltas(self, files: dict[str, bytes], refs: list[PolicyRef]) -> tuple[Delta, ...]:
-        told = self._bases.deltas(files, refs)
-        for delta, parts in told:
-            for ref in delta.files:
-                self._store.create(names.blob_key(self._job_uid, ref.digest), parts[ref.name])
-        return tuple(one.delta for one in told)
+    def _told(self, files: dict[str, bytes], at_work: list[PolicyRef]) -> list[Told]:
+        parent = [self.last.ref] if self.last else []
+        return self._bases.deltas(files, [*parent, *at_work])
+
+    def _keep(self, refs: Iterable[FileRef], files: Mapping[str, bytes]) -> None:
+        for ref in refs:
+            self._store.create(names.blob_key(self._job_uid, ref.digest), files[ref.name])
 
     def _manifest(
         self,
