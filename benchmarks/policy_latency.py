@@ -78,7 +78,7 @@ class Plan:
     repeats: int = 5
 
 
-SMOKE = Plan(robots=(1, 4), repeats=1)
+SMOKE = Plan(hidden=1448, robots=(1, 4), repeats=1)
 FORK = multiprocessing.get_context("forkserver")
 PRELOAD = ["benchmarks.peers.full_push", "fleet_runtime.robot.follower", "s3fs", "helpers.world"]
 """What is imported once for all processes."""
@@ -388,7 +388,9 @@ def judged(found: dict[tuple[str, int], list[Row]]) -> tuple[str, bool]:
 def main() -> int:
     """Run the benchmark; 0 when every goal was met."""
     parser = argparse.ArgumentParser(prog="benchmarks.policy_latency")
-    parser.add_argument("--smoke", action="store_true", help="fewer robots, under a minute")
+    parser.add_argument(
+        "--smoke", action="store_true", help="half the weights, fewer robots, under a minute"
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(1)
