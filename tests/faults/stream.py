@@ -25,6 +25,7 @@ from fleet_runtime.artifacts import Store
 from fleet_runtime.experience import codec
 from fleet_runtime.learner.journal import Journal
 from fleet_runtime.learner.recall import Experience
+from fleet_runtime.learner.retention import Base
 from fleet_runtime.robot.identity import Identity
 from fleet_runtime.robot.spool import Spool
 from fleet_runtime.robot.uploader import Uploader
@@ -233,7 +234,7 @@ async def judged(here: Plane) -> dict[str, Any]:
     """
     code = await here.learner.end()
     journal = Journal(here.store, JOB_UID, here.learner.lives + 1)
-    experience = Experience.empty(here.store, JOB_UID, here.learner.lives + 1)
+    experience = Experience.since(Base(), here.store, JOB_UID, here.learner.lives + 1)
     times: Counter[tuple[str, int]] = Counter()
     lost, other, refused = 0, 0, 0
     for segment in journal.replay():

@@ -28,6 +28,7 @@ from fleet_runtime.learner.handoff import Handoff
 from fleet_runtime.learner.ingest import Ingest
 from fleet_runtime.learner.progress import Progress
 from fleet_runtime.learner.recall import Experience
+from fleet_runtime.learner.retention import Base
 from fleet_runtime.metrics import LearnerMetrics
 from fleet_runtime.replay.index import ReplayIndex
 from fleet_runtime.wire import Wire
@@ -64,7 +65,7 @@ class Taker:
     def __init__(self, url: str, store: Store, life: TextIO) -> None:
         self.url, self.store, self.life = url, store, life
         self.epoch = office.claim(store, JOB_UID, "taker")
-        self.experience = Experience.empty(store, JOB_UID, self.epoch)
+        self.experience = Experience.since(Base(), store, JOB_UID, self.epoch)
         self.index = ReplayIndex(SPACES, SPEC, self.experience.load, cache_steps=CACHE)
         self.handoff = Handoff()
 
