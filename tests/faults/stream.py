@@ -98,8 +98,9 @@ class Sender:
 class Learner:
     """The taker's processes, one after the other."""
 
-    def __init__(self, folder: Path, url: str, storage: str) -> None:
+    def __init__(self, folder: Path, url: str, storage: str, *sizes: int) -> None:
         self._folder, self._arguments = folder, [url, storage]
+        self._sizes = [str(size) for size in sizes]
         self._process: subprocess.Popen[bytes] | None = None
         self.lives = 0
 
@@ -117,7 +118,14 @@ class Learner:
         self.lives += 1
         with (self._folder / "taker.log").open("a") as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220
-                [sys.executable, "-m", "faults.taker", *self._arguments, str(self._life)],
+                [
+                    sys.executable,
+                    "-m",
+                    "faults.taker",
+                    *self._arguments,
+                    str(self._life),
+                    *self._sizes,
+                ],
                 stderr=log,
                 env=os.environ
                 | {"PYTHONPATH": ":".join([TESTS, os.environ.get("PYTHONPATH", "")])},
@@ -246,7 +254,7 @@ async def judged(here: Plane) -> dict[str, Any]:
     for one in here.robots:
         lost += sum(not times[one.name, n] for n in one.receipted)
     lines = [line.split() for line in here.learner.told() if line != taker.READY]
-    trained = Counter((name, content) for kind, name, content in lines if kind != "holds")
+    trained = Counter((line[1], line[2]) for line in lines if line[0] != "holds")
     wanted = Counter((what.episode, what.content) for what in made.values())
     held = int(lines[-1][1]) if lines and lines[-1][0] == "holds" else -1
     # An earlier life may have been killed between two lines, but told none twice.
@@ -279,11 +287,11 @@ async def judged(here: Plane) -> dict[str, Any]:
 
 def _lives(here: Plane) -> list[Counter[str]]:
     return [
-        Counter(line.split()[1] for line in path.read_text().splitlines() if line.count(" ") == 2)
+        Counter(line.split()[1] for line in path.read_text().splitlines() if line.count(" ") == 3)
         for path in here.folder.glob("life-*")
     ]
 
 
 def _again(life: Counter[str]) -> int:
-    """Episodes one life took in more than once; its last line tells what it holds."""
-    return sum(count - 1 for name, count in life.items() if not name.isdigit() and count > 1)
+    """Episodes one life took in more than once."""
+    return sum(count - 1 for count in life.values())

@@ -1,9 +1,10 @@
 """A learner without its training, as a program to be killed: ingest, journal, receipts, replay.
 
-    python -m faults.taker NATS_URL STORAGE_URL LIFE
+    python -m faults.taker NATS_URL STORAGE_URL LIFE [OBSERVATION ACTION]
 
 It starts as the learner does: an epoch, then the whole journal, then ingest. LIFE is a file that
-gets a line for each episode taken into the replay: where it came from, its id and its content.
+gets a line for each episode taken into the replay: where it came from, its id, its content, and how
+many seconds ago it had ended.
 Asked to end, it says how many episodes its replay holds.
 """
 
@@ -15,6 +16,7 @@ import hashlib
 import logging
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,12 +41,6 @@ if TYPE_CHECKING:
 
     from fleet_runtime.experience.types import Episode
 
-SPACES = Spaces(
-    tasks=TASKS,
-    observation_size=OBSERVATION,
-    action_low=(-1.0,) * ACTION,
-    action_high=(1.0,) * ACTION,
-)
 SPEC = SampleSpec(chunk=4, rows=16, online=EVERYTHING)
 CACHE = 2000
 """Decoded steps kept: soon full, so that memory that grows later is a leak."""
@@ -62,23 +58,29 @@ def content(episode: Episode) -> str:
 class Taker:
     """One life."""
 
-    def __init__(self, url: str, store: Store, life: TextIO) -> None:
+    def __init__(self, url: str, store: Store, life: TextIO, observation: int, action: int) -> None:
         self.url, self.store, self.life = url, store, life
+        self.spaces = Spaces(
+            tasks=TASKS,
+            observation_size=observation,
+            action_low=(-1.0,) * action,
+            action_high=(1.0,) * action,
+        )
         self.epoch = office.claim(store, JOB_UID, "taker")
         self.experience = Experience.since(Base(), store, JOB_UID, self.epoch)
-        self.index = ReplayIndex(SPACES, SPEC, self.experience.load, cache_steps=CACHE)
+        self.index = ReplayIndex(self.spaces, SPEC, self.experience.load, cache_steps=CACHE)
         self.handoff = Handoff()
 
-    def take(self, where: str, episode: Episode) -> None:
+    def take(self, where: str, episode: Episode, ended: float) -> None:
         """Into the replay, and told."""
         self.index.add(episode, Side.ONLINE)
-        self.life.write(f"{where} {episode.id} {content(episode)}\n")
+        self.life.write(f"{where} {episode.id} {content(episode)} {time.time() - ended:.4f}\n")
         self.life.flush()
 
     async def run(self) -> None:
         """Until SIGTERM."""
         for episode in self.experience.episodes(self.experience.journal.replay()):
-            self.take("journal", episode)
+            self.take("journal", episode, 0.0)
         asked = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
         wire = await Wire.connect(self.url, "taker")
@@ -107,11 +109,13 @@ class Taker:
 
     def _drain(self) -> None:
         for admitted in self.handoff.take(10**6):
-            self.take("ingest", admitted.episode)
+            self.take("ingest", admitted.episode, admitted.record.ended_at)
 
     def _ingest(self, wire: Wire) -> Ingest:
         journal, ledger, library = self.experience
-        rules = Rules(JOB_UID, frozenset(TASKS), OBSERVATION, ACTION)
+        rules = Rules(
+            JOB_UID, frozenset(TASKS), self.spaces.observation_size, self.spaces.action_size
+        )
         return Ingest(
             wire=wire,
             store=self.store,
@@ -131,9 +135,10 @@ class Taker:
 def main() -> None:
     """Exit code 0 when asked to end."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    url, storage, life = sys.argv[1:]
+    url, storage, life, *sizes = sys.argv[1:]
+    observation, action = map(int, sizes or (OBSERVATION, ACTION))
     with Path(life).open("a") as told, contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(Taker(url, Store(storage), told).run())
+        asyncio.run(Taker(url, Store(storage), told, observation, action).run())
 
 
 if __name__ == "__main__":
