@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from faults import alone, applied, cases, mutants, silence, verdict
+from faults import alone, applied, cases, mutants, power, silence, verdict
 from faults.bench import Ground
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api
@@ -159,6 +159,9 @@ async def without_cluster(rows: Iterable[int], *, most: int) -> bool:
     logging.disable(logging.CRITICAL)  # what they do wrong is done on purpose
     passed = True
     for row in rows:
+        if row == 2 and not power.possible():
+            print("row 2 is left out: to mount disks it wants root and loop devices", flush=True)
+            continue
         passed &= await _row(Alone(), row, jobs=1, most=most)
     logging.disable(logging.NOTSET)
     return passed
@@ -235,7 +238,7 @@ def main() -> None:
     ask = argparse.ArgumentParser(prog="make torture")
     ask.add_argument(
         "--rows",
-        default="1,3,4,5,6,7,8,9,10,12,13,16,17,18,23,24",
+        default="1,2,3,4,5,6,7,8,9,10,12,13,16,17,18,23,24",
         help="of RELIABILITY's scoreboard",
     )
     ask.add_argument("--jobs", type=int, default=4, help="runs at the same time")

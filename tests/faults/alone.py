@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from faults import drive, hostile, losses, offline, publishing
+from faults import drive, hostile, losses, offline, power, publishing
 from helpers.cable import Harm
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ async def _kills(folder: Path, _case: str, seed: int) -> dict[str, Any]:
     return await losses.kills(folder, seed, RECORDS)
 
 
+async def _power(folder: Path, case: str, seed: int) -> dict[str, Any]:
+    return await power.power_cuts(folder, case, seed, RECORDS // 5)
+
+
 async def _rots(folder: Path, case: str, seed: int) -> dict[str, Any]:
     return await losses.rots(folder, seed, RECORDS // 5, case)
 
@@ -77,6 +81,11 @@ ROWS: dict[int, Row] = {
         f"broker killed twice in {RECORDS:,} records: receipted and lost",
         _seeds([f"{RECORDS} records"], 200),
         _kills,
+    ),
+    2: Row(
+        "the power fails twice under broker, learner or a robot: receipted or spooled, and lost",
+        _seeds(power.CASES, 17),
+        _power,
     ),
     3: Row(
         f"the broker's disk rots or goes, {RECORDS // 5:,} records: lost",
