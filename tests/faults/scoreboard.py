@@ -36,7 +36,8 @@ def table() -> list[str]:
         passed = sum(not one["wrong"] for one in runs)
         writes = max((one.get("of", 0) for one in runs), default=0)
         full = FULL[row] if row in FULL else len(list(of_row(row, writes)))
-        slowest = max((one["settled"] for one in runs if "settled" in one), default=None)
+        ends = [one.get("settled", one.get("caught_up")) for one in runs]
+        slowest = max((end for end in ends if end is not None), default=None)
         told = "" if slowest is None else f"{slowest} s"
         trees = ", ".join(sorted({one["operator"] for one in runs}))
         lines.append(f"| {row} | {what} | {passed} / {len(runs)} / {full} | {told} | {trees} |")
