@@ -252,8 +252,8 @@ async def measure(plan: Plan) -> bool:
         f"{high:.3f} s, {len(ends)} episodes"
     )
     said.append(
-        f"a step of a {EPISODE:g} s episode p50 {step_low:.1f} s, p99 {step_high:.1f} s, as it "
-        f"waits for the end (goal {SAMPLEABLE:g})"
+        f"a step of a {EPISODE:g} s episode, computed, for it waits for the end: p50 "
+        f"{step_low:.1f} s, p99 {step_high:.1f} s (goal {SAMPLEABLE:g})"
     )
     good &= bool(step_high <= SAMPLEABLE)
     print("; ".join(said) + ": " + ("ok" if good else "short"))
