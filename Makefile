@@ -57,7 +57,7 @@ store: $(BASE)
 	@PYTHONPATH=cli $(BIN)/python -m fleet_cli.local.binaries versitygw
 
 # Rows of docs/reliability.md, in part: ROW=5,6 MOST=20 JOBS=2. What was run already is not run again.
-torture: $(READY) binaries  ## Hours: the operator under every fault at every write; ROW=5 for one row.
+torture: $(READY) binaries  ## Hours: operator, data plane, learner and robot under every fault; ROW=5 for one row.
 	@PYTHONPATH=tests $(BIN)/python -m faults $(if $(ROW),--rows $(ROW)) $(if $(MOST),--most $(MOST)) $(if $(JOBS),--jobs $(JOBS))
 
 e2e: $(READY)  ## Install it all on a real node: as root, on Debian 12, with 40 GB of disk.

@@ -307,6 +307,20 @@ LEARNER_REJECTED = Family(
     (*JOB, "reason"),
     server=Server.LEARNER,
 )
+JOURNAL_SEGMENTS = Family(
+    "fleet_learner_journal_segments",
+    "segments",
+    "Segments that a restart would read.",
+    JOB,
+    server=Server.LEARNER,
+)
+COLLECTED = Family(
+    "fleet_learner_collected_objects_total",
+    "objects",
+    "Objects removed from the store with what the replay had dropped for good.",
+    (*JOB, "kind"),
+    server=Server.LEARNER,
+)
 DATA_WAIT = Family(
     "fleet_learner_data_wait_seconds_total",
     "seconds",

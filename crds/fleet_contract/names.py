@@ -377,6 +377,11 @@ def journal_key(job_uid: str, position: int) -> str:
     return f"{job_root(job_uid)}/journal/{position:012d}"
 
 
+def base_key(job_uid: str, position: int) -> str:
+    """What the journal's segments before a position have settled, once they may go."""
+    return f"{job_root(job_uid)}/bases/{position:012d}"
+
+
 def version_key(job_uid: str, sequence: int) -> str:
     """The signed manifest of one version; its creation claims the sequence."""
     return f"{job_root(job_uid)}/versions/{sequence:012d}.json"

@@ -51,12 +51,16 @@ class LearnerMetrics:
         self.bytes = counter(m.LEARNER_BYTES)
         self.frames = gauge(m.REPLAY_FRAMES)
         self.loads = counter(m.REPLAY_LOADS)()
+        self.segments = gauge(m.JOURNAL_SEGMENTS)()
+        self.collected = counter(m.COLLECTED)
         self.data_wait = counter(m.DATA_WAIT)()
         gauge(m.LEARNER_BUILD)(version("fleetloop")).set(1)
         for code in RejectCode:
             self.rejected(code)  # a counter that is there from the start shows its first step
         for result in ("admitted", "repeated", "evicted"):
             self.records(result)
+        for kind in ("segment", "payload"):
+            self.collected(kind)
 
     def serve(self, address: str, port: int) -> Callable[[], None]:
         """Serve /metrics from a thread of its own; returns what stops it. Port 0: serve none."""

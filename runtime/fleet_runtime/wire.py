@@ -5,6 +5,7 @@ What the client library does by itself and must not reach anybody else:
   - while disconnected it buffers what is published, so a retried message would land many times:
     here nothing is sent without a connection, the caller gets `Retry` and keeps its data;
   - a publish that timed out may have landed all the same: receivers deduplicate;
+  - it asks a silent connection only every two minutes whether it lives;
   - refused permissions are told to a callback only: here they are logged.
 Each of these costs lines here so that it costs none elsewhere, hence the length.
 """
@@ -40,6 +41,9 @@ REQUEST_TIMEOUT = 5.0
 """Seconds a request to the broker may take."""
 _RECONNECT_WAIT = 500
 """Least milliseconds between two attempts; as much again is jitter, so a fleet spreads out."""
+_PING = 10
+"""Seconds between pings. Of three without an answer the connection is dead: a router that forgot it
+tells nobody, and the library's own two minutes would keep a robot away for six."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +121,7 @@ class Wire:
             name=name,
             user_credentials=credentials,
             max_reconnect_attempts=-1,
+            ping_interval=_PING,
             reconnect_time_wait=(_RECONNECT_WAIT + secrets.randbelow(_RECONNECT_WAIT)) / 1000,  # type: ignore[arg-type]
             error_cb=wire._error,
             disconnected_cb=wire._disconnected,

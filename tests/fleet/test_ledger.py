@@ -59,12 +59,22 @@ def test_only_what_the_learner_passed_unreceipted_is_due_again(
     assert ledger.due(PENDING) == due
 
 
+def test_a_receipt_told_once_more_makes_due_what_was_stored_at_a_number_it_passed() -> None:
+    """The broker lost its newest messages, and others took their numbers."""
+    ledger = sent()
+    told = receipt(stream_position=20)
+    ledger.receipt(told, PENDING)
+    ledger.sent([1, 2], 15)
+    ledger.receipt(told, PENDING)
+    assert {1, 2} <= set(ledger.due(PENDING))
+
+
 def test_a_receipt_seen_before_makes_nothing_due() -> None:
     ledger = sent()
     told = receipt(stream_position=20)
     ledger.receipt(told, PENDING)
     ledger.sent([1, 2], 15)  # a stream made anew counts from 1, the old receipt still lies there
-    ledger.receipt(told, PENDING)
+    ledger.receipt(told, PENDING, told=False)
     assert ledger.due(PENDING) == [4, 5, 6]
 
 

@@ -218,7 +218,7 @@ class LearnerProcess:
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            self._gone(10.0)
+            self.gone(10.0)
             os.close(self._pidfd)
             self._pidfd = -1
 
@@ -229,10 +229,11 @@ class LearnerProcess:
 
     async def exit(self, within: float = 30.0) -> int:
         """The code it exits with by itself."""
-        assert await asyncio.to_thread(self._gone, within), f"still running:\n{self.log}"
+        assert await asyncio.to_thread(self.gone, within), f"still running:\n{self.log}"
         return int(self._exit_path.read_text())
 
-    def _gone(self, within: float) -> bool:
+    def gone(self, within: float) -> bool:
+        """Whether it ends in so many seconds, by whatever."""
         return bool(select.select([self._pidfd], [], [], within)[0])
 
     @property

@@ -29,6 +29,7 @@ MAY_BE_ZERO = {
     m.LEARNER_REJECTED,
     m.DATA_WAIT,
     m.REPLAY_LOADS,
+    m.COLLECTED,
 }
 TIMESTAMPS = {family for family in m.FAMILIES if family.name.endswith("_timestamp_seconds")}
 

@@ -142,10 +142,16 @@ class Resources(Spec):
 
 
 class Checkpoint(Spec):
-    """How often the learner saves itself."""
+    """How often the learner saves itself, and how much experience a restart finds again."""
 
     interval: Duration = Field(default="30s", description="Time between two checkpoints.")
     keep: int = Field(default=2, ge=1, le=100, description="Checkpoints kept.")
+    experience_steps: int = Field(
+        default=10_000_000,
+        ge=1,
+        description="Steps the replay holds; beyond it the robots' oldest episodes leave the "
+        "replay, the journal and the store for good.",
+    )
 
 
 class Device(StrEnum):

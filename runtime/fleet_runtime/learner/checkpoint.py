@@ -48,6 +48,8 @@ class Saved(BaseModel):
     sequence: int
     """Last published; the next is greater, whatever the store shows."""
     journal_position: int
+    journal_first: int = 0
+    """Segments before it hold nothing that the replay does."""
     spaces: Spaces
     sampler: dict[str, Any]
 
@@ -151,6 +153,8 @@ class Checkpointer:
         self._snapshot: tuple[Saved, Tensors] | None = None
         self._last = time.monotonic()
         self.busy = False
+        self.retain: Callable[[Saved], None] | None = None
+        """What follows a checkpoint, in a thread: nothing depends on it, so it may fail."""
 
     def due(self, now: float) -> bool:
         """Whether to take a snapshot now (monotonic seconds)."""
@@ -183,3 +187,8 @@ class Checkpointer:
                 if self._snapshot is snapshot:
                     self._snapshot, self.busy = None, False
                 log.info("checkpoint %d saved at step %d", position, saved.step)
+                if self.retain is not None:
+                    try:
+                        await asyncio.to_thread(self.retain, saved)
+                    except Retry as fault:
+                        log.warning("what the replay dropped stays in the store: %s", fault)

@@ -14,7 +14,7 @@ import numpy as np
 
 from fleet_contract.errors import Reject
 from fleet_runtime.experience.batch import Side
-from fleet_runtime.learner import build
+from fleet_runtime.learner import build, retention
 from fleet_runtime.learner.checkpoint import unpack
 from fleet_runtime.learner.crew import join
 from fleet_runtime.learner.interface import initial_policy
@@ -67,7 +67,8 @@ class Follower:
     ) -> None:
         config = settings.spec
         self._crew, self._stop = crew, stop
-        self._experience = Experience.empty(store, settings.job_uid, epoch)
+        base = patiently(lambda: retention.newest(store, settings.job_uid), stop)
+        self._experience = Experience.since(base, store, settings.job_uid, epoch)
         initial = patiently(lambda: initial_policy(config.policy.initial.uri), stop)
         saved, tensors = unpack(crew.share())
         self._algorithm = build.resumed(config, saved, tensors, initial=initial)
@@ -75,7 +76,12 @@ class Follower:
         self._algorithm.join(crew, seed=epoch * config.replicas + crew.number)
         self._sampler = build.sampler(config, saved)
         self._sampler.rng = np.random.default_rng([epoch, crew.number])
-        self._index = ReplayIndex(saved.spaces, self._algorithm.sample_spec, self._experience.load)
+        self._index = ReplayIndex(
+            saved.spaces,
+            self._algorithm.sample_spec,
+            self._experience.load,
+            max_steps=config.checkpoint.experience_steps,
+        )
         self._feed = SteadyFeed(Feed(self._index, self._sampler), self._index, stop)
         demonstrations = patiently(
             lambda: read_demonstrations(

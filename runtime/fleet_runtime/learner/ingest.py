@@ -241,8 +241,10 @@ class Ingest:
         return True
 
     async def _check_stream(self) -> None:
-        """A stream made anew counts from one again."""
+        """A stream made anew counts from one again, one whose end is lost from there."""
         state = await self._wire.stream_state(self._stream)
-        if state is not None and state.id != self._stream_id:
-            self._stream_id, self._passed = state.id, 0
-            self._waiting.clear()
+        if state is None:
+            return
+        last = state.last if state.id == self._stream_id else 0
+        self._stream_id, self._passed = state.id, min(self._passed, last)
+        self._waiting = {sequence for sequence in self._waiting if sequence <= last}

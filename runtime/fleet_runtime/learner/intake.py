@@ -162,7 +162,9 @@ class Intake:
             found.repeated.append(record)
         else:
             found.keys.add(key)
-            found.entries.append(Entry(record, refusal=refusal))
+            # Not the exception itself: its traceback holds all that was unpacked to find the fault.
+            kept = Reject(refusal.code, refusal.message)
+            found.entries.append(Entry(record, refusal=kept))
         found.touched.add(spool_of(record))
 
 

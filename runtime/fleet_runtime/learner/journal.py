@@ -125,17 +125,18 @@ class Journal:
     `append` and `replay` belong to one thread, `payload` to any.
     """
 
-    def __init__(self, store: Store, job_uid: str, epoch: int) -> None:
+    def __init__(self, store: Store, job_uid: str, epoch: int, first: int = 0) -> None:
+        """`first`: where it begins; what precedes it is told by a base (see `retention`)."""
         self._store = store
         self._job_uid = job_uid
         self._epoch = epoch
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._lock = threading.Lock()
-        self.position = 0
-        """The next position: as many segments precede it."""
+        self.position = first
+        """The next position."""
 
     def replay(self) -> Iterator[Segment]:
-        """Every segment from the first on; afterwards `position` is the next free one.
+        """Every segment from `position` on; afterwards `position` is the next free one.
 
         A segment that cannot be read is reported and left out: its neighbours still train.
 
@@ -144,15 +145,16 @@ class Journal:
             Fenced: a newer learner has written here.
         """
         prefix = names.journal_key(self._job_uid, 0).rsplit("/", 1)[0] + "/"
-        found = [int(key.rsplit("/", 1)[1]) for key in self._store.list(prefix)]
-        if missing := sorted(set(range(max(found, default=-1) + 1)) - set(found)):
+        there = [int(key.rsplit("/", 1)[1]) for key in self._store.list(prefix)]
+        found = [position for position in there if position >= self.position]
+        if missing := sorted(set(range(self.position, max(found, default=-1) + 1)) - set(found)):
             log.error(
                 "journal %s lacks segments %s: restore these objects; going on without them",
                 prefix,
                 missing[:5],
             )
         yield from self._segments(found)
-        self.position = max(found, default=-1) + 1
+        self.position = max([self.position, *(position + 1 for position in found)])
 
     def read(self, through: int) -> Iterator[Segment]:
         """The segments from `position` up to `through`, which others wrote; raises as `replay`.

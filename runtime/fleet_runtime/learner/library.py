@@ -37,6 +37,17 @@ class Library:
         """Remember an episode: a place in the journal, or what reads its file."""
         self._sources[episode_id] = source
 
+    def position(self, episode_id: str) -> int:
+        """Of the journal segment it lies in, 0 where it lies in none."""
+        source = self._sources.get(episode_id)
+        return source.position if isinstance(source, Place) else 0
+
+    def forget(self, before: int) -> None:
+        """What lies in journal segments before this position."""
+        for episode_id, source in list(self._sources.items()):
+            if isinstance(source, Place) and source.position < before:
+                del self._sources[episode_id]
+
     def load(self, episode_id: str) -> Episode:
         """The episode, decoded.
 

@@ -29,7 +29,7 @@ from fleet_runtime.learner.step import advance, stage
 if TYPE_CHECKING:
     import threading
     from collections import Counter
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from fleet_runtime.algorithms.base import Algorithm
     from fleet_runtime.algorithms.ranks import Ranks
@@ -90,6 +90,8 @@ class Training:
     from_scratch: bool  # the weights before the first update are random
     by_task: Counter[str]  # online episodes taken in, journal replay included
     through: int = 0  # the journal position up to which episodes were taken in
+    place_of: Callable[[str], int] = lambda _: 0
+    """The journal position of an online episode."""
     ranks: Ranks = ALONE
     _metrics: dict[str, float] = dataclasses.field(default_factory=dict)
     _offline: bool = False
@@ -225,9 +227,15 @@ class Training:
             step=self.algorithm.updates,
             sequence=self.progress.published,
             journal_position=self.progress.journal_position,
+            journal_first=self._first(),
             spaces=self.index.spaces,
             sampler=dict(self.sampler.state()),
         )
+
+    def _first(self) -> int:
+        """The journal position of the oldest episode held, 0 while there was room for all."""
+        oldest = self.index.oldest(Side.ONLINE) if self.index.dropped else None
+        return 0 if oldest is None else self.place_of(oldest)
 
     def tasks(self) -> dict[str, TaskTraining]:
         """The sampler's view, for the heartbeat."""

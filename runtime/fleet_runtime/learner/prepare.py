@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from fleet_contract.errors import FleetError, Retry
 from fleet_contract.messages import LearnerStage
 from fleet_runtime.experience.batch import Side
-from fleet_runtime.learner import build
+from fleet_runtime.learner import build, retention
 from fleet_runtime.learner.interface import initial_policy, spaces_of
 from fleet_runtime.learner.loop import Training
 from fleet_runtime.learner.recall import Experience, index_demonstrations, read_demonstrations
+from fleet_runtime.learner.retention import Base, Retention
 from fleet_runtime.policies.normalization import Normalization
 from fleet_runtime.replay.feed import Feed
 from fleet_runtime.replay.index import ReplayIndex
@@ -104,13 +105,15 @@ class Preparation:
         self._demonstrations: list[Demonstration] = []
         self._training: Training | None = None
         self._through = 0
-        self.experience = Experience.empty(parts.store, parts.rules.job_uid, parts.epoch)
+        self._base = Base()
+        self.experience = self._since(self._base)
 
     def replay(self) -> None:
         """Read everything there is; raises as `prepare`, and `Retry` for a store that is away."""
         parts, config = self._parts, self._parts.config
-        journal, _, library = self.experience
         build.demand_known(config)
+        self._retain()
+        journal, _, library = self.experience
         self._initial = initial_policy(config.policy.initial.uri)
         algorithm = parts.checkpoints.newest(self._resumed)
         parts.progress.stage = LearnerStage.OFFLINE
@@ -163,6 +166,27 @@ class Preparation:
             self._training.look()
         return self._training
 
+    def _since(self, base: Base) -> Experience:
+        return Experience.since(
+            base, self._parts.store, self._parts.rules.job_uid, self._parts.epoch
+        )
+
+    def _retain(self) -> None:
+        """Begin where the journal does, and from now on let go of what the replay drops."""
+        parts = self._parts
+        self._base = retention.newest(parts.store, parts.rules.job_uid)
+        self.experience = self._since(self._base)
+        library, progress = self.experience.library, parts.progress
+        keeper = Retention(parts.store, parts.rules.job_uid, parts.epoch, self._base, parts.metrics)
+        keeper.sweep()
+        progress.journal_first = self._base.position
+
+        def retain(saved: Saved) -> None:
+            keeper.collect(saved.journal_first, library)
+            progress.journal_first = keeper.base.position
+
+        parts.checkpointer.retain = retain
+
     def _resumed(self, saved: Saved, tensors: Tensors) -> Algorithm:
         algorithm = build.resumed(self._parts.config, saved, tensors, initial=self._initial)
         self._saved = saved
@@ -193,7 +217,12 @@ class Preparation:
             algorithm = build.create(
                 config, spaces, initial=self._initial, normalization=statistics
             )
-        index = ReplayIndex(spaces, algorithm.sample_spec, self.experience.load)
+        index = ReplayIndex(
+            spaces,
+            algorithm.sample_spec,
+            self.experience.load,
+            max_steps=config.checkpoint.experience_steps,
+        )
         index_demonstrations(index, self._demonstrations)
         sampler = build.sampler(config, self._saved)
         initial_updates = config.offline.steps if self._demonstrations else 0
@@ -216,7 +245,8 @@ class Preparation:
             epoch=parts.epoch,
             offline_steps=initial_updates,
             from_scratch=self._initial is None,
-            by_task=Counter(),
+            by_task=Counter(self._base.episodes),
+            place_of=self.experience.library.position,
         )
         self._demonstrations = []
 

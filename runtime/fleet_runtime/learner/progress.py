@@ -44,6 +44,7 @@ class Progress:
     rejected: int = 0
     published: int = 0  # last sequence
     journal_position: int = 0
+    journal_first: int = 0  # of the segments that are still there
     moved: Moved = dataclasses.field(default_factory=Moved)
     latencies: deque[float] = dataclasses.field(default_factory=lambda: deque(maxlen=4096))
     """Seconds from an episode's end to sampleable."""
@@ -107,6 +108,7 @@ class Reporter:
     def _count(self, waited: float, latencies: list[float]) -> None:
         progress, metrics = self._progress, self._metrics
         metrics.data_wait.inc(max(0.0, waited))
+        metrics.segments.set(max(0, progress.journal_position - progress.journal_first))
         metrics.loads.inc(max(0, progress.loads - self._seen.loads))
         for (task, side), frames in progress.frames.items():
             metrics.frames(task, side).set(frames)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fleet_runtime.experience.spaces import Spaces
     from fleet_runtime.experience.types import Episode
     from fleet_runtime.learner.journal import Segment
+    from fleet_runtime.learner.retention import Base
     from fleet_runtime.replay.index import ReplayIndex
 
 log = logging.getLogger(__name__)
@@ -39,10 +40,10 @@ class Experience(NamedTuple):
     library: Library
 
     @classmethod
-    def empty(cls, store: Store, job_uid: str, epoch: int) -> Experience:
-        """Before anything was read."""
-        journal = Journal(store, job_uid, epoch)
-        return cls(journal, Ledger(), Library(journal))
+    def since(cls, base: Base, store: Store, job_uid: str, epoch: int) -> Experience:
+        """Before anything but the journal's base was read."""
+        journal = Journal(store, job_uid, epoch, base.position)
+        return cls(journal, Ledger(base.spools), Library(journal))
 
     def episodes(self, segments: Iterable[Segment]) -> Iterator[Episode]:
         """The new episodes of each segment, which is thereby settled. Raises `Retry`."""

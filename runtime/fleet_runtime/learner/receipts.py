@@ -10,10 +10,12 @@ import dataclasses
 from collections import OrderedDict
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from pydantic import BaseModel, ConfigDict
+
 from fleet_contract.messages import Receipt, RejectedRecord
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from fleet_contract.errors import Reject
     from fleet_contract.messages import Record
@@ -52,11 +54,44 @@ class _Spool:
     digests: OrderedDict[int, str] = dataclasses.field(default_factory=OrderedDict)
 
 
+class Settled(BaseModel):
+    """What is to be remembered of one spool when the records themselves are gone."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    robot: str
+    robot_uid: str
+    spool_id: str
+    through: int
+    beyond: tuple[int, ...] = ()
+    rejects: tuple[RejectedRecord, ...] = ()
+
+
 class Ledger:
     """Every settled record. Settling is idempotent and does not care for order."""
 
-    def __init__(self) -> None:
-        self._spools: dict[SpoolKey, _Spool] = {}
+    def __init__(self, settled: Iterable[Settled] = ()) -> None:
+        """`settled`: what was settled before, as `told`. Its contents are not remembered."""
+        self._spools: dict[SpoolKey, _Spool] = {
+            SpoolKey(one.robot, one.robot_uid, one.spool_id): _Spool(
+                through=one.through,
+                beyond=OrderedDict.fromkeys(one.beyond),
+                rejects=OrderedDict((reject.n, reject) for reject in one.rejects),
+            )
+            for one in settled
+        }
+
+    def told(self) -> tuple[Settled, ...]:
+        """All of it, in the order in which it was settled."""
+        return tuple(
+            Settled(
+                **key._asdict(),
+                through=spool.through,
+                beyond=tuple(spool.beyond),
+                rejects=tuple(spool.rejects.values()),
+            )
+            for key, spool in self._spools.items()
+        )
 
     def __iter__(self) -> Iterator[SpoolKey]:
         return iter(list(self._spools))

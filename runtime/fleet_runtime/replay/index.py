@@ -75,6 +75,8 @@ class ReplayIndex:
         self._entries: dict[int, Entry] = {}
         self._next = 0
         self.steps = 0
+        self.dropped = 0
+        """Episodes dropped to make room."""
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -124,6 +126,10 @@ class ReplayIndex:
         if entry.eligible:
             self._arena.put(number, episode)
         return self._shrink()
+
+    def oldest(self, side: Side) -> str | None:
+        """The id of the episode that came first, None where there is none."""
+        return next((entry.id for entry in self._entries.values() if entry.side is side), None)
 
     def relabel(self, episode_id: str, outcome: Outcome) -> bool:
         """Index an episode again under a late label; False when it is not (or no longer) here."""
@@ -205,6 +211,7 @@ class ReplayIndex:
                 excess -= entry.steps
         for episode_id in dropped:
             self.drop(episode_id)
+        self.dropped += len(dropped)
         return tuple(dropped)
 
 

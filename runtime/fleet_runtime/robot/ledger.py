@@ -49,12 +49,14 @@ class Ledger:
         """The spool holds this record no longer."""
         self._stored.pop(n, None)
 
-    def receipt(self, receipt: Receipt, pending: Sequence[int]) -> list[int]:
+    def receipt(self, receipt: Receipt, pending: Sequence[int], *, told: bool = True) -> list[int]:
         """The numbers among `pending` that a receipt settles; what it passed over is due again.
 
-        A receipt seen before, or for another spool, changes nothing.
+        One for another spool changes nothing, and neither does one seen before that was only found
+        lying there. `told` by the learner once more, it counts: of a stream that lost its end and
+        grew again it may have passed what was stored there since.
         """
-        if receipt.spool_id != self.spool_id or receipt == self._applied:
+        if receipt.spool_id != self.spool_id or (receipt == self._applied and not told):
             return []
         self._applied = receipt
         rejected = {item.n for item in receipt.rejects}

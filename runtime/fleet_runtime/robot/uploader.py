@@ -113,10 +113,10 @@ class Uploader:
         receipts, subject = self._who.stream(Stream.RECEIPTS), self._who.subject(Channel.RECEIPT)
         found = await self._wire.last(receipts, subject)
         if found is not None:
-            await self._hear(subject, found)
+            await self._hear(subject, found, told=False)
         self._look_at = time.monotonic() + self._poll * random.uniform(0.5, 1.5)  # noqa: S311
 
-    async def _hear(self, _subject: str, data: bytes) -> None:
+    async def _hear(self, _subject: str, data: bytes, *, told: bool = True) -> None:
         try:
             receipt = Receipt.open(data, self._verify)
         except Untrusted as fault:
@@ -124,7 +124,7 @@ class Uploader:
             return
         if (receipt.robot_uid, receipt.job_uid) != (self._who.robot_uid, self._who.job_uid):
             return
-        settled = self._ledger.receipt(receipt, self._spool.pending())
+        settled = self._ledger.receipt(receipt, self._spool.pending(), told=told)
         if not settled:
             self._wake.set()  # it may have made some records due again
             return
