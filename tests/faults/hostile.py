@@ -8,6 +8,7 @@ the format's description, not by the codec that must refuse them.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import random
@@ -274,9 +275,7 @@ async def attacked(folder: Path, seed: int, inputs: int) -> dict[str, Any]:
                 before = memory(here.learner.pid)
         await _taken(here, wire)
         grown = memory(here.learner.pid) / before
-        whose = names.robot_subject(NAMESPACE, MALLORY, JOB, Channel.RECEIPT)
-        last = await wire.last(names.stream(JOB_UID, Stream.RECEIPTS), whose)
-        through = Receipt.open(last).through if last else 0
+        through = await _receipted(wire, attack.n)
         await wire.close()
         wrong, refused = _wrong(here, attack)
         code = await here.learner.end()
@@ -308,6 +307,20 @@ async def _taken(here: Plane, wire: Wire) -> None:
     async with asyncio.timeout(PATIENCE):
         while here.learner.alive and await messages():  # noqa: ASYNC110 - nobody announces it
             await asyncio.sleep(0.05)
+
+
+async def _receipted(wire: Wire, through: int) -> int:
+    """Up to where there is a receipt: it follows the last message's ack."""
+    stream = names.stream(JOB_UID, Stream.RECEIPTS)
+    whose = names.robot_subject(NAMESPACE, MALLORY, JOB, Channel.RECEIPT)
+    found = 0
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE):
+            while found != through:
+                last = await wire.last(stream, whose)
+                found = Receipt.open(last).through if last else 0
+                await asyncio.sleep(0.05)
+    return found
 
 
 def _wrong(here: Plane, attack: Attack) -> tuple[list[str], int]:

@@ -46,7 +46,7 @@ async def killed(folder: Path, at: int) -> dict[str, Any]:
         wrong = []
         async with listening(broker.url, ANNOUNCE) as (_, (announced,)):
             dying.start()
-            if not await asyncio.to_thread(dying.gone, 60):
+            if not await asyncio.to_thread(dying.gone, 180):
                 wrong.append("it never came to that step")
             dying.kill()
             before, partial = seen(Store(dying.store_url), announced.heard)
@@ -55,7 +55,7 @@ async def killed(folder: Path, at: int) -> dict[str, Any]:
             next_one.start()
             try:
                 await announced.until(
-                    lambda heard: bool(heard) and _newest(heard) > max(before, default=0) + 1, 60
+                    lambda heard: bool(heard) and _newest(heard) > max(before, default=0) + 1, 180
                 )
             finally:
                 next_one.kill()
