@@ -26,6 +26,9 @@ from fleet_operator.streams import Found
 
 CONNECT_TIMEOUT = 2.0  # seconds; reconciles wait for it
 TIMEOUT = 5.0  # seconds for one request; loopback answers in one millisecond
+PING = (
+    10  # seconds; without answer to three the connection is dead, be it a router's that forgot it
+)
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 _DELETED = (
     "$JS.EVENT.ADVISORY.STREAM.DELETED.*",
@@ -123,6 +126,7 @@ class Bus:
                         max_reconnect_attempts=-1,
                         reconnect_time_wait=1,
                         connect_timeout=2,
+                        ping_interval=PING,
                         error_cb=failed,
                         reconnected_cb=again,
                     )
