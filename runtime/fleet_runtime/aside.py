@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def in_memory(data: bytes | memoryview) -> Iterator[str]:
-    """The path of a file that holds this, in memory; what maps it may outlive it."""
+    """The path of a file that holds this, in memory; what maps it may outlive it.
+
+    Raises OSError, also where the process may not make a file as large.
+    """
     descriptor = os.memfd_create("fleetloop")
     try:
         view = memoryview(data)
@@ -29,5 +32,8 @@ def in_memory(data: bytes | memoryview) -> Iterator[str]:
 
 def frozen(data: memoryview) -> bytes:
     """Its bytes."""
-    with in_memory(data) as path, open(path, "rb", buffering=0) as file:  # noqa: PTH123
-        return file.read()
+    try:
+        with in_memory(data) as path, open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            return file.read()
+    except OSError:
+        return bytes(data)

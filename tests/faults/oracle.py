@@ -22,6 +22,7 @@ from helpers.kube import Kube
 BATCH = "batch/v1/jobs"
 KINDS = (JOBS, ROBOTS, VERSIONS, BATCH, "pods")
 UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+KEY = re.compile(r"\b[0-9a-f]{16}\b")  # of a signer, made anew in each namespace
 RANDOM = re.compile(r"-[a-z0-9]{5}$")  # of a pod that a Job made
 
 PASSING = frozenset(
@@ -91,7 +92,7 @@ def _plain(value: Any, uids: dict[str, str], namespace: str, *, counted: bool = 
         return [_plain(one, uids, namespace, counted=counted) for one in value]
     if isinstance(value, str):
         masked = UID.sub(lambda match: uids.get(match[0], "<unknown>"), value)
-        return masked.replace(namespace, "<namespace>")
+        return KEY.sub("<key>", masked.replace(namespace, "<namespace>"))
     return value
 
 

@@ -86,9 +86,13 @@ def _config(data: bytes) -> dict[str, object]:
 
 
 def _tensors(files: Mapping[str, bytes], name: str) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor]
     try:
-        with in_memory(files[name]) as path:
-            found: dict[str, torch.Tensor] = safetensors.torch.load_file(path)
-    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, OSError) as error:
+        try:
+            with in_memory(files[name]) as path:
+                found = safetensors.torch.load_file(path)
+        except OSError:
+            found = safetensors.torch.load(files[name])
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise Untrusted(f"{name}: {error}") from None
     return found
