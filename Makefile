@@ -46,7 +46,7 @@ demo:  ## Four simulated robots, a learner and an operator on a real control pla
 
 test:  ## Every check and every test.
 	@$(MAKE) $(ASIDE) check programs store
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal
 
 # All that the tests start, in two: while one is linked, the other is compiled.
 programs: $(BASE)
