@@ -25,6 +25,13 @@ GO_MINIMUM = (1, 26)  # what the pinned modules ask for
 GO_SECONDS = 15
 FRUGAL = {"GOGC": "off", "GOMEMLIMIT": "2GiB"}
 """A compiler lives for seconds: without garbage collection it takes a fifth less processor time."""
+ATTEMPTS = 4
+PAUSE = 10.0  # seconds before another one
+PASSING = re.compile(
+    r"i/o timeout|connection (reset|refused)|TLS handshake timeout|unexpected EOF|"
+    r"no such host|server misbehaving|: 50[0234] "
+)
+"""What Go says where the network, not the code, let it down: what it has fetched, it keeps."""
 GO_ADVICE = (
     "Go fetches the modules over the network: check it (GOPROXY names a mirror), then try again"
 )
@@ -54,7 +61,14 @@ def _build(go: str, program: Program, folder: Path, progress: Progress) -> None:
     try:
         with progress.step(title, program.seconds):
             command.append(program.package)
-            _run(command, log, progress, advice=GO_ADVICE, env=env, cwd=program.folder)
+            for left in reversed(range(ATTEMPTS)):
+                try:
+                    _run(command, log, progress, advice=GO_ADVICE, env=env, cwd=program.folder)
+                    break
+                except RuntimeError:
+                    if not left or not PASSING.search(log.read_text(errors="replace")):
+                        raise
+                    progress.tick(PAUSE)
         temporary.replace(folder / program.name)
     finally:
         temporary.unlink(missing_ok=True)
