@@ -82,6 +82,7 @@ class Cable:
             line.cancel()
         if self._lines:
             await asyncio.wait(self._lines)
+        await asyncio.sleep(0.05)  # what was closed last is gone a few turns later
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -101,6 +102,7 @@ class Cable:
                 for way in ways:
                     way.cancel()
                 back.transport.abort()
+                await asyncio.wait(ways)
         writer.transport.abort()
         self._lines.discard(task)
 

@@ -63,8 +63,11 @@ class Link:
                     ports.append(server.sockets[0].getsockname()[1])
                 ready.set()
                 await stop.wait()
-                for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                lines = asyncio.all_tasks() - {asyncio.current_task()}
+                for task in lines:
                     task.cancel()
+                await asyncio.gather(*lines, return_exceptions=True)
+            await asyncio.sleep(0.05)  # what was closed last is gone a few turns later
 
         thread = threading.Thread(target=lambda: self._loop.run_until_complete(serve()))
         thread.start()
