@@ -49,6 +49,18 @@ async def test_after_a_sequence_of_edits_all_is_as_if_the_last_had_been_applied_
     assert found.wrong == [], found.did
 
 
+async def first_version(bench: Bench, fault: Fault) -> Patient:
+    """Under a fault a job gets its first version."""
+    kube = Patient(bench.kube.api, bench.kube.namespace)
+    bench.proxy.fault = fault
+    await kube.create(JOBS, training_job())
+    await enroll(kube, "job", "r1")
+    async with Fleet.of(kube, bench.nats_url, "job", ["r1"]) as fleet:
+        await fleet.announce(1)
+        await fleet.until(lambda job: stable(job) == 1)
+    return kube
+
+
 class EventsRefused(Fault):
     """503 for Events, as where their etcd is one of its own and is away; all else works."""
 
@@ -60,13 +72,7 @@ async def test_where_events_cannot_be_written_work_goes_on_and_people_are_told_l
     ground: Ground,
 ) -> None:
     async with Bench.of(ground) as bench:
-        kube = Patient(ground.api, bench.kube.namespace)
-        bench.proxy.fault = EventsRefused()
-        await kube.create(JOBS, training_job())
-        await enroll(kube, "job", "r1")
-        async with Fleet.of(kube, bench.nats_url, "job", ["r1"]) as fleet:
-            await fleet.announce(1)
-            await fleet.until(lambda job: stable(job) == 1)
+        kube = await first_version(bench, EventsRefused())
         assert (await kube.get("events", fieldSelector="reason=FirstVersion"))["items"] == []
         bench.proxy.fault = Fault()
         told = await kube.event("job", "FirstVersion")
@@ -90,13 +96,7 @@ async def test_an_operator_that_dies_instead_of_telling_leaves_the_telling_to_th
     ground: Ground,
 ) -> None:
     async with Bench.of(ground) as bench:
-        kube = Patient(ground.api, bench.kube.namespace)
-        bench.proxy.fault = Unsaid(bench)
-        await kube.create(JOBS, training_job())
-        await enroll(kube, "job", "r1")
-        async with Fleet.of(kube, bench.nats_url, "job", ["r1"]) as fleet:
-            await fleet.announce(1)
-            await fleet.until(lambda job: stable(job) == 1)
+        kube = await first_version(bench, Unsaid(bench))
         assert bench.hit
         told = await kube.event("job", "FirstVersion")
     assert told["message"].startswith("Version 1 promoted")
