@@ -61,18 +61,24 @@ def _build(go: str, program: Program, folder: Path, progress: Progress) -> None:
     try:
         with progress.step(title, program.seconds):
             command.append(program.package)
-            for left in reversed(range(ATTEMPTS)):
-                try:
-                    _run(command, log, progress, advice=GO_ADVICE, env=env, cwd=program.folder)
-                    break
-                except RuntimeError:
-                    if not left or not PASSING.search(log.read_text(errors="replace")):
-                        raise
-                    progress.tick(PAUSE)
+            _compile(command, log, progress, env, program.folder)
         temporary.replace(folder / program.name)
     finally:
         temporary.unlink(missing_ok=True)
     log.unlink(missing_ok=True)
+
+
+def _compile(
+    command: Sequence[str], log: Path, progress: Progress, env: dict[str, str], folder: Path
+) -> None:
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return _run(command, log, progress, advice=GO_ADVICE, env=env, cwd=folder)
+        except RuntimeError:
+            if not PASSING.search(log.read_text(errors="replace")):
+                raise
+            progress.tick(PAUSE)
+    return _run(command, log, progress, advice=GO_ADVICE, env=env, cwd=folder)
 
 
 def _run(
