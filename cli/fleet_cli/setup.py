@@ -107,7 +107,7 @@ def run_operator(
     """
     items = manifests(cluster.kubectl, namespace)
     told = {Env.NATS_URL: cluster.nats_url, Env.STORAGE_URL: cluster.storage_url}
-    tell(items, told | dict(settings))
+    tell(items, {**told, **settings})
     apply(cluster.kubectl, cluster.kubeconfig, _stream(namespace, items))
     rolled_out(cluster.kubectl, cluster.kubeconfig, items)
 

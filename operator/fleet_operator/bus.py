@@ -26,9 +26,7 @@ from fleet_operator.streams import Found
 
 CONNECT_TIMEOUT = 2.0  # seconds; reconciles wait for it
 TIMEOUT = 5.0  # seconds for one request; loopback answers in one millisecond
-PING = (
-    10  # seconds; without answer to three the connection is dead, be it a router's that forgot it
-)
+PING = 10  # seconds; three without answer: the connection is dead, though nobody ended it
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 _DELETED = (
     "$JS.EVENT.ADVISORY.STREAM.DELETED.*",
