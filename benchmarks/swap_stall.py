@@ -32,8 +32,8 @@ import torch
 from benchmarks.peers import full_push
 from benchmarks.policy_latency import step
 from fleet_contract.messages import Event, EventKind, Lineage
+from fleet_contract.names import Signatory
 from fleet_contract.resources.learning import Weights
-from fleet_contract.trust import Signatory
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner.publish import Snapshot, Versions
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy

@@ -63,6 +63,13 @@ class Role(StrEnum):
     GATE = "gate"
 
 
+class Signatory(StrEnum):
+    """Who signs; also the name of the file that holds a role's public keys."""
+
+    LEARNER = "learner"
+    OPERATOR = "operator"
+
+
 class Gate(StrEnum):
     """What a candidate passes before a robot runs it, in this order."""
 

@@ -12,7 +12,6 @@ import hashlib
 import re
 import sys
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import NamedTuple, Self
 
 from nacl.exceptions import BadSignatureError
@@ -21,17 +20,11 @@ from nacl.signing import SigningKey, VerifyKey
 from fleet_contract import names
 from fleet_contract.errors import Untrusted
 from fleet_contract.messages.envelope import Verifier
+from fleet_contract.names import Signatory
 
 _KEY = re.compile(r"[0-9a-f]{64}")
 _ID = re.compile(r"[0-9a-f]{16}")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}")
-
-
-class Signatory(StrEnum):
-    """Who signs; also the name of the file that holds a role's public keys."""
-
-    LEARNER = "learner"
-    OPERATOR = "operator"
 
 
 class PrivateKey:

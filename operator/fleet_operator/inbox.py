@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fleet_contract import names
 from fleet_contract.errors import Fenced, Retry, Untrusted
 from fleet_contract.messages import Assignment, Verifier
-from fleet_contract.names import Channel, Kind, Stream
-from fleet_contract.trust import Signatory
+from fleet_contract.names import Channel, Kind, Signatory, Stream
 from fleet_operator.bus import Bus
 from fleet_operator.decide import pace
 from fleet_operator.feed import KEPT_EVENTS, Feed, News

@@ -5,7 +5,8 @@ import logging
 
 from fleet_contract import names
 from fleet_contract.errors import Retry
-from fleet_contract.trust import PrivateKey, Signatory
+from fleet_contract.names import Signatory
+from fleet_contract.trust import PrivateKey
 from fleet_operator.cluster import Cluster, RefusedError
 from fleet_operator.decide import keys
 from fleet_operator.decide.keys import SECRETS, Keyring

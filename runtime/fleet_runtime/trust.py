@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fleet_contract.errors import Retry, Untrusted
-from fleet_contract.names import Env
-from fleet_contract.trust import PrivateKey, Signatory, Trusted, check
+from fleet_contract.names import Env, Signatory
+from fleet_contract.trust import PrivateKey, Trusted, check
 
 if TYPE_CHECKING:
     from pathlib import Path

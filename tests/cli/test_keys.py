@@ -6,11 +6,12 @@ import pytest
 
 from fleet_cli.exits import Exit, Fault
 from fleet_cli.oncall import key_checks
-from fleet_cli.oncall.key_checks import LIFETIME, Keys
+from fleet_cli.oncall.key_checks import Keys
 from fleet_contract import names
-from fleet_contract.names import Label
+from fleet_contract.names import Label, Signatory
 from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor
-from fleet_contract.trust import PrivateKey, Signatory
+from fleet_contract.trust import PrivateKey
+from fleet_operator.decide.assignment import LIFETIME
 from helpers.oncall import NOW, ago, job, reference, robot, version
 
 OLD, NEW, OTHER = (PrivateKey.generate() for _ in range(3))

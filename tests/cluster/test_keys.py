@@ -8,7 +8,8 @@ from fleet_cli.kubeconfig import Target
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.oncall.keys import Begun, rotate
 from fleet_contract import names
-from fleet_contract.trust import Signatory, Trusted
+from fleet_contract.names import Signatory
+from fleet_contract.trust import Trusted
 from helpers import keys
 from helpers.control import JOBS, VERSIONS, Fleet, Operator, edit, enroll, stable, training_job
 from helpers.fleet import Shell

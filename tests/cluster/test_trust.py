@@ -18,8 +18,9 @@ from fleet_contract import names
 from fleet_contract.agents import RobotConfig
 from fleet_contract.errors import Untrusted
 from fleet_contract.messages import Assignment, Manifest, PolicyRef, Signer
+from fleet_contract.names import Signatory
 from fleet_contract.resources.learning import Task
-from fleet_contract.trust import PrivateKey, Signatory, Trusted
+from fleet_contract.trust import PrivateKey, Trusted
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner.publish import Version
 from fleet_runtime.learner.spoil import announce

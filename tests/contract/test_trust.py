@@ -15,7 +15,8 @@ from contract.examples import DOCUMENTS, MESSAGES
 from fleet_contract import messages
 from fleet_contract.errors import Untrusted
 from fleet_contract.messages import Announcement
-from fleet_contract.trust import PrivateKey, Signatory, Trusted, key_id, read_public
+from fleet_contract.names import Signatory
+from fleet_contract.trust import PrivateKey, Trusted, key_id, read_public
 
 LEARNER, OPERATOR, STRANGER = (PrivateKey.generate() for _ in range(3))
 TRUSTED = Trusted(

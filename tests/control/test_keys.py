@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from fleet_contract import names
-from fleet_contract.names import Label
-from fleet_contract.trust import PrivateKey, Signatory, read_public
+from fleet_contract.names import Label, Signatory
+from fleet_contract.trust import PrivateKey, read_public
 from fleet_operator.decide.keys import keyring, missing
 
 Object = dict[str, Any]

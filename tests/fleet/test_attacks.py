@@ -27,7 +27,8 @@ from fleet_contract.messages import (
     canonical,
     digest_of,
 )
-from fleet_contract.trust import PrivateKey, Signatory
+from fleet_contract.names import Signatory
+from fleet_contract.trust import PrivateKey
 from fleet_runtime import trust
 from fleet_runtime.artifacts import Store
 from fleet_runtime.robot.desk import Desk

@@ -4,7 +4,8 @@ import base64
 from pathlib import Path
 
 from fleet_contract import names
-from fleet_contract.trust import PrivateKey, Signatory
+from fleet_contract.names import Signatory
+from fleet_contract.trust import PrivateKey
 from helpers.kube import Kube
 
 OPERATOR, LEARNER, STRANGER = (PrivateKey.generate() for _ in range(3))

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from fleet_cli.exits import Exit, Fault
 from fleet_cli.oncall.checks import NEEDS, Facts
 from fleet_cli.oncall.key_checks import Keys
-from fleet_cli.oncall.keys import SECRETS
 from fleet_contract import names
 from fleet_contract.names import Kind
 from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor
+from fleet_operator.decide.keys import SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from fleet_cli.kube import Kube, Object
-    from fleet_contract.trust import Signatory
+    from fleet_contract.names import Signatory
 
 METADATA = {"Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
 OPERATOR = "app.kubernetes.io/name=fleetloop-operator"

@@ -9,8 +9,9 @@ from fleet_cli.exits import Fault
 from fleet_cli.oncall import views
 from fleet_cli.oncall.tables import age
 from fleet_contract import names
-from fleet_contract.names import Label
-from fleet_contract.trust import Signatory, key_id, read_public
+from fleet_contract.names import Label, Signatory
+from fleet_contract.trust import key_id, read_public
+from fleet_operator.decide.assignment import LIFETIME
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from fleet_cli.kube import Object
     from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor
 
-LIFETIME = 24 * 3600.0  # seconds for which an assignment document is valid
 SHOWN = 5  # versions named in one line
 
 

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fleet_cli.oncall.options import Context, Format, Kubeconfig, Namespace, Output, run, show
+from fleet_contract.names import Signatory  # noqa: TC001 (typer reads it)
 
 if TYPE_CHECKING:
     from fleet_cli.kube import Kube
     from fleet_cli.oncall.keys import Begun
 
 TEXT = Format.TEXT
-
-
-class Role(StrEnum):
-    """Whose keys there are."""
-
-    LEARNER = "learner"
-    OPERATOR = "operator"
 
 
 app = typer.Typer(no_args_is_help=True)
@@ -33,7 +26,7 @@ def keys() -> None:
 
 @app.command()
 def rotate(
-    role: Annotated[Role, typer.Argument(help="Whose key.")],
+    role: Annotated[Signatory, typer.Argument(help="Whose key.")],
     overlap: Annotated[
         float,
         typer.Option(
@@ -51,10 +44,9 @@ def rotate(
     import time
 
     from fleet_cli.oncall import keys, text
-    from fleet_contract.trust import Signatory
 
     async def work(kube: Kube) -> None:
-        view = await keys.rotate(kube, Signatory(role), overlap, time.time(), tell)
+        view = await keys.rotate(kube, role, overlap, time.time(), tell)
         show(view, text.rotated(view), output)
 
     async def tell(begun: Begun) -> None:

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, NamedTuple
 from fleet_cli.exits import Exit, Fault
 from fleet_cli.oncall import views
 from fleet_contract import names
-from fleet_contract.names import Kind, Label
+from fleet_contract.names import Kind, Label, Signatory
 from fleet_contract.resources import RobotActor, RobotMode
 from fleet_contract.resources.base import now_rfc3339
-from fleet_contract.trust import PrivateKey, Signatory, read_public
+from fleet_contract.trust import PrivateKey, read_public
+from fleet_operator.decide.keys import SECRETS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from fleet_cli.kube import Kube, Object
 
-SECRETS = {Signatory.OPERATOR: names.OPERATOR_KEY, Signatory.LEARNER: names.LEARNER_KEY}
 NEXT = "the new key signs as soon as nodes show its Secret to their pods, within two minutes"
 LAST = (
     "`fleet doctor` says what still needs an old key, and when its line may go from ConfigMap "

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from fleet_contract import names
-from fleet_contract.names import Label
-from fleet_contract.trust import PrivateKey, Signatory, Trusted, read_public
+from fleet_contract.names import Label, Signatory
+from fleet_contract.trust import PrivateKey, Trusted, read_public
 
 SECRETS = {Signatory.OPERATOR: names.OPERATOR_KEY, Signatory.LEARNER: names.LEARNER_KEY}
 HEAD = "# Public keys of the {}, one a line: docs/trust.md says how one follows another.\n"

@@ -12,7 +12,7 @@ import numpy as np
 
 from fleet_contract.errors import Retry, Untrusted
 from fleet_contract.messages import GateReport
-from fleet_contract.trust import Signatory
+from fleet_contract.names import Signatory
 from fleet_runtime import trust
 from fleet_runtime.artifacts import Store
 from fleet_runtime.robot import environments

@@ -30,8 +30,8 @@ import torch
 from fleet_contract import names
 from fleet_contract.errors import FleetError, Misconfigured, Retry
 from fleet_contract.messages import LearnerStage
+from fleet_contract.names import Signatory
 from fleet_contract.resources.base import seconds
-from fleet_contract.trust import Signatory
 from fleet_runtime import trust
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner import epoch as office

@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING
 
 from fleet_contract.errors import FleetError, Retry, Untrusted
 from fleet_contract.messages import TaskTally
-from fleet_contract.names import Channel, Traffic
+from fleet_contract.names import Channel, Signatory, Traffic
 from fleet_contract.resources.robot_actor import Link
-from fleet_contract.trust import Signatory
 from fleet_runtime import trust
 from fleet_runtime.artifacts import Store
 from fleet_runtime.robot.desk import Desk
