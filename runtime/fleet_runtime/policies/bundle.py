@@ -86,13 +86,17 @@ def _config(data: bytes) -> dict[str, object]:
 
 
 def _tensors(files: Mapping[str, bytes], name: str) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor]
     try:
-        try:
-            with in_memory(files[name]) as path:
-                found = safetensors.torch.load_file(path)
-        except OSError:
-            found = safetensors.torch.load(files[name])
+        return _loaded(files[name])
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
         raise Untrusted(f"{name}: {error}") from None
+
+
+def _loaded(data: bytes) -> dict[str, torch.Tensor]:
+    found: dict[str, torch.Tensor]
+    try:
+        with in_memory(data) as path:
+            found = safetensors.torch.load_file(path)
+    except OSError:
+        found = safetensors.torch.load(data)
     return found
