@@ -82,7 +82,8 @@ class Cable:
             line.cancel()
         if self._lines:
             await asyncio.wait(self._lines)
-        await asyncio.sleep(0.05)  # what was closed last is gone a few turns later
+        for _ in range(2):
+            await asyncio.sleep(0)  # what was closed last is gone a turn later
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -67,7 +67,8 @@ class Link:
                 for task in lines:
                     task.cancel()
                 await asyncio.gather(*lines, return_exceptions=True)
-            await asyncio.sleep(0.05)  # what was closed last is gone a few turns later
+            for _ in range(2):
+                await asyncio.sleep(0)  # what was closed last is gone a turn later
 
         thread = threading.Thread(target=lambda: self._loop.run_until_complete(serve()))
         thread.start()
