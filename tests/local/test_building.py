@@ -25,7 +25,11 @@ for said in {folder}/go/*; do
   [ -f "$said" ] && cat "$said" && rm "$said" && exit 1
 done
 while [ "$1" != -o ]; do shift; done
-echo made > "$2"
+output="$2"; shift 2
+echo "$*" >> {folder}/builds
+for package in "$@"; do
+  case "$output" in */) echo made > "$output${{package##*/}}" ;; *) echo made > "$output" ;; esac
+done
 """)
     go.chmod(0o755)
 
@@ -36,10 +40,23 @@ def at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
 
 
-def test_a_build_is_tried_again_where_the_network_failed(tmp_path: Path) -> None:
+def test_a_build_is_tried_again_where_the_network_failed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     a_go(tmp_path, AWAY, AWAY)
     building.build([NATS], tmp_path / "cache")
     assert (tmp_path / "cache" / "nats-server").read_text() == "made\n"
+    assert capsys.readouterr().err.count("the network let Go down (i/o timeout): again in") == 2
+
+
+def test_programs_of_one_module_are_built_at_once_and_each_is_there(tmp_path: Path) -> None:
+    a_go(tmp_path)
+    kit = [program for program in PROGRAMS.values() if program.kit == "cluster"]
+    building.build(kit, tmp_path / "cache")
+    commands = (tmp_path / "builds").read_text().splitlines()
+    assert [len(command.split()) for command in commands] == [1, 1, 4]  # NATS, etcd, Kubernetes
+    left = {path.name for path in (tmp_path / "cache").iterdir()} - {".lock"}
+    assert left == {program.name for program in kit}
 
 
 @pytest.mark.parametrize(

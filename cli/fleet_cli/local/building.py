@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import importlib.util
+import itertools
 import os
 import re
 import shutil
@@ -46,25 +47,35 @@ def build(programs: Sequence[Program], folder: Path) -> None:
             return
         go = find_go(folder.parent.parent, progress)
         progress.expect(sum(program.seconds for program in missing))
-        for program in missing:
-            _build(go, program, folder, progress)
+        for _, alike in itertools.groupby(missing, key=_flags):
+            _build(go, tuple(alike), folder, progress)
 
 
-def _build(go: str, program: Program, folder: Path, progress: Progress) -> None:
-    temporary = folder / f".{program.name}.{os.getpid()}"
+def _flags(program: Program) -> tuple[Path, list[str]]:
     flags = ["-trimpath", "-gcflags", program.gcflags, "-ldflags", program.ldflags]
-    command = [go, "build", *flags, "-o", str(temporary)]
+    return program.folder, flags
+
+
+def _build(go: str, programs: Sequence[Program], folder: Path, progress: Progress) -> None:
+    """Those of one module and alike flags at once: one is compiled while another is linked."""
+    first = programs[0]
+    source, flags = _flags(first)
+    temporary = folder / f".{first.name}.{os.getpid()}"
+    # Go itself names what it builds after the packages' last words, where they are several.
+    output = f"{temporary}/" if len(programs) > 1 else str(temporary / first.name)
+    command = [go, "build", *flags, "-o", output, *(program.package for program in programs)]
     # The module's own pins only: no workspace of the user's, no change of go.mod, no C compiler.
     env = os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=readonly", "GOWORK": "off"} | FRUGAL
-    log = folder / f"{program.name}.log"
-    title = f"building {program.name} {program.version}"
+    log = folder / f"{first.name}.log"
+    title = f"building {', '.join(program.name for program in programs)} {first.version}"
+    temporary.mkdir()
     try:
-        with progress.step(title, program.seconds):
-            command.append(program.package)
-            _compile(command, log, progress, env, program.folder)
-        temporary.replace(folder / program.name)
+        with progress.step(title, sum(program.seconds for program in programs)):
+            _compile(command, log, progress, env, source)
+        for program in programs:
+            (temporary / program.name).replace(folder / program.name)
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(temporary, ignore_errors=True)
     log.unlink(missing_ok=True)
 
 
@@ -75,8 +86,11 @@ def _compile(
         try:
             return _run(command, log, progress, advice=GO_ADVICE, env=env, cwd=folder)
         except RuntimeError:
-            if not PASSING.search(log.read_text(errors="replace")):
+            found = PASSING.search(log.read_text(errors="replace"))
+            if found is None:
                 raise
+            why = found[0].strip(": ")
+            progress.say(f"the network let Go down ({why}): again in {PAUSE:.0f} s")
             progress.tick(PAUSE)
     return _run(command, log, progress, advice=GO_ADVICE, env=env, cwd=folder)
 

@@ -44,7 +44,7 @@ class Progress:
             self._bars.stop()
 
     def expect(self, seconds: float) -> None:
-        self._say(f"one-time build of the local cluster's programs, about {_clock(seconds)} in all")
+        self.say(f"one-time build of the local cluster's programs, about {_clock(seconds)} in all")
 
     @contextlib.contextmanager
     def step(self, title: str, estimate: float) -> Iterator[None]:
@@ -53,14 +53,14 @@ class Progress:
         self._title, self._estimate = title, estimate
         hint = f"about {_clock(estimate)}" if estimate else ""
         if self._bars is None:
-            self._say(f"{title} …" + (f" ({hint})" if hint else ""))
+            self.say(f"{title} …" + (f" ({hint})" if hint else ""))
             yield
         else:
             task = self._bars.add_task(title, total=estimate or None, estimate=hint)
             yield
             self._bars.update(task, completed=estimate, estimate="done")
         if self._bars is None:
-            self._say(f"{title}: done in {_clock(time.monotonic() - self._began)}")
+            self.say(f"{title}: done in {_clock(time.monotonic() - self._began)}")
 
     def tick(self, wait: float = 0.0) -> None:
         """Called every now and then during a step."""
@@ -76,9 +76,10 @@ class Progress:
         elif now - self._said >= LINE_EVERY:
             self._said = now
             of = f" of about {_clock(self._estimate)}" if self._estimate else ""
-            self._say(f"{self._title}: {_clock(elapsed)}{of}")
+            self.say(f"{self._title}: {_clock(elapsed)}{of}")
 
-    def _say(self, text: str) -> None:
+    def say(self, text: str) -> None:
+        """A line of its own."""
         if self._bars is not None:
             self._bars.console.print(text)
         else:
