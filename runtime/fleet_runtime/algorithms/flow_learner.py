@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Literal, Se
 import torch
 from pydantic import BaseModel, Field
 
+from fleet_runtime.algorithms.adam import Adam
 from fleet_runtime.algorithms.ranks import ALONE, Ranks
 from fleet_runtime.policies.base import Trainable
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
@@ -152,9 +153,9 @@ class Learner(Generic[C, P]):
             self.noise.manual_seed(seed)
 
     @staticmethod
-    def adam(module: nn.Module, learning_rate: float) -> torch.optim.Adam:
+    def adam(module: nn.Module, learning_rate: float) -> Adam:
         """The optimiser of this house, on what learns."""
-        return torch.optim.Adam(learning(module), lr=learning_rate, fused=True)
+        return Adam(learning(module), lr=learning_rate, fused=True)
 
     def tensor(self, array: object) -> torch.Tensor:
         """A batch's array, where the networks are."""
