@@ -130,43 +130,30 @@ class Episode:
         tasks: Collection[str] | None = None,
         images: Mapping[str, tuple[int, int, int]] | None = None,
     ) -> Episode:
-        """Itself when sound, else raises `Reject`, whose message names the field.
+        """Itself when sound and what the job wants, else raises `Reject`; see `demand_fit`."""
+        self._validate_facts()
+        self._validate_size()
+        self.demand_fit(observation_size, action_size, tasks, images)
+        self._validate_values()
+        return self
+
+    def demand_fit(
+        self,
+        observation_size: int | None = None,
+        action_size: int | None = None,
+        tasks: Collection[str] | None = None,
+        images: Mapping[str, tuple[int, int, int]] | None = None,
+    ) -> None:
+        """Raise `Reject`, which names the field, unless a sound episode is what the job wants.
 
         Sizes, task names and cameras with their (Y, X, 3) are the job's; what is not given is not
         checked, nor is a camera that the job does not name.
         """
-        if not self.id or not self.robot or not self.task:
-            raise Reject(RejectCode.MALFORMED, "id, robot and task must not be empty")
-        if self.outcome not in OUTCOMES:
-            raise Reject(RejectCode.MALFORMED, f"outcome {self.outcome!r} is none of {OUTCOMES}")
-        if self.mode not in MODES:
-            raise Reject(RejectCode.MALFORMED, f"mode {self.mode!r} is none of {MODES}")
-        if not np.isfinite(self.duration_s) or self.duration_s < 0:
-            raise Reject(RejectCode.NON_FINITE, f"duration_s is {self.duration_s}")
         if tasks is not None and self.task not in tasks:
             raise Reject(RejectCode.UNKNOWN_TASK, f"task {self.task!r} is not one of this job's")
-        self._validate_arrays(observation_size, action_size)
-        self._validate_images(images or {})
-        if bool((self.scheduled & ~self.intervention).any()):
-            raise Reject(RejectCode.MALFORMED, "a scheduled frame is not an intervention frame")
-        if bool((np.diff(self.time) < 0).any()):
-            raise Reject(RejectCode.MALFORMED, "time runs backwards")
-        return self
-
-    def _validate_arrays(self, observation_size: int | None, action_size: int | None) -> None:
-        for name in ARRAYS:
-            if not isinstance(getattr(self, name), np.ndarray):
-                raise Reject(RejectCode.MALFORMED, f"{name} is not an array")
-        if self.action.ndim != 2 or self.observation.ndim != 2:  # noqa: PLR2004 (T A, T+1 O)
-            raise Reject(RejectCode.SHAPE, "observation and action need two axes")
-        steps = len(self.action)
-        if not 1 <= steps <= MAX_STEPS:
-            raise Reject(RejectCode.TOO_LARGE, f"{steps} steps, 1 to {MAX_STEPS} are taken")
-        if 0 in {self.observation.shape[1], self.action.shape[1]}:
-            raise Reject(RejectCode.SHAPE, "observation and action need at least one number")
         axes = {
-            "T": steps,
-            "T+1": steps + 1,
+            "T": len(self),
+            "T+1": len(self) + 1,
             "O": observation_size or self.observation.shape[1],
             "A": action_size or self.action.shape[1],
         }
@@ -178,8 +165,37 @@ class Episode:
             if array.dtype != dtype:
                 message = f"{name} is {array.dtype}, wanted {np.dtype(dtype)}"
                 raise Reject(RejectCode.SHAPE, message)
-            if not np.isfinite(array).all():
+        self._validate_images(images or {})
+
+    def _validate_facts(self) -> None:
+        if not self.id or not self.robot or not self.task:
+            raise Reject(RejectCode.MALFORMED, "id, robot and task must not be empty")
+        if self.outcome not in OUTCOMES:
+            raise Reject(RejectCode.MALFORMED, f"outcome {self.outcome!r} is none of {OUTCOMES}")
+        if self.mode not in MODES:
+            raise Reject(RejectCode.MALFORMED, f"mode {self.mode!r} is none of {MODES}")
+        if not np.isfinite(self.duration_s) or self.duration_s < 0:
+            raise Reject(RejectCode.NON_FINITE, f"duration_s is {self.duration_s}")
+
+    def _validate_size(self) -> None:
+        for name in ARRAYS:
+            if not isinstance(getattr(self, name), np.ndarray):
+                raise Reject(RejectCode.MALFORMED, f"{name} is not an array")
+        if self.action.ndim != 2 or self.observation.ndim != 2:  # noqa: PLR2004 (T A, T+1 O)
+            raise Reject(RejectCode.SHAPE, "observation and action need two axes")
+        if not 1 <= len(self) <= MAX_STEPS:
+            raise Reject(RejectCode.TOO_LARGE, f"{len(self)} steps, 1 to {MAX_STEPS} are taken")
+        if 0 in {self.observation.shape[1], self.action.shape[1]}:
+            raise Reject(RejectCode.SHAPE, "observation and action need at least one number")
+
+    def _validate_values(self) -> None:
+        for name, (dtype, _) in ARRAYS.items():
+            if issubclass(dtype, np.floating) and not np.isfinite(getattr(self, name)).all():
                 raise Reject(RejectCode.NON_FINITE, f"{name} holds a number that is not finite")
+        if bool((self.scheduled & ~self.intervention).any()):
+            raise Reject(RejectCode.MALFORMED, "a scheduled frame is not an intervention frame")
+        if bool((self.time[1:] < self.time[:-1]).any()):
+            raise Reject(RejectCode.MALFORMED, "time runs backwards")
 
     def _validate_images(self, wanted: Mapping[str, tuple[int, int, int]]) -> None:
         for name, frames in self.images.items():

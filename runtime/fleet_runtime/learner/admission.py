@@ -74,12 +74,7 @@ class Rules:
     def check_payload(self, record: Record, payload: bytes) -> Episode:
         """The episode in a payload whose digest is right. Raises `Reject`."""
         episode = codec.decode(payload)
-        episode.validate(
-            observation_size=self.observation_size,
-            action_size=self.action_size,
-            tasks=self.tasks,
-            images=self.images,
-        )
+        episode.demand_fit(self.observation_size, self.action_size, self.tasks, self.images)
         for name, told, found in (
             ("episodeId", record.episode_id, episode.id),
             ("robot", record.robot, episode.robot),

@@ -43,8 +43,11 @@ log = logging.getLogger(__name__)
 BATCH = 64
 """Messages fetched at once: at most as many MiB in memory."""
 LINGER = 0.25
-"""Seconds a fetch may wait, and the least time between two rounds that are not full: the journal
-gets at most four small segments a second, and a lone episode still none of the wait."""
+"""Seconds a fetch may wait, and the least time between two small rounds: the journal gets at most
+four small segments a second, and a lone episode still none of the wait."""
+SMALL = 32
+"""Records below which a round is small. What a fleet in a hurry sends makes larger ones: they
+follow each other at once, for its robots wait for their receipts before they send more."""
 LATER = 5.0
 """Seconds until a message whose payload the store could not give comes again."""
 REFRESH = 15.0
@@ -112,9 +115,7 @@ class Ingest:
                 deliveries = await self._wire.fetch(
                     self._stream, names.LEARNER_CONSUMER, batch=BATCH, timeout=LINGER
                 )
-                full = len(deliveries) == BATCH
-                await self.take(deliveries)
-                if not full:
+                if await self.take(deliveries) < SMALL:
                     await asyncio.sleep(max(0.0, started + LINGER - time.monotonic()))
             except Retry as fault:
                 log.warning("ingest waits: %s", fault)
@@ -122,12 +123,15 @@ class Ingest:
             else:
                 pause = backoff()
 
-    async def take(self, deliveries: list[Delivery]) -> None:
-        """Judge and settle these messages."""
+    async def take(self, deliveries: list[Delivery]) -> int:
+        """Judge and settle these messages; returns how many records were new."""
         self._waiting.update(item.sequence for item in deliveries)
+        new = 0
         while deliveries:
             found = await asyncio.to_thread(self._intake.judge, deliveries)
+            new += len(found.entries)
             await self._apply(found)
+        return new
 
     @property
     def position(self) -> int:

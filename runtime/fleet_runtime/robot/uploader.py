@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -174,20 +175,29 @@ class Uploader:
     async def _gather(self, due: list[int]) -> list[tuple[Record, bytes]]:
         entries: list[tuple[Record, bytes]] = []
         size = 0
-        for n in due[:BATCH_RECORDS]:
-            try:
-                record, payload = await asyncio.to_thread(self._spool.read, n)
-            except KeyError:
-                continue
+        for record, payload in await asyncio.to_thread(self._read, due[:BATCH_RECORDS]):
             if len(payload) > min(INLINE_MAX, self._ceiling):
                 if entries:
                     break  # what is ready goes first; the store may be slow or away
-                record, payload = await self._by_reference(record, payload), b""
+                entries.append((self._owned(await self._by_reference(record, payload)), b""))
+                continue
             if entries and size + len(payload) > self._batch_bytes:
                 break
             entries.append((self._owned(record), payload))
             size += len(payload)
         return entries
+
+    def _read(self, due: list[int]) -> list[tuple[Record, bytes]]:
+        """The first of these records, about as many as one message takes."""
+        found: list[tuple[Record, bytes]] = []
+        size = 0
+        for n in due:
+            with contextlib.suppress(KeyError):  # settled meanwhile
+                found.append(self._spool.read(n))
+                size += len(found[-1][1])
+            if size > self._batch_bytes:
+                break
+        return found
 
     async def _by_reference(self, record: Record, payload: bytes) -> Record:
         key = names.payload_key(self._who.job_uid, record.digest)
