@@ -63,6 +63,16 @@ TURNS: dict[str, Turn] = {
 }
 
 
+class NoComparison(kopf.AnnotationsDiffBaseStorage):
+    """What has changed is of no use to `on.event`: kopf need not copy each object to find it."""
+
+    def build(self, **_: Any) -> kopf.BodyEssence:
+        return kopf.BodyEssence({})
+
+    def fetch(self, **_: Any) -> None:
+        return None
+
+
 def kopf_settings() -> kopf.OperatorSettings:
     """Kopf as a watcher only: no finalizer, no annotation, no peering, no scanning."""
     made = kopf.OperatorSettings()
@@ -80,7 +90,7 @@ def kopf_settings() -> kopf.OperatorSettings:
     # Never used by `on.event`; named, so that a slip would at least show whose it is.
     made.persistence.finalizer = f"{names.KOPF_PREFIX}/finalizer"
     made.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.KOPF_PREFIX)
-    made.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.KOPF_PREFIX)
+    made.persistence.diffbase_storage = NoComparison(prefix=names.KOPF_PREFIX)
     return made
 
 
