@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fleet_runtime.experience.types import Float, Images, Outcome
+    from fleet_runtime.robot.human import Human
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,4 +148,13 @@ class Scripted(Protocol):
 
     def expert(self, task: str) -> Callable[[Float], Float]:
         """A fresh expert for one attempt: observation (O,) → action (A,)."""
+        ...
+
+
+@runtime_checkable
+class Attended(Protocol):
+    """One that somebody stands by, and takes over by a device of its own: a leader arm, a pad."""
+
+    def human(self) -> Human:
+        """Who may take over; an attempt begins for them under the job's name of the task."""
         ...

@@ -95,10 +95,12 @@ def environment_tasks(config: RobotConfig) -> dict[str, str]:
 
 
 def make_human(settings: RobotSettings, robot: Robot) -> Human | None:
-    """The scripted human of a simulated robot that brings experts; None for any other."""
-    from fleet_runtime.robot.env import Scripted
+    """Who stands by it; a script, of a simulated robot that brings experts; None for any other."""
+    from fleet_runtime.robot.env import Attended, Scripted
     from fleet_runtime.robot.human import GateSettings, ScriptedHuman
 
+    if isinstance(robot, Attended):
+        return robot.human()
     if not isinstance(robot, Scripted):
         return None
     wanted = settings.spec.interventions

@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-from fleet_runtime.robot.env import Scripted
+from fleet_runtime.robot.env import Attended, Scripted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fleet_runtime.experience.types import Float
     from fleet_runtime.robot.env import Events, Observation, Robot, RobotSpec
+    from fleet_runtime.robot.human import Human
 
 
 class Renamed:
@@ -69,8 +70,22 @@ class _Scripted(Renamed):
         return self._experts.expert(self._tasks[task])
 
 
+class _Attended(Renamed):
+    """One that somebody stands by."""
+
+    def __init__(self, robot: Robot, tasks: Mapping[str, str], attended: Attended) -> None:
+        super().__init__(robot, tasks)
+        self._attended = attended
+
+    def human(self) -> Human:
+        """As the robot does."""
+        return self._attended.human()
+
+
 def renamed(robot: Robot, tasks: Mapping[str, str]) -> Robot:
-    """The robot under the job's task names, with its experts where it brings some."""
+    """The robot under the job's task names, with its person or its experts, where it has some."""
+    if isinstance(robot, Attended):
+        return _Attended(robot, tasks, robot)
     if isinstance(robot, Scripted):
         return _Scripted(robot, tasks, robot)
     return Renamed(robot, tasks)
