@@ -86,14 +86,16 @@ format: $(READY)  ## Let ruff rewrite what it can.
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-generate: $(READY)  ## Write crds/*.yaml and docs/*.md from the models.
+generate: $(READY)  ## Write crds/*.yaml, docs/*.md and manifests/components/monitoring from the models.
 	$(BIN)/fleet crds --output crds
 	$(BIN)/fleet docs reference --output docs/reference.md
 	$(BIN)/fleet docs metrics --output docs/metrics.md
+	$(BIN)/fleet docs alerts --output docs/alerts.md
 	$(BIN)/fleet docs algorithms --output docs/algorithms.md
 	$(BIN)/fleet docs policies --output docs/policies.md
 	$(BIN)/fleet docs rollout --output docs/rollout.md
 	$(BIN)/fleet docs cli --output docs/cli.md
+	$(BIN)/python -m fleet_cli.monitoring manifests/components/monitoring
 
 bench: $(READY) binaries  ## Every benchmark, short.
 	@failed=; for file in benchmarks/[a-z]*.py $$(grep -l ^TABLE benchmarks/papers/*.py); do \

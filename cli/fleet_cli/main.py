@@ -88,6 +88,7 @@ class Page(StrEnum):
 
     REFERENCE = "reference"
     METRICS = "metrics"
+    ALERTS = "alerts"
     ALGORITHMS = "algorithms"
     POLICIES = "policies"
     ROLLOUT = "rollout"
@@ -101,6 +102,7 @@ def docs(
 ) -> None:
     """Print a page of the documentation as Markdown, or write it into a file."""
     from fleet_cli import (
+        alerts_page,
         algorithms,
         cli_page,
         metrics_page,
@@ -112,6 +114,7 @@ def docs(
     pages: dict[Page, Callable[[], str]] = {
         Page.REFERENCE: reference.render,
         Page.METRICS: metrics_page.render,
+        Page.ALERTS: alerts_page.render,
         Page.ALGORITHMS: algorithms.render,
         Page.POLICIES: policies.render,
         Page.ROLLOUT: rollout_page.render,

@@ -17,7 +17,8 @@ Scrape with `honor_labels: true` (in a PodMonitor, `honorLabels`): `namespace` a
 of the FleetTrainingJob here, and Prometheus would otherwise rename them.
 
 - A robot's series end when it goes: its RobotActor or its job deleted, or scaled away. While it
-  exists but is silent, only `fleet_robot_connected` (0) and when it was last seen remain.
+  exists but is silent, only `fleet_robot_connected` (0), when it was last seen and whether it is
+  suspended remain.
 - Counters of robots count since their agent started, those of versions since the operator did. A
   restart sets them back to 0, which `rate` and `increase` know of.
 - Latencies that begin on one machine and end on another are as exact as their clocks agree:

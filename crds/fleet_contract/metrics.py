@@ -64,6 +64,8 @@ LABELS = {
     "gate": f"Of `spec.rollout.gates`: {', '.join(Gate)}.",
     "outcome": f"Of an episode: {', '.join(Outcome)}. Of a rollout: Promoted, RolledBack or "
     "Superseded. Of a gate: Passed, Failed or Skipped.",
+    "condition": "One that is True of the job, by its type; its `reason` is beside it.",
+    "phase": "Of a rollout, as `status.rollout.phase` of the job names it.",
     "verdict": "`success` or `failure` of the policy by itself; neutral episodes have none.",
     "cause": "Of a takeover: `scheduled` by the human's plan, or `needed` by the policy.",
     "control": "Who acted: `policy` or `human`.",
@@ -78,7 +80,7 @@ LABELS = {
     "since": "Where the time begins: at the `step` itself or at the `episode`'s end.",
     "result": "Of a record: `admitted`, `repeated`, `evicted`. Of a reconcile: `ok`, `error`. "
     "Of a request: `ok`, `absent` (gone, or there already), `refused`, `unreachable`.",
-    "reason": f"Why a record was rejected: {', '.join(RejectCode)}.",
+    "reason": f"Why a record was rejected: {', '.join(RejectCode)}. Of a condition: its own.",
     "side": "Of the replay: `offline` (demonstrations) or `online`.",
     "verb": "`get`, `list`, `create`, `apply` or `delete`.",
     "resource": "The plural in the Kubernetes API; `/status` where only that was written.",
@@ -116,6 +118,37 @@ LAST_EVENT = Family(
     "fleet_operator_last_event_timestamp_seconds",
     "Unix seconds",
     "When the last watch event came from the API server.",
+)
+DEAD_WATCHES = Family(
+    "fleet_operator_dead_watches",
+    "kinds",
+    "Kinds of objects whose watch brings less than a list shows; the probe fails while any is.",
+)
+
+# --- A job, as its status says -------------------------------------------------------------
+
+JOB_CONDITION = Family(
+    "fleet_job_condition",
+    "",
+    "1 for each condition that is True; others are absent.",
+    (*JOB, "condition", "reason"),
+)
+ROLLOUT_PHASE = Family(
+    "fleet_rollout_phase", "", "1 for where the rollout stands.", (*JOB, "phase")
+)
+ROLLOUT_STEP = Family("fleet_rollout_step", "", "Index of its step, from 0.", JOB)
+ROLLOUT_STEP_START = Family(
+    "fleet_rollout_step_start_timestamp_seconds",
+    "Unix seconds",
+    "When that step began; absent while none is under way.",
+    JOB,
+)
+ROLLOUT_ROBOTS = Family("fleet_rollout_robots", "robots", "Robots that try the candidate.", JOB)
+ROLLOUT_EPISODES = Family(
+    "fleet_rollout_judged_episodes",
+    "episodes",
+    "The candidate's so far, by autonomous success.",
+    (*JOB, "verdict"),
 )
 
 # --- A job's versions ----------------------------------------------------------------------
@@ -181,6 +214,12 @@ LEARNER_STEP_RATE = Family(
 LEARNER_PUBLISHED = Family(
     "fleet_learner_published_sequence", "", "Number of the last version it published.", JOB
 )
+LEARNER_LOSS = Family(
+    "fleet_learner_loss",
+    "",
+    "The sampler's mean loss of a task, of demonstrations and of what robots lived through.",
+    (*JOB, "task", "side"),
+)
 JOURNAL_POSITION = Family(
     "fleet_learner_journal_position", "segments", "Where the next segment of the journal goes.", JOB
 )
@@ -197,6 +236,15 @@ ROBOT_LAST_SEEN = Family(
     "fleet_robot_last_seen_timestamp_seconds",
     "Unix seconds",
     "When its last heartbeat came; absent if none ever did.",
+    ROBOT,
+)
+ROBOT_SUSPENDED = Family(
+    "fleet_robot_suspended", "", "1 while it is out of work on purpose, its job included.", ROBOT
+)
+ROBOT_ASSIGNED = Family(
+    "fleet_robot_assigned_sequence",
+    "",
+    "Number of the version it should run; absent while the fleet is paused.",
     ROBOT,
 )
 ROBOT_STATE = Family("fleet_robot_state", "", "1 for what it is doing.", (*ROBOT, "state"))
@@ -254,6 +302,12 @@ ROBOT_REFUSALS = Family(
     ROBOT,
 )
 ROBOT_SPOOL = Family("fleet_robot_spool_records", "records", "Records that wait on disk.", ROBOT)
+ROBOT_SPOOL_FREE = Family(
+    "fleet_robot_spool_free_ratio",
+    "",
+    "Share of its spool's limits that is left, or that its disk has room for: 0 to 1.",
+    ROBOT,
+)
 ROBOT_UNRECEIPTED = Family(
     "fleet_robot_unreceipted_records",
     "records",

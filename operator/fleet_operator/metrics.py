@@ -19,7 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from fleet_contract import metrics as m
-from fleet_operator.told import Told
+from fleet_operator.told import Sample, Told
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one, which nobody asks for
 
@@ -32,12 +32,16 @@ SECONDS = Histogram(
 QUEUE_DEPTH = Gauge(*m.QUEUE_DEPTH.head, registry=REGISTRY)
 API_REQUESTS = Counter(*m.API_REQUESTS.head, registry=REGISTRY)
 LAST_EVENT = Gauge(*m.LAST_EVENT.head, registry=REGISTRY)
+DEAD_WATCHES = Gauge(*m.DEAD_WATCHES.head, registry=REGISTRY)
 ROLLOUTS = Counter(*m.ROLLOUTS.head, registry=REGISTRY)
 GATES = Counter(*m.GATES.head, registry=REGISTRY)
 POLICY_LATENCY = Histogram(
     *m.POLICY_LATENCY.head, registry=REGISTRY, buckets=m.POLICY_LATENCY.buckets
 )
 POLICY_STAGE = Histogram(*m.POLICY_STAGE.head, registry=REGISTRY, buckets=m.POLICY_STAGE.buckets)
+
+STATUSES: dict[tuple[str, ...], list[Sample]] = {}
+"""By namespace and job: what its status says; replaced whole, so a scrape sees all or the next."""
 
 MOST = 2.0**63
 """No figure is greater, nor less than 0; a robot may have said so all the same."""
@@ -51,7 +55,7 @@ class Fleet(Collector):
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
         made: dict[m.Family, CounterMetricFamily | GaugeMetricFamily] = {}
-        for whose, samples in self._told():
+        for whose, samples in (*self._told(), *tuple(STATUSES.items())):
             for family, value, labels in samples:
                 if family not in made:
                     kind = m.Kind.COUNTER
@@ -63,6 +67,7 @@ class Fleet(Collector):
 
 def forget(namespace: str, job: str) -> None:
     """The job is gone, and with it the series counted for it here."""
+    STATUSES.pop((namespace, job), None)
     for metric in (ROLLOUTS, GATES, POLICY_LATENCY, POLICY_STAGE):
         metric.remove_by_labels({"namespace": namespace, "job": job})
 

@@ -22,6 +22,8 @@ class Enrolled(NamedTuple):
     uid: str
     last_seen: float | None
     """As its status says: Unix seconds."""
+    suspended: bool = False
+    """Out of work on purpose."""
 
 
 class Subscription:

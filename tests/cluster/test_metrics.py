@@ -79,7 +79,7 @@ async def test_series_live_as_long_as_what_they_are_about(
             await endpoint.until("taken up", lambda f: [f.get(one) for one in latency] == [2, 6])
 
             del fleet.uids["r2"]
-            presence = {m.ROBOT_CONNECTED.name, m.ROBOT_LAST_SEEN.name}
+            presence = {m.ROBOT_CONNECTED.name, m.ROBOT_SUSPENDED.name, m.ROBOT_LAST_SEEN.name}
             silent = await endpoint.until("silent", lambda f: of(f, "r2") == presence)
             assert silent[connected["r2"]] == 0
             assert silent[connected["r1"]] == 1

@@ -177,6 +177,7 @@ MESSAGES: dict[str, m.Message] = {
         successes=30,
         interventions=10,
         spool_depth=2,
+        spool_free=0.75,
         unreceipted=1,
         bytes_sent=5_000_000,
         bytes_received=2_000_000,

@@ -57,7 +57,7 @@ def names_of(found: Iterable[tuple[str, ...]]) -> set[str]:
     return {key[0] for key in found}
 
 
-PRESENCE = {m.ROBOT_CONNECTED.name, m.ROBOT_LAST_SEEN.name}
+PRESENCE = {m.ROBOT_CONNECTED.name, m.ROBOT_SUSPENDED.name, m.ROBOT_LAST_SEEN.name}
 
 
 def test_a_robot_is_served_as_it_told() -> None:
@@ -98,16 +98,19 @@ def test_of_a_silent_robot_only_its_absence_remains() -> None:
     hear(seen, "arm", at=NOW - LOST_AFTER - 1)
     assert figures(seen) == {
         (m.ROBOT_CONNECTED.name, "arm"): 0,
+        (m.ROBOT_SUSPENDED.name, "arm"): 0,
         (m.ROBOT_LAST_SEEN.name, "arm"): EPOCH + NOW - LOST_AFTER - 1,
     }
 
 
 def test_a_robot_never_heard_of_was_last_seen_when_its_status_says() -> None:
-    seen = line(arm=Enrolled("u", 5.0), new=Enrolled("v", None))
+    seen = line(arm=Enrolled("u", 5.0), new=Enrolled("v", None, suspended=True))
     assert figures(seen) == {
         (m.ROBOT_CONNECTED.name, "arm"): 0,
+        (m.ROBOT_SUSPENDED.name, "arm"): 0,
         (m.ROBOT_LAST_SEEN.name, "arm"): 5,
         (m.ROBOT_CONNECTED.name, "new"): 0,
+        (m.ROBOT_SUSPENDED.name, "new"): 1,
     }
 
 
@@ -115,7 +118,7 @@ def test_a_namesake_that_is_gone_and_a_robot_nobody_enrolled_tell_nothing() -> N
     seen = line(arm=Enrolled("u", None))
     hear(seen, "arm", uid="an earlier one")
     hear(seen, "stranger")
-    assert figures(seen) == {(m.ROBOT_CONNECTED.name, "arm"): 0}
+    assert names_of(figures(seen)) == PRESENCE - {m.ROBOT_LAST_SEEN.name}
 
 
 def test_words_and_numbers_of_a_strangers_making_do_no_harm() -> None:

@@ -1,5 +1,6 @@
 """The spool: what `append` returned is there after anything but a lost disk."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -253,3 +254,23 @@ def test_records_without_their_header_go_on_under_a_new_id(tmp_path: Path) -> No
     assert again.read(1)[0].spool_id == again.spool_id
     assert add(again, b"four") == 3
     again.close()
+
+
+def test_what_is_free_is_the_least_of_bytes_records_and_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, job_uid="uid-1", max_bytes=100_000, max_records=4)
+    assert spool.free == 1
+    add(spool, b"x")
+    assert spool.free == 0.75  # of its records
+    add(spool, bytes(50_000))
+    assert 0.4 < spool.free < 0.5  # of its bytes
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10_000))
+    assert spool.free == 0.1
+    spool.settle(spool.pending())
+    assert spool.free == 0.1  # the disk is as full as before
+    monkeypatch.undo()
+    spool.close()
+    shutil.rmtree(spool.folder)
+    assert spool.free == 0

@@ -40,6 +40,12 @@ class Prometheus:
         assert found["status"] == "success", f"{promql}: {found}"
         return [Series(one["metric"], float(one["value"][1])) for one in found["data"]["result"]]
 
+    async def rules(self) -> dict[str, str]:
+        """Alert → its health: ok, err, or unknown before it was first evaluated."""
+        async with self._session.get(f"{self._url}/api/v1/rules") as answer:
+            groups = (await answer.json())["data"]["groups"]
+        return {rule["name"]: rule["health"] for group in groups for rule in group["rules"]}
+
     async def until(
         self, promql: str, holds: Callable[[list[Series]], bool], within: float
     ) -> list[Series]:
@@ -55,7 +61,9 @@ class Prometheus:
 
 
 @contextlib.asynccontextmanager
-async def scraping(folder: Path, targets: Mapping[str, str]) -> AsyncIterator[Prometheus]:
+async def scraping(
+    folder: Path, targets: Mapping[str, str], *rules: Path
+) -> AsyncIterator[Prometheus]:
     """Scrapes each target, name → host:port, as docs/metrics.md says; ready when entered."""
     jobs = [
         {
@@ -66,7 +74,12 @@ async def scraping(folder: Path, targets: Mapping[str, str]) -> AsyncIterator[Pr
         for name, address in targets.items()
     ]
     config = folder / "prometheus.yml"
-    config.write_text(json.dumps({"global": {"scrape_interval": INTERVAL}, "scrape_configs": jobs}))
+    asked = {
+        "global": {"scrape_interval": INTERVAL, "evaluation_interval": INTERVAL},
+        "rule_files": [str(one) for one in rules],
+        "scrape_configs": jobs,
+    }
+    config.write_text(json.dumps(asked))
     programs = await asyncio.to_thread(prometheus.resolve)
     address = f"{LOOPBACK}:{free_ports(['prometheus'])['prometheus']}"
     log = folder / "prometheus.log"

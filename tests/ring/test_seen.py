@@ -1,6 +1,7 @@
 """What a real Prometheus sees of a ring at work, through the endpoints of operator and learner."""
 
 import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,22 @@ from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Json
 from fleet_contract import metrics as m
 from fleet_contract import names
+from fleet_contract.alerts import ALERTS
+from fleet_contract.dashboards import DASHBOARDS, Panel, asked
 from fleet_contract.names import Label, Role
 from fleet_contract.queries import QUERIES
+from helpers.answers import page
 from helpers.control import edit
 from helpers.kube import Kube
 from helpers.prometheus import Prometheus, Series, finite, linted, recent, scraped, scraping
 from helpers.ring import JOB, JOBS, ROBOTS, SLOW, job
 
 MAY_BE_ZERO = {
+    m.DEAD_WATCHES,
+    m.ROLLOUT_STEP,  # there is one, and the first is 0
+    m.ROLLOUT_ROBOTS,
+    m.ROLLOUT_EPISODES,
+    m.ROBOT_SUSPENDED,
     m.QUEUE_DEPTH,  # what is due is worked on at once
     m.GATES,  # this job asks for none
     m.GUARD_TRIPS,
@@ -32,6 +41,10 @@ MAY_BE_ZERO = {
     m.COLLECTED,
 }
 TIMESTAMPS = {family for family in m.FAMILIES if family.name.endswith("_timestamp_seconds")}
+
+RULES = Path(__file__).parents[2] / "manifests/components/monitoring/prometheus/alerts.yaml"
+WITHIN = "1m"
+"""For Grafana's $__rate_interval: a ring has not turned for longer."""
 
 MEAN_LATENCY = f"{m.EXPERIENCE_LATENCY.name}_sum / {m.EXPERIENCE_LATENCY.name}_count"
 
@@ -64,6 +77,41 @@ async def is_there(prometheus: Prometheus, kube: Kube, family: m.Family) -> None
         assert one.labels.keys() - target == set(family.labels) - target
 
 
+async def shown(prometheus: Prometheus, kube: Kube, panel: Panel) -> list[Series]:
+    """What a panel shows; one that may be empty is asked all the same."""
+    promql = asked(panel.promql, WITHIN, kube.namespace, JOB)
+    if panel.quiet:
+        return await prometheus.ask(promql)
+    return await prometheus.until(promql, finite, SLOW)
+
+
+async def every_panel_answers(prometheus: Prometheus, kube: Kube) -> None:
+    async with asyncio.TaskGroup() as together:
+        answers = {
+            board: {
+                panel: together.create_task(shown(prometheus, kube, panel))
+                for panel in board.panels
+            }
+            for board in DASHBOARDS
+        }
+    if path := os.environ.get("FLEET_ANSWERS"):
+        found = {
+            board: {panel: task.result() for panel, task in panels.items()}
+            for board, panels in answers.items()
+        }
+        await asyncio.to_thread(Path(path).write_text, page(found))
+
+
+async def every_alert_is_evaluated(prometheus: Prometheus) -> None:
+    """And none of a fleet at work fires that has to hold for a while."""
+    async with asyncio.timeout(SLOW):
+        while "unknown" in (health := await prometheus.rules()).values():  # noqa: ASYNC110 - it never tells
+            await asyncio.sleep(0.5)
+    assert health == {one.name: "ok" for one in ALERTS}
+    lasting = "|".join(one.name for one in ALERTS if one.lasts != "0m")
+    assert await prometheus.ask(f'ALERTS{{alertname=~"{lasting}", alertstate="firing"}}') == []
+
+
 async def test_every_metric_is_there_and_a_robots_series_end_with_it(
     cluster: LocalCluster, kube: Kube, dataset: str, tmp_path: Path
 ) -> None:
@@ -77,12 +125,14 @@ async def test_every_metric_is_there_and_a_robots_series_end_with_it(
         "operator": await address(kube, "app.kubernetes.io/name=fleetloop-operator"),
         "learner": await address(kube, f"{Label.ROLE}={Role.LEARNER}"),
     }
-    async with scraping(tmp_path, targets) as prometheus:
+    async with scraping(tmp_path, targets, RULES) as prometheus:
         async with asyncio.TaskGroup() as together:
             for family in m.FAMILIES:
                 together.create_task(is_there(prometheus, kube, family))
             for query in QUERIES:
                 together.create_task(prometheus.until(query.promql, finite, SLOW))
+            together.create_task(every_panel_answers(prometheus, kube))
+            together.create_task(every_alert_is_evaluated(prometheus))
         since = {one.labels["since"]: one.value for one in await prometheus.ask(MEAN_LATENCY)}
         assert since["step"] > since["episode"]
         for target in targets.values():

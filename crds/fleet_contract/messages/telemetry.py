@@ -154,6 +154,8 @@ class Heartbeat(Message):
     successes: int = 0
     interventions: int = 0
     spool_depth: int = 0
+    spool_free: float | None = None
+    """Share of the spool's limits that is left, or that its disk has room for; 0 to 1."""
     unreceipted: int = 0
     bytes_sent: int = 0
     bytes_received: int = 0

@@ -80,7 +80,7 @@ async def observe(office: Office, raw: Object) -> World:
     pods = await cluster.list("Pod", labelSelector=selector)
     if (known := inbox.get(name)) is not None:
         known.tasks = frozenset(task.name for task in job.spec.tasks)
-        known.robots = {one.metadata.name: enrolled(one) for one in robots}
+        known.robots = {one.metadata.name: enrolled(one, job) for one in robots}
     there: list[str] = []
     synced: list[str] = []
     for robot in robots:
@@ -124,9 +124,13 @@ def _events_from(rollout: RolloutStatus) -> int:
     return min([*gates, trial] if trial else gates, default=0)
 
 
-def enrolled(robot: RobotActor) -> Enrolled:
+def enrolled(robot: RobotActor, job: FleetTrainingJob) -> Enrolled:
     seen = robot.status.last_seen
-    return Enrolled(robot.metadata.uid, datetime.fromisoformat(seen).timestamp() if seen else None)
+    return Enrolled(
+        robot.metadata.uid,
+        datetime.fromisoformat(seen).timestamp() if seen else None,
+        suspended=robot.spec.suspend or job.spec.suspend,
+    )
 
 
 def evidence_of(world: World, now: float) -> Evidence:

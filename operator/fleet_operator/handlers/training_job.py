@@ -38,6 +38,7 @@ from fleet_operator.handlers.job_world import (
 )
 from fleet_operator.handlers.telling import tell
 from fleet_operator.office import Office
+from fleet_operator.told import by_status
 from fleet_operator.work import Key
 
 logger = logging.getLogger(__name__)
@@ -123,7 +124,7 @@ async def reconcile(office: Office, name: str) -> float | None:
     elif wait is not None:
         await office.cluster.write_status(Kind.TRAINING_JOB, world.job.metadata, after.dump())
         office.written_at[uid] = office.inbox.now
-    _count(world, decision)
+    _count(world, decision, after)
     _wake_orphans(office, world)
     if world.streams_fault:
         raise Retry(world.streams_fault)
@@ -193,9 +194,10 @@ async def _lives(office: Office, world: World, number: int) -> bool:
     return number > 0 and await office.cluster.get("Job", name) is not None
 
 
-def _count(world: World, decision: Decision) -> None:
+def _count(world: World, decision: Decision, after: FleetTrainingJobStatus) -> None:
     """For who reads metrics; after the status, which is what makes a move happen once."""
     at, line = world.job.metadata, world.line
+    metrics.STATUSES[at.namespace, at.name] = by_status(after)
     ended = [move.phase for move in decision.moves]
     for phase in sorted(phases.ENDS):
         metrics.ROLLOUTS.labels(at.namespace, at.name, phase).inc(ended.count(phase))

@@ -259,6 +259,7 @@ class Agent:
                 self._moved,
                 assignment_epoch=self._memory.order[1] if self._memory.order else 0,
                 spool_depth=self._spool.depth,
+                spool_free=self._spool.free,
                 unreceipted=uploader.unreceipted,
                 refusals=self._reporter.refusals,
                 records={

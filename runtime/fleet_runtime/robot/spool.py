@@ -97,6 +97,17 @@ class Spool:
         """Bytes of these records."""
         return sum(self._files.values())
 
+    @property
+    def free(self) -> float:
+        """Share of the limits that is left, or that the disk has room for; 0 to 1."""
+        try:
+            disk = shutil.disk_usage(self.folder).free
+        except OSError:  # a folder that is gone takes nothing
+            disk = 0
+        room = min(self._max_bytes - self.nbytes, disk)
+        shares = room / self._max_bytes, 1 - self.depth / self._max_records
+        return max(0.0, min(shares))
+
     def pending(self) -> list[int]:
         """Their numbers, in order."""
         return sorted(list(self._files))  # noqa: C414 - one step, so it need not wait for a write

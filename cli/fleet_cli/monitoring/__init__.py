@@ -1,0 +1,1 @@
+"""Alerts and dashboards, printed from the contract into manifests/components/monitoring."""
