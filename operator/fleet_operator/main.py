@@ -13,7 +13,7 @@ from typing import Any
 
 import kopf
 
-from fleet_contract import names
+from fleet_contract import logs, names
 from fleet_contract.errors import FleetError
 from fleet_contract.names import Kind, Label
 from fleet_operator import metrics
@@ -57,6 +57,8 @@ WATCHED: dict[str, dict[str, str]] = {kind: {} for kind in Kind} | {
     "Pod": CHILDREN,
 }
 """The kinds that ``Watch`` has kopf watch, and by which selectors."""
+WHOSE: dict[str, str] = {Kind.TRAINING_JOB: "job", Kind.ROBOT_ACTOR: "robot"}
+"""What a turn's log lines name by the key."""
 TURNS: dict[str, Turn] = {
     Kind.TRAINING_JOB: training_job.reconcile,
     Kind.ROBOT_ACTOR: robot_actor.reconcile,
@@ -103,7 +105,8 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
             started = time.monotonic()
             result = "error"
             try:
-                again = await TURNS[key.kind](office, key.name)
+                with logs.about(**{WHOSE[key.kind]: key.name} if key.kind in WHOSE else {}):
+                    again = await TURNS[key.kind](office, key.name)
                 result = "ok"
             finally:
                 metrics.RECONCILES.labels(key.kind, result).inc()
@@ -210,12 +213,11 @@ async def _main() -> None:
 
 def main() -> None:
     """``python -m fleet_operator``."""
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.begin("operator", namespace=settings().namespace)
     for chatty in ("kopf", "nats.aio.client", "aiohttp.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         asyncio.run(_main())
     except FleetError as fault:
-        sys.exit(f"error: {fault}")
+        logger.error("%s", fault)  # noqa: TRY400 - a sentence for people
+        sys.exit(1)

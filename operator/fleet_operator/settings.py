@@ -21,6 +21,8 @@ class Settings(BaseSettings):
     """For jobs that name no object store."""
     storage_secret: str = ""
     """For jobs that name no Secret of the store; empty: none. The operator never reads it."""
+    log_format: str = ""
+    """That of the pods we start, and our own: ``text`` (also where empty) or ``json``."""
     learner_image: str = ""
     """In place of the learner's default image; empty: what the spec says."""
     robot_image: str = ""

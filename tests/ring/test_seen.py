@@ -1,7 +1,9 @@
 """What a real Prometheus sees of a ring at work, through the endpoints of operator and learner."""
 
 import asyncio
+import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from fleet_contract import metrics as m
 from fleet_contract import names
 from fleet_contract.alerts import ALERTS
 from fleet_contract.dashboards import DASHBOARDS, Panel, asked
-from fleet_contract.names import Label, Role
+from fleet_contract.names import Env, Label, Role
 from fleet_contract.queries import QUERIES
 from helpers.answers import page
 from helpers.control import edit
@@ -49,6 +51,40 @@ WITHIN = "1m"
 MEAN_LATENCY = f"{m.EXPERIENCE_LATENCY.name}_sum / {m.EXPERIENCE_LATENCY.name}_count"
 
 pytestmark = pytest.mark.usefixtures("operator")
+
+
+@pytest.fixture
+def told() -> Mapping[Env, str]:
+    return {Env.LOG_FORMAT: "json"}
+
+
+async def log(kube: Kube, selector: str) -> list[Json]:
+    """A pod's records; each line is one."""
+    (pod,) = (await kube.get("pods", labelSelector=selector))["items"]
+    return [json.loads(line) for line in (await kube.logs(pod["metadata"]["name"])).splitlines()]
+
+
+async def every_line_says_whose_it_is(kube: Kube) -> None:
+    robot = names.simulated_robot(JOB, 0)
+    said = {
+        "operator": await log(kube, "app.kubernetes.io/name=fleetloop-operator"),
+        "learner": await log(kube, f"{Label.ROLE}={Role.LEARNER}"),
+        "robot": await log(kube, f"{Label.ROBOT}={robot}"),
+    }
+    for program, records in said.items():
+        whose = {(one["program"], one["namespace"]) for one in records}
+        assert whose <= {(program, kube.namespace)}
+        assert {one.get("job") for one in records} <= {JOB, None}
+    promoted = [one for one in said["operator"] if "promoted" in one["message"]]
+    assert promoted
+    assert {one["job"] for one in promoted} == {JOB}
+    out = [one for one in said["learner"] if " is out, " in one["message"]]
+    assert [one["version"] for one in out] == sorted({one["version"] for one in out})
+    drives = [one for one in said["robot"] if one["message"].endswith(" drives")]
+    assert drives
+    for one in drives:
+        assert one["robot"] == robot
+        assert one["message"] == f"version {one['version']} drives"
 
 
 async def address(kube: Kube, selector: str) -> str:
@@ -137,6 +173,7 @@ async def test_every_metric_is_there_and_a_robots_series_end_with_it(
         assert since["step"] > since["episode"]
         for target in targets.values():
             assert await linted(await scraped(target)) == ""
+        await every_line_says_whose_it_is(kube)
 
         connected = f'{m.ROBOT_CONNECTED.name}{{namespace="{kube.namespace}"}}'
         robots = {one.labels["robot"] for one in await prometheus.ask(f"{connected} == 1")}

@@ -84,6 +84,7 @@ def learner_job(job: FleetTrainingJob, run: int, to: Transport) -> dict[str, Any
                         storage_url=to.storage_url,
                         spec=config(job).model_dump_json(by_alias=True, exclude_none=True),
                         KEY_FILE=f"{pods.KEYS}/{names.KEY}",
+                        LOG_FORMAT=to.log_format,
                     ),
                     resources=learner.resources,
                     overrides=learner.pod_overrides,

@@ -43,7 +43,8 @@ def environment(
         Env.LAST_WORDS: LAST_WORDS,
         Env.TRUST_DIR: TRUST,
     } | {Env[name]: value for name, value in more.items()}
-    return [{"name": name.value, "value": value} for name, value in values.items()]
+    told = {name: value for name, value in values.items() if value or name is not Env.LOG_FORMAT}
+    return [{"name": name.value, "value": value} for name, value in told.items()]
 
 
 PUBLIC_KEYS = {"name": "trust", "configMap": {"name": names.TRUST}}

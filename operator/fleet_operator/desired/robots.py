@@ -94,6 +94,7 @@ def robot_pod(job: FleetTrainingJob, robot: RobotActor, to: Transport) -> dict[s
                 ROBOT=name,
                 ROBOT_UID=robot.metadata.uid,
                 SPOOL_DIR=pods.SPOOL,
+                LOG_FORMAT=to.log_format,
             ),
             resources=simulated.resources,
             overrides=simulated.pod_overrides,

@@ -112,6 +112,7 @@ def gate_job(
                         nats_url=to.nats_url,
                         storage_url=to.storage_url,
                         spec=config.model_dump_json(by_alias=True, exclude_none=True),
+                        LOG_FORMAT=to.log_format,
                     ),
                     resources=gate.resources,
                     overrides=gate.pod_overrides,

@@ -16,6 +16,7 @@ class Transport(NamedTuple):
     learner_image: str
     robot_image: str
     storage_secret: str = ""  # empty: none
+    log_format: str = ""  # empty: the programs' own
 
 
 def resolve(job: FleetTrainingJob, settings: Settings) -> Transport:
@@ -26,4 +27,5 @@ def resolve(job: FleetTrainingJob, settings: Settings) -> Transport:
         settings.learner_image or Learner.model_fields["image"].default,
         settings.robot_image or Simulated.model_fields["image"].default,
         job.spec.transport.storage.secret_ref.name or settings.storage_secret,
+        settings.log_format,
     )

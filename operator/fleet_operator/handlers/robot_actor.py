@@ -2,6 +2,7 @@
 
 import random
 
+from fleet_contract import logs
 from fleet_contract.names import ConditionType, Kind, Label, Reason, robot_pod
 from fleet_contract.resources import FleetTrainingJob, RobotActor, RobotActorStatus, RobotMode
 from fleet_operator.cluster import Object, RefusedError
@@ -27,6 +28,11 @@ async def reconcile(office: Office, name: str) -> float | None:
     robot = RobotActor.model_validate(raw)
     if robot.metadata.deletion_timestamp:
         return SOON
+    with logs.about(job=robot.spec.job):
+        return await _look(office, raw, robot)
+
+
+async def _look(office: Office, raw: Object, robot: RobotActor) -> float:
     job = await office.job(robot.spec.job)
     seen = await _observe(office, robot, job)
 

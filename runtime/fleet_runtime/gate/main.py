@@ -16,7 +16,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
-from fleet_contract import names
+from fleet_contract import logs, names
 from fleet_contract.agents import EXIT_REFUSED
 from fleet_contract.errors import Retry
 from fleet_runtime import last_words
@@ -34,14 +34,17 @@ def main() -> None:
     """Run to the end."""
     # Policies are small, and what costs time here is the simulator, which has one thread too.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.begin("gate")
     # A container's first process is not ended by SIGTERM unless it says so. Nothing is to be saved.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
     from fleet_runtime.settings import gate_settings
 
     settings = gate_settings()
+    logs.bind(
+        namespace=settings.namespace,
+        job=settings.job,
+        version=settings.spec.policy.sequence,
+    )
     from fleet_runtime.gate.simulate import RefusedError, Simulation
 
     try:

@@ -8,7 +8,7 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from fleet_contract import names
+from fleet_contract import logs, names
 from fleet_contract.errors import Reject, Retry, Untrusted
 from fleet_contract.messages import Announcement, Assignment
 from fleet_contract.names import Stream, Traffic
@@ -167,6 +167,7 @@ class Publisher:
                 await anext(pause)
         self._parent = manifest.sequence
         self._progress.published = manifest.sequence
+        logs.bind(version=manifest.sequence)
         self._progress.moved.sent[Traffic.POLICY] += size
         self._progress.moved.sent[Traffic.DELTA] += sum(delta.size for delta in manifest.deltas)
         log.info(

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from fleet_contract import names
+from fleet_contract import logs, names
 from fleet_contract.errors import FleetError, Misconfigured, Retry
 from fleet_contract.messages import LearnerStage
 from fleet_contract.names import Signatory
@@ -243,15 +243,12 @@ def _settle(replayed: asyncio.Future[Experience], found: Experience) -> None:
 
 def main() -> int:
     """Run a learner from the environment; the exit code, as told at the top."""
-    logging.basicConfig(
-        level=os.environ.get("FLEET_LOG_LEVEL", "INFO"),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    logs.begin("learner")
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)  # pods share machines: more only where somebody said so
     sys.setswitchinterval(SWITCH_INTERVAL)
     settings = learner_settings()
+    logs.bind(namespace=settings.namespace, job=settings.job, rank=settings.rank)
     log.info("learner of %s/%s (%s)", settings.namespace, settings.job, settings.job_uid)
     return _follow(settings) if settings.rank else asyncio.run(_run(settings))
 

@@ -14,6 +14,7 @@ import sys
 import zlib
 from typing import TYPE_CHECKING
 
+from fleet_contract import logs
 from fleet_contract.agents import EXIT_REFUSED
 from fleet_contract.errors import Fenced
 from fleet_runtime import last_words
@@ -34,12 +35,11 @@ def main() -> None:
     """Run until SIGTERM."""
     # One thread for arithmetic: policies are small and a robot's cores have other work.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logs.begin("robot")
     from fleet_runtime.settings import robot_settings
 
     settings = robot_settings()
+    logs.bind(namespace=settings.namespace, job=settings.job, robot=settings.robot)
     try:
         settings.demand_keys()
         robot = make_robot(settings)

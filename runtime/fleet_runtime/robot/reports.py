@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fleet_contract import logs
 from fleet_contract.messages import (
     AssignmentRole,
     Event,
@@ -80,6 +81,7 @@ class Reporter:
 
     def swap(self, loaded: Loaded) -> None:
         """Another policy drives."""
+        logs.bind(version=loaded.ref.sequence)
         log.info("version %d drives", loaded.ref.sequence)
         self._event(EventKind.SWAP, loaded)
 
