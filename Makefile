@@ -15,7 +15,7 @@ ROW ?=
 MOST ?=
 JOBS ?=
 
-.PHONY: help setup binaries programs store demo test torture e2e lerobot flux check format bench generate lock clean
+.PHONY: help setup binaries programs store demo test torture e2e lerobot page flux check format bench generate lock clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
@@ -70,6 +70,9 @@ lerobot: $(READY)  ## Let lerobot itself load what we export, and its policies t
 	@tests/lerobot/setup $(LEROBOT)
 	FLEET_LEROBOT=$(LEROBOT)/bin/python $(BIN)/python -m pytest tests/foreign
 	OMP_NUM_THREADS=1 $(LEROBOT)/bin/python -m pytest tests/lerobot -o filterwarnings=default
+
+page: $(READY)  ## Look at the page of `fleet dashboard` in a real Chromium; fetched once, 124 MB.
+	$(BIN)/python -m pytest tests/browser
 
 flux: $(READY)  ## Let Flux itself sync jobs and robots; builds its controller once, some minutes.
 	@$(BIN)/python -m fleet_cli.local.binaries kustomize-controller

@@ -8,8 +8,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
+from fleet_cli.dashboard.serve import looking, serving
 from fleet_cli.kube import Kube as Client
 from fleet_cli.kubeconfig import Target
 from fleet_cli.local.cluster import LocalCluster
@@ -42,7 +44,7 @@ async def waiting(operator: Operator, cluster: LocalCluster, kube: Kube) -> Asyn
 
 
 async def test_a_version_is_seen_let_on_taken_back_and_then_the_operator_dies(
-    waiting: Fleet, operator: Operator, fleet: Shell, kube: Kube
+    waiting: Fleet, operator: Operator, fleet: Shell, kube: Kube, cluster: LocalCluster
 ) -> None:
     (job,) = (await fleet("get", "-o", "json")).json["items"]
     assert (job["stable"], job["candidate"], job["robots"]["connected"]) == (1, 2, 2)
@@ -57,6 +59,19 @@ async def test_a_version_is_seen_let_on_taken_back_and_then_the_operator_dies(
         ("candidate", 2, 1),
         ("stable", 1, 1),
     ]
+    async with (
+        Client(Target(kube.namespace, kubeconfig=str(cluster.kubeconfig))) as client,
+        serving(looking(client, "job")) as url,
+        aiohttp.ClientSession() as session,
+        session.get(url + "overview.json") as answer,
+    ):
+        shown = await answer.json()
+    assert [one["version"] for one in shown["cohorts"]] == [2, 1]
+    assert [one["version"] for one in shown["versions"]] == [1, 2]
+    assert {one["name"] for one in shown["robots"]} == {"r1", "r2"}
+    assert shown["moved"] == []  # this operator serves no metrics
+    nobody = await fleet("dashboard", "nobody")
+    assert (nobody.code, nobody.err) == (await fleet("status", "nobody"))[::2]
 
     answer = (await fleet("abort", "job", "-o", "json")).json
     assert (answer["kind"], answer["done"], answer["request"][:8]) == ("Answer", True, "abort@2#")

@@ -14,6 +14,16 @@ INTRODUCTION = """\
 <!-- Made by tests/helpers/answers.py, which says how; edit that. -->
 # Dashboards
 
+`fleet dashboard JOB` shows one job as a page on this machine, read with your own rights and changed
+by nobody: its trial, cohorts with success and interval, versions, robots, latency and bytes. It
+needs nothing but this program, asks the cluster once a second at most and says when it is not fresh.
+Everything is reached by keyboard, no meaning hangs on a colour alone. It is tested in a real
+Chromium (`make page`), which drew this picture of a made-up fleet:
+
+![The page: rollout, cohorts, learning, latency and bytes, robots](pictures/dashboard.png)
+
+## For Grafana
+
 `manifests/components/monitoring/dashboards` holds four for Grafana, printed from
 crds/fleet_contract/dashboards.py by `make generate`. Import them, or let Grafana's sidecar find
 them in the ConfigMap that the component makes ([alerts.md](alerts.md)). Above the panels one
@@ -34,7 +44,7 @@ def page(found: Answers) -> str:
 
 def _board(board: Dashboard, found: Answers) -> Iterator[str]:
     yield from (
-        f"## {board.title}",
+        f"### {board.title}",
         "",
         "| panel | series | one of them | value |",
         "|---|---|---|---|",

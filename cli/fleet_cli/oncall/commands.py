@@ -66,6 +66,20 @@ def status(
 
 
 @app.command(rich_help_panel=LOOK)
+def dashboard(
+    job: JobName,
+    port: Annotated[int, typer.Option(help="Of this machine; 0: a free one.", min=0)] = 0,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+) -> None:
+    """Show one job as a page on this machine, live and read-only; Ctrl-C ends it."""
+    from fleet_cli.dashboard.serve import show_page
+
+    run((namespace, context, kubeconfig), lambda kube: show_page(kube, job, port))
+
+
+@app.command(rich_help_panel=LOOK)
 def history(
     job: JobName,
     namespace: Namespace = "",

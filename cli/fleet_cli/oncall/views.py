@@ -185,6 +185,37 @@ class RobotList(View):
     items: list[Robot] = Field(description="By name.")
 
 
+class Share(Model):
+    """How often it went well, and between what that lies in 95 of 100 cases (Wilson's interval)."""
+
+    version: int | None = Field(default=None, description="The version.")
+    name: str = Field(description="Role of the cohort, or phase of the version.")
+    robots: int = Field(description="Robots of it.")
+    episodes: int = Field(description="Judged episodes.")
+    rate: str = Field(default="", description="Autonomous success; empty without episodes.")
+    low: str = Field(default="", description="Lower end of the interval.")
+    high: str = Field(default="", description="Upper end.")
+
+
+class Moved(Model):
+    """Bytes that robots moved since their agents started."""
+
+    direction: str = Field(description="sent or received.")
+    kind: str = Field(description="experience, policy, delta, telemetry or control.")
+    total: float = Field(description="Bytes.")
+
+
+class Overview(View):
+    """What the page of ``fleet dashboard`` shows."""
+
+    status: Status = Field(description="The job on one screen.")
+    robots: list[Robot] = Field(description="All of them; those in trouble first.")
+    cohorts: list[Share] = Field(description="Robots by the version they run.")
+    versions: list[Share] = Field(description="Versions that were tried, the oldest first.")
+    moved: list[Moved] = Field(description="By direction and kind; empty where it is not known.")
+    at: float = Field(description="When it was looked, in Unix seconds.")
+
+
 class Ancestor(Model):
     """One version on the way back to the first."""
 
