@@ -16,7 +16,7 @@ INTRODUCTION = """\
 
 `fleet dashboard JOB` shows one job as a page on this machine, read with your own rights and changed
 by nobody: its trial, cohorts with success and interval, versions, robots, latency and bytes. It
-needs nothing but this program, asks the cluster once a second at most and says when it is not fresh.
+needs nothing but this program, asks the cluster once a second at most and says when it is stale.
 Everything is reached by keyboard, no meaning hangs on a colour alone. It is tested in a real
 Chromium (`make page`), which drew this picture of a made-up fleet:
 
