@@ -371,7 +371,8 @@ JOURNAL_SEGMENTS = Family(
 COLLECTED = Family(
     "fleet_learner_collected_objects_total",
     "objects",
-    "Objects removed from the store with what the replay had dropped for good.",
+    "Objects removed from the store: what the replay had dropped for good, and what belonged to "
+    "versions that nobody may still want.",
     (*JOB, "kind"),
     server=Server.LEARNER,
 )

@@ -315,6 +315,11 @@ def assign_subject(namespace: str, job: str) -> str:
     return f"ctl.{namespace}.{job}.assign"
 
 
+def kept_subject(namespace: str, job: str) -> str:
+    """Where the operator tells the learner which of its versions anybody may still want."""
+    return f"ctl.{namespace}.{job}.kept"
+
+
 def announce_subject(namespace: str, job: str) -> str:
     """Where the learner announces what it published; the last message is the latest version."""
     return f"ctl.{namespace}.{job}.announce"
@@ -361,9 +366,12 @@ class StreamMeta(StrEnum):
 # --- Object store -------------------------------------------------------------------------
 
 
+JOBS_ROOT = "jobs"
+
+
 def job_root(job_uid: str) -> str:
     """Everything a job stores lies below this prefix."""
-    return f"jobs/{job_uid}"
+    return f"{JOBS_ROOT}/{job_uid}"
 
 
 def blob_key(job_uid: str, digest: str) -> str:

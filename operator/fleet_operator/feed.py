@@ -14,6 +14,7 @@ from fleet_contract.messages import (
     EventKind,
     GateReport,
     Heartbeat,
+    Kept,
     LearnerHeartbeat,
     Outcome,
     Verifier,
@@ -59,6 +60,8 @@ class Feed:
         self.announcement: Announcement | None = None
         self.assignment: Assignment | None = None
         self.assignment_sequence = 0
+        self.kept: Kept | None = None
+        self.kept_sequence = 0
         self.events: deque[tuple[int, Event]] = deque(maxlen=KEPT_EVENTS)
         self.last_event = 0
         self.last_outcome_at = float("-inf")

@@ -1,6 +1,7 @@
 """Everything that comes in over NATS, sorted by job; wakes the queue when its meaning changed."""
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleet_contract import names
 from fleet_contract.errors import Fenced, Retry, Untrusted
-from fleet_contract.messages import Assignment, Verifier
+from fleet_contract.messages import Assignment, Document, Kept, Verifier
 from fleet_contract.names import Channel, Kind, Signatory, Stream
 from fleet_operator.bus import Bus
 from fleet_operator.decide import pace
@@ -145,6 +146,7 @@ class Inbox:
             if stored := await bus.last(feed.job_uid, names.announce_subject(self.namespace, job)):
                 feed.announced(stored.data, self._verify(Signatory.LEARNER))
             await self.read_assignment(known)
+            await self._read_kept(known)
             if was_stale or known.end is None:
                 if known.end is not None:
                     await known.end()
@@ -177,6 +179,16 @@ class Inbox:
                     f"The assignment document on {subject} is none of ours: {fault}. Robots refuse "
                     "it too; ours is sent again. Find out who may publish there",
                 )
+
+    async def _read_kept(self, known: Subscription) -> None:
+        """What the learner was last told. One that is none of ours is replaced: it reads so too."""
+        feed = known.feed
+        subject = names.kept_subject(self.namespace, known.job)
+        stored = await known.bus.last(feed.job_uid, subject)
+        feed.kept, feed.kept_sequence = None, stored.sequence if stored else 0
+        if stored is not None:
+            with contextlib.suppress(Untrusted):
+                feed.kept = Kept.open(stored.data, self._verify(Signatory.OPERATOR))
 
     def _verify(self, role: Signatory) -> Verifier:
         def verify(key: str, data: bytes, signature: str) -> None:
@@ -293,16 +305,28 @@ class Inbox:
 
 async def publish_assignment(inbox: Inbox, known: Subscription, document: Assignment) -> None:
     """The job's new document, after the one we know. Raises ``Fenced`` or ``Retry``."""
-    feed = known.feed
+    feed, subject = known.feed, names.assign_subject(inbox.namespace, known.job)
+    sequence = await _put(inbox, known, subject, document, feed.assignment_sequence)
+    feed.assignment, feed.assignment_sequence = document, sequence
+    inbox.stages.assigned(known, document, inbox.now)
+
+
+async def publish_kept(inbox: Inbox, known: Subscription, document: Kept) -> None:
+    """What the learner must keep from now on. Raises ``Fenced`` or ``Retry``."""
+    feed, subject = known.feed, names.kept_subject(inbox.namespace, known.job)
+    feed.kept_sequence = await _put(inbox, known, subject, document, feed.kept_sequence)
+    feed.kept = document
+
+
+async def _put(
+    inbox: Inbox, known: Subscription, subject: str, document: Document, after: int
+) -> int:
     if inbox.keys is None:
         raise Retry("the namespace's keys are not known yet: nothing can be signed")
-    subject = names.assign_subject(inbox.namespace, known.job)
     try:
-        sequence = await known.bus.put(
-            feed.job_uid, subject, document.seal(inbox.keys.own.sign), feed.assignment_sequence
+        return await known.bus.put(
+            known.feed.job_uid, subject, document.seal(inbox.keys.own.sign), after
         )
     except (Fenced, Retry):
         known.stale = True  # it may have landed all the same
         raise
-    feed.assignment, feed.assignment_sequence = document, sequence
-    inbox.stages.assigned(known, document, inbox.now)

@@ -59,7 +59,7 @@ class LearnerMetrics:
             self.rejected(code)  # a counter that is there from the start shows its first step
         for result in ("admitted", "repeated", "evicted"):
             self.records(result)
-        for kind in ("segment", "payload"):
+        for kind in ("segment", "payload", "manifest", "blob"):
             self.collected(kind)
 
     def serve(self, address: str, port: int) -> Callable[[], None]:

@@ -16,7 +16,8 @@ from fleet_runtime import trust
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN, max_length=NAME_MAX)]
 # A job's UID stands in stream names and object keys: nothing that NATS or a store would read.
-Uid = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$")]
+UID_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9-]{0,63}$"
+Uid = Annotated[str, Field(pattern=UID_PATTERN)]
 
 
 class Settings(BaseSettings):

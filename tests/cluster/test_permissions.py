@@ -50,6 +50,9 @@ async def test_it_may_do_all_it_does_where_only_restricted_pods_are_admitted(
         await kube.delete("secrets", names.LEARNER_KEY)
         # Pruned when no robot runs it and no rollback returns to it: at the resync at the latest.
         await kube.until_gone(VERSIONS, "job-v1", within=90.0)
+        await fleet.until_kept(2, 3)
+        assert fleet.kept is not None
+        assert (fleet.kept.job_uid, fleet.kept.before) == (fleet.job_uid, 3)
 
         def change(spec: Json) -> None:
             spec["spec"]["robots"]["simulated"]["replicas"] = 1

@@ -5,6 +5,7 @@ import secrets
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -60,6 +61,17 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "file":
         return Store(f"file://{tmp_path}/objects")
     return Store(f"memory://{secrets.token_hex(8)}")
+
+
+def test_every_store_tells_size_and_time_of_its_objects(store: Store) -> None:
+    before = time.time()
+    store.create("folder/a", b"12")
+    store.create("folder/deeper/b", b"")
+    store.create("another", b"1")
+    found = store.described("folder")
+    assert {key: told.size for key, told in found.items()} == {"folder/a": 2, "folder/deeper/b": 0}
+    assert all(abs(told.made - before) < 600 for told in found.values())
+    assert store.described("nothing") == {}
 
 
 def test_of_many_racing_creators_with_different_content_exactly_one_wins(store: Store) -> None:

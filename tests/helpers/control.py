@@ -24,6 +24,7 @@ from fleet_contract.messages import (
     Event,
     EventKind,
     Heartbeat,
+    Kept,
     Lineage,
     Outcome,
     PolicyRef,
@@ -168,6 +169,7 @@ class Fleet:
         self.uids: dict[str, str] = {}
         self.active: dict[str, PolicyRef] = {}
         self.assignment: Assignment | None = None
+        self.kept: Kept | None = None
         self.says: dict[str, Any] = {}
         """More that every robot tells in its heartbeats."""
         self.refusing: dict[int, str] = {}
@@ -187,6 +189,13 @@ class Fleet:
             await fleet.take(Assignment.open(message.data))
 
         await client.subscribe(names.assign_subject(kube.namespace, job), cb=assigned)
+
+        async def told(message: Any) -> None:
+            async with fleet._took:
+                fleet.kept = Kept.open(message.data)
+                fleet._took.notify_all()
+
+        await client.subscribe(names.kept_subject(kube.namespace, job), cb=told)
         for robot in robots:
             await fleet.join(robot)
         beats = asyncio.create_task(fleet._beat())
@@ -232,6 +241,13 @@ class Fleet:
         async with asyncio.timeout(within), self._took:
             await self._took.wait_for(
                 lambda: robot in self.active and self.active[robot].sequence == sequence
+            )
+
+    async def until_kept(self, *versions: int, within: float = 30.0) -> None:
+        """The learner was told to keep these and no others."""
+        async with asyncio.timeout(within), self._took:
+            await self._took.wait_for(
+                lambda: self.kept is not None and self.kept.versions == versions
             )
 
     async def publish(self, subject: str, data: bytes) -> None:

@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -217,7 +218,7 @@ def test_a_version_is_due_after_enough_updates_and_enough_time(
 
 
 @contextlib.asynccontextmanager
-async def publishing(url: str, found: Versions) -> AsyncIterator[Publisher]:
+async def publishing(url: str, found: Versions, **over: Any) -> AsyncIterator[Publisher]:
     wire = await Wire.connect(url, "learner")
     publisher = Publisher(
         versions=found,
@@ -226,6 +227,7 @@ async def publishing(url: str, found: Versions) -> AsyncIterator[Publisher]:
         namespace=NAMESPACE,
         job=JOB,
         job_uid=JOB_UID,
+        **over,
     )
     publisher.resume(found.last, 0)
     task = asyncio.create_task(publisher.run(wire))

@@ -149,6 +149,25 @@ class Announcement(Message):
         verify(self.key_id, self.signed, self.sig)
 
 
+class Kept(Document):
+    """Operator → learner: which versions somebody may still want; of no others are objects kept.
+
+    What is not named here will not be again: a PolicyVersion is made of the newest announcement
+    only, and one that went does not come back. So an older document, sent again, does no harm.
+    """
+
+    KIND = "Kept"
+
+    job_uid: str
+    before: int
+    """Of this sequence and greater ones nothing is said yet: they are kept."""
+    versions: tuple[int, ...] = ()
+    """Kept of the lesser ones: in history, at work, on trial, pinned, held by a robot."""
+
+    def keeps(self, sequence: int) -> bool:
+        return sequence >= self.before or sequence in self.versions
+
+
 class AssignmentState(StrEnum):
     """What robots may do with the document: take versions up, stay as they are, go home."""
 

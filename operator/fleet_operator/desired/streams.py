@@ -83,6 +83,7 @@ def streams(
             "subjects": [
                 names.assign_subject(namespace, job),
                 names.announce_subject(namespace, job),
+                names.kept_subject(namespace, job),
             ],
             "max_bytes": CONTROL_BYTES,
         },

@@ -1,4 +1,7 @@
-"""What a rollout's decision does to the world: versions, the document, then their statuses."""
+"""What a rollout's decision does to the world: versions, the document, then their statuses.
+
+Last the learner is told which versions are left: it removes the objects of all others.
+"""
 
 from collections.abc import Collection, Iterable
 
@@ -12,7 +15,7 @@ from fleet_operator.decide.analysis import Evidence
 from fleet_operator.decide.rollout import Decision, State
 from fleet_operator.desired import policy_versions as desired_versions
 from fleet_operator.handlers.job_world import World, robots_of
-from fleet_operator.inbox import publish_assignment
+from fleet_operator.inbox import publish_assignment, publish_kept
 from fleet_operator.office import Office
 from fleet_operator.subscription import Subscription
 
@@ -58,7 +61,7 @@ async def apply_rollout(
             continue
         at = versions[sequence].metadata
         await office.cluster.write_status(Kind.POLICY_VERSION, at, status.dump())
-    await _prune(office, world, versions.values(), state, pinned)
+    await _prune(office, world, line, versions.values(), state, pinned)
     if (said := feed.assignment) is None:
         return known
     return AssignmentStatus(
@@ -94,17 +97,24 @@ async def _make(office: Office, world: World, spec: PolicyVersionSpec) -> Policy
 async def _prune(
     office: Office,
     world: World,
+    line: Subscription,
     versions: Iterable[PolicyVersion],
     state: State,
     pinned: Collection[int],
 ) -> None:
+    """Only now the learner may remove what belongs to those that went."""
     used = set(pinned) | _at_work(state)
     for robot in world.robots:
         used |= {one.sequence for one in (robot.status.active, robot.status.pending) if one}
-    for heard in world.line.feed.heard.values() if world.line else ():  # statuses may be behind
-        used |= {one.sequence for one in (heard.beat.active, heard.beat.pending) if one}
+    beats = [heard.beat for heard in line.feed.heard.values()]  # statuses may be behind
+    used |= {one.sequence for beat in beats for one in (beat.active, beat.pending) if one}
     by_sequence = {one.spec.sequence: one for one in versions}
     keep = world.job.spec.history.versions
-    for sequence in history.surplus(by_sequence, keep=keep, used=used):
+    gone = history.surplus(by_sequence, keep=keep, used=used)
+    for sequence in gone:
         at = by_sequence[sequence].metadata
         await office.cluster.delete(Kind.POLICY_VERSION, at.name, at.uid)
+    good = {beat.good.sequence for beat in beats if beat.good}
+    kept = history.kept(world.job.metadata.uid, by_sequence, gone=gone, used=used | good)
+    if kept is not None and kept != line.feed.kept:
+        await publish_kept(office.inbox, line, kept)

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from fleet_contract import logs, names
 from fleet_contract.errors import Reject, Retry, Untrusted
-from fleet_contract.messages import Announcement, Assignment
+from fleet_contract.messages import Announcement, Assignment, Kept
 from fleet_contract.names import Stream, Traffic
 from fleet_runtime.wire import backoff
 
 if TYPE_CHECKING:
-    from fleet_contract.messages import PolicyRef
+    from fleet_contract.messages import PolicyRef, Verifier
+    from fleet_runtime.learner.collection import Collector
     from fleet_runtime.learner.progress import Progress
     from fleet_runtime.learner.publish import Snapshot, Version, Versions
     from fleet_runtime.wire import Wire
@@ -47,7 +48,14 @@ class Publisher:
         namespace: str,
         job: str,
         job_uid: str,
+        collector: Collector | None = None,
+        verify: Verifier | None = None,
     ) -> None:
+        """`collector` removes what no version needs that the operator keeps, as `verify` finds."""
+        self._job_uid = job_uid
+        self._collector = collector
+        self._verify = verify
+        self._kept = names.kept_subject(namespace, job)
         self._versions = versions
         self._pace = pace
         self._progress = progress
@@ -93,7 +101,9 @@ class Publisher:
                 continue
             version = await self._stored(snapshot, await self._at_work(wire))
             await self._announce(wire, version, snapshot.metrics, self._parent)
-            self._snapshot, self.busy = None, False
+            await self._collect(wire)
+            if self._snapshot is snapshot:
+                self._snapshot, self.busy = None, False
 
     async def _at_work(self, wire: Wire) -> list[PolicyRef]:
         """What the fleet was last assigned, as far as that can be known: it only saves bytes."""
@@ -107,6 +117,21 @@ class Publisher:
             return []
         tried = [rule.manifest for rule in document.rules]
         return [*([document.default] if document.default else []), *reversed(tried)]
+
+    async def _collect(self, wire: Wire) -> None:
+        """Between two publications: of one that is under way no manifest tells yet."""
+        now = time.monotonic()
+        if self._collector is None or not self._collector.due(now):
+            return
+        try:
+            data = await wire.last(self._stream, self._kept)
+            if data is None:
+                return
+            kept = Kept.open(data, self._verify)
+            if kept.job_uid == self._job_uid:
+                await asyncio.to_thread(self._collector.collect, kept, now)
+        except (Retry, Untrusted) as fault:
+            log.warning("what no version needs stays in the store: %s", fault)
 
     async def _stored(self, snapshot: Snapshot, at_work: list[PolicyRef]) -> Version:
         pause = backoff()

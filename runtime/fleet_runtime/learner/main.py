@@ -39,6 +39,7 @@ from fleet_runtime.learner.admission import Rules
 from fleet_runtime.learner.announce import Pace, Publisher
 from fleet_runtime.learner.cancellation import cancel
 from fleet_runtime.learner.checkpoint import Checkpointer, Checkpoints
+from fleet_runtime.learner.collection import Collector
 from fleet_runtime.learner.crew import Meeting
 from fleet_runtime.learner.endings import EXIT_STOPPED, ended
 from fleet_runtime.learner.follower import follow
@@ -217,6 +218,8 @@ class Learner:
                 namespace=settings.namespace,
                 job=settings.job,
                 job_uid=self._uid,
+                collector=Collector(store, self._uid, epoch, self._metrics),
+                verify=trust.verifier(settings.trust_dir, Signatory.OPERATOR),
             ),
             checkpointer=Checkpointer(checkpoints, seconds(config.checkpoint.interval)),
             progress=self._progress,
