@@ -1,5 +1,6 @@
 """A large bundle on a bad link: what came stays, and nothing counts before the whole is here."""
 
+import errno
 import resource
 import secrets
 import signal
@@ -19,7 +20,7 @@ from fleet_runtime.artifacts import Store
 from fleet_runtime.policies.bundle import MODEL
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
 from fleet_runtime.policies.normalization import Normalization
-from fleet_runtime.robot import parts
+from fleet_runtime.robot import files, parts
 from fleet_runtime.robot.fetch import Library
 from helpers.link import Link
 from helpers.s3 import ObjectServer, running_object_server
@@ -175,6 +176,29 @@ def test_a_disk_that_fills_on_the_way_is_a_refusal_in_words_and_nothing_is_left(
         library.load(ground.ref, 1)
     assert ground.here == 0
     assert library.load(ground.ref, 1).ref == ground.ref
+
+
+def test_a_fault_that_is_no_want_of_room_is_told_as_it_is(ground: Ground) -> None:
+    (ground.kept / "parts" / ground.model.digest.replace(":", "-")).mkdir(parents=True)
+    with pytest.raises(Retry, match=r"nothing can be kept of the .* Is a directory") as told:
+        ground.library().load(ground.ref, 1)
+    assert "room" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (errno.ENOSPC, "free the robot's disk"),
+        (errno.EDQUOT, "free the robot's disk"),
+        (errno.EFBIG, "free the robot's disk"),
+        (errno.EACCES, "let the robot's program write"),
+        (errno.EROFS, "check it"),
+        (errno.EIO, "check it"),
+        (errno.ENOTDIR, "put it right"),
+    ],
+)
+def test_each_fault_of_a_disk_has_its_remedy(number: int, words: str) -> None:
+    assert words in files.remedy(OSError(number, "so it is"))
 
 
 def test_what_has_come_outlives_the_tidying_between_two_tries(ground: Ground) -> None:

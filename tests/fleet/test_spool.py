@@ -213,7 +213,7 @@ def test_a_disk_that_takes_no_more_is_told_and_nothing_kept_before_is_lost(tmp_p
     )
     refused, after = done.stdout.splitlines()
     assert "File too large" in refused
-    assert refused.endswith("free its disk")
+    assert refused.endswith("free the robot's disk")
     assert after == "2 [1, 2] b'kept'"
 
 

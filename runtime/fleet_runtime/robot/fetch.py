@@ -24,7 +24,7 @@ from fleet_contract.names import Traffic
 from fleet_runtime.artifacts import Exists, Missing, Store
 from fleet_runtime.policies.bundle import from_files
 from fleet_runtime.robot import parts, rebuild
-from fleet_runtime.robot.files import write_whole
+from fleet_runtime.robot.files import remedy, write_whole
 from fleet_runtime.robot.swap import Loaded
 
 if TYPE_CHECKING:
@@ -306,4 +306,4 @@ class Memory:
                 json.dumps({"order": order, "active": active, "epoch": self.epoch}).encode(),
             )
         except OSError as fault:
-            raise Retry(f"{self._path}: {fault}; free the disk") from fault
+            raise Retry(f"{self._path}: {fault}; {remedy(fault)}") from fault

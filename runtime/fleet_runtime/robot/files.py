@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,25 @@ if TYPE_CHECKING:
 
 TEMPORARY = ".tmp-"
 """Prefix of a file that is being written; found at start, its writer died."""
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def full(fault: OSError) -> bool:
+    """Whether more room would help."""
+    return fault.errno in _FULL
+
+
+def remedy(fault: OSError) -> str:
+    """What its owner can do about a robot's disk that does not do its work."""
+    if full(fault):
+        return "free the robot's disk"
+    if fault.errno in {errno.EACCES, errno.EPERM}:
+        return "let the robot's program write there"
+    if fault.errno in {errno.EROFS, errno.EIO}:
+        return "the disk has failed or was mounted read-only: check it"
+    return "put it right there"
 
 
 def write_whole(path: Path, data: bytes) -> None:

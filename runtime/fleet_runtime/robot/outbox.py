@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fleet_contract.errors import Reject, Retry
 from fleet_contract.names import Channel, Stream
-from fleet_runtime.robot.files import TEMPORARY, remove_unfinished
+from fleet_runtime.robot.files import TEMPORARY, remedy, remove_unfinished
 from fleet_runtime.waiting import event_within
 from fleet_runtime.wire import backoff
 
@@ -55,7 +55,7 @@ class Outbox:
                 temporary.write_bytes(event.encode())
                 temporary.rename(path)
             except OSError as fault:
-                log.error("event %s is lost: %s; free the disk", event.kind, fault)  # noqa: TRY400
+                log.error("event %s is lost: %s; %s", event.kind, fault, remedy(fault))  # noqa: TRY400
                 return
             self._waiting.append(self._next)
             self._next += 1

@@ -8,11 +8,13 @@ Pieces are checked by nothing but the digest of the whole, before anybody reads 
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 from typing import TYPE_CHECKING
 
 from fleet_contract.errors import Retry
 from fleet_contract.messages import digest_of
+from fleet_runtime.robot.files import full, remedy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,7 +42,7 @@ class Parts:
 
         Raises:
             Missing: no such object.
-            Retry: unreachable, other bytes, or no room; call again to go on.
+            Retry: unreachable, other bytes, or a disk without room; call again to go on.
         """
         path = self._folder / digest.replace(":", "-")
         self.clear(but=path)
@@ -51,7 +53,7 @@ class Parts:
                 path.unlink()
                 have = 0
             if (free := shutil.disk_usage(self._folder).free) < size - have:
-                raise OSError(f"{free} bytes are free")  # noqa: TRY301 - one sentence for all
+                raise OSError(errno.ENOSPC, f"{free} bytes are free")  # noqa: TRY301 - one end
             with path.open("ab") as file:
                 while have < size:
                     data = self._next(store, key, have, min(have + self._piece, size))
@@ -62,9 +64,9 @@ class Parts:
             whole = path.read_bytes()
         except OSError as fault:
             self.clear()
+            what = "no room for" if full(fault) else "nothing can be kept of"
             raise Retry(
-                f"no room for the {size} bytes of {key} in {self._folder} ({fault}): free the "
-                "robot's disk"
+                f"{what} the {size} bytes of {key} in {self._folder} ({fault}): {remedy(fault)}"
             ) from fault
         # Right or wrong, nobody goes on with it. Whoever keeps it needs the room.
         self.clear()

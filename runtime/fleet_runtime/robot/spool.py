@@ -9,7 +9,6 @@ old name must not ingest them.
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import json
 import logging
@@ -20,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from fleet_contract.errors import Fenced, Reject, RejectCode, Retry
 from fleet_contract.messages import Record, decode_batch, digest_of, encode_batch
-from fleet_runtime.robot.files import flush_folder, remove_unfinished, write_whole
+from fleet_runtime.robot.files import flush_folder, full, remedy, remove_unfinished, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -135,8 +134,8 @@ class Spool:
                     write_whole(self._path(record.n), data)
                     break
                 except OSError as fault:
-                    if fault.errno != errno.ENOSPC or not self._evict_oldest():
-                        raise Retry(f"spool {self.folder}: {fault}; free its disk") from fault
+                    if not full(fault) or not self._evict_oldest():
+                        raise Retry(f"spool {self.folder}: {fault}; {remedy(fault)}") from fault
             self._files[record.n] = len(data)
             self._next = record.n + 1
             return record
