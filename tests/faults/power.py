@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import itertools
 import os
 import random
 import struct
@@ -46,6 +47,7 @@ class Disk:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._image = path.with_name(f"{path.name}.img")
+        self._lives = itertools.count(1)
         self._shut = struct.pack("I", _NO_LOG_FLUSH)
 
     def make(self) -> None:
@@ -69,6 +71,12 @@ class Disk:
     def again(self) -> None:
         """The power is back. Whoever had files open there must be gone."""
         self.unmount()
+        # A container that was begun meanwhile has the mount in a namespace of its own and keeps the
+        # file system alive, shut as it is: what lies on the disk is mounted as another disk.
+        other = self._image.with_suffix(f".{next(self._lives)}")
+        _run("cp", "--sparse=always", str(self._image), str(other))
+        self._image.unlink()
+        self._image = other
         self.mount()
 
     def unmount(self) -> None:

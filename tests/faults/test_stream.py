@@ -1,11 +1,14 @@
 """The smoke of the data plane's rows of `make torture`."""
 
+import subprocess
 from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
-from faults import hostile, losses, publishing
+from faults import hostile, losses, power, publishing
 from fleet_runtime import wire
+from fleet_runtime.robot.files import write_whole
 from helpers.cable import Harm
 
 
@@ -37,6 +40,25 @@ async def test_a_learner_killed_in_a_publication_leaves_whole_versions(
 ) -> None:
     found = await publishing.killed(tmp_path, at)
     assert found["wrong"] == []
+
+
+@pytest.mark.skipif(not power.possible(), reason="wants root and loop devices")
+def test_a_disk_comes_back_after_a_power_cut_also_where_a_container_holds_its_mount(
+    tmp_path: Path,
+) -> None:
+    with power.disk(tmp_path / "disk") as on:
+        write_whole(on.path / "synced", b"there")
+        apart = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec cat"]
+        with subprocess.Popen(apart, stdin=PIPE, stdout=PIPE) as container:
+            assert container.stdout is not None
+            container.stdout.readline()
+            on.cut()
+            with pytest.raises(OSError, match="Input/output error"):
+                write_whole(on.path / "after", b"")
+            on.again()
+            assert (on.path / "synced").read_bytes() == b"there"
+            write_whole(on.path / "after", b"")
+            container.communicate()
 
 
 async def test_a_robot_whose_connection_was_forgotten_catches_up_within_a_minute(
