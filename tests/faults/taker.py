@@ -25,6 +25,7 @@ from fleet_runtime.experience.batch import EVERYTHING, SampleSpec, Side
 from fleet_runtime.experience.spaces import Spaces
 from fleet_runtime.experience.types import ARRAYS
 from fleet_runtime.learner import epoch as office
+from fleet_runtime.learner import journal
 from fleet_runtime.learner.admission import Rules
 from fleet_runtime.learner.handoff import Handoff
 from fleet_runtime.learner.ingest import Ingest
@@ -42,8 +43,8 @@ if TYPE_CHECKING:
     from fleet_runtime.experience.types import Episode
 
 SPEC = SampleSpec(chunk=4, rows=16, online=EVERYTHING)
-CACHE = 2000
-"""Decoded steps kept: soon full, so that memory that grows later is a leak."""
+CACHE, CACHE_BYTES = 2000, 2**19
+"""Decoded steps and bytes of segments kept: soon full, so that what grows later is a leak."""
 READY = "ready"
 
 
@@ -135,6 +136,7 @@ class Taker:
 def main() -> None:
     """Exit code 0 when asked to end."""
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
+    journal._CACHE_BYTES = CACHE_BYTES
     url, storage, life, *sizes = sys.argv[1:]
     observation, action = map(int, sizes or (OBSERVATION, ACTION))
     with Path(life).open("a") as told, contextlib.suppress(KeyboardInterrupt):
