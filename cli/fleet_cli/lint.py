@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 
 from fleet_cli import plugins, rules
+from fleet_cli.uplink import uplink
 from fleet_contract import names
 from fleet_contract.names import Kind
 from fleet_contract.resources import KINDS, FleetTrainingJobSpec
@@ -25,6 +26,7 @@ from fleet_operator.decide import windows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fleet_cli.uplink import Uplink
     from fleet_contract.resources import Resource
 
 Path = tuple[str | int, ...]
@@ -56,6 +58,16 @@ def jobs(text: str) -> set[str]:
         and isinstance(document.get("metadata"), dict)
         and "name" in document["metadata"]
     }
+
+
+def sending(text: str) -> Iterator[tuple[str, Uplink | str]]:
+    """Of each sound job in a YAML stream: its name and what its robots will send."""
+    with contextlib.suppress(yaml.YAMLError):
+        for document in yaml.safe_load_all(text):
+            if isinstance(document, dict) and document.get("kind") == Kind.TRAINING_JOB:
+                with contextlib.suppress(ValidationError):
+                    job = FleetTrainingJobSpec.model_validate(document.get("spec"))
+                    yield str(document.get("metadata", {}).get("name", "")), uplink(job)
 
 
 def faults(text: str, known: frozenset[str] | set[str] = frozenset()) -> Iterator[Fault]:

@@ -157,21 +157,28 @@ def lint(
     files: Annotated[list[Path], typer.Argument(help="YAML files; - is standard input.")],
     output: Answer = Format.TEXT,
 ) -> None:
-    """Check files for what apiserver, learner and robots would refuse; needs no cluster."""
-    from fleet_cli.lint import faults, jobs
+    """Check files for what apiserver, learner and robots would refuse; needs no cluster.
+
+    Of a job without faults it tells what each robot will send and how long its spool lasts.
+    """
+    from fleet_cli import uplink
+    from fleet_cli.lint import faults, jobs, sending
 
     with plainly():
         texts = {file: sys.stdin.read() if str(file) == "-" else file.read_text() for file in files}
     known = {name for text in texts.values() for name in jobs(text)}
     found = [(file, fault) for file, text in texts.items() for fault in faults(text, known)]
     ok = all(fault.hint for _, fault in found)
+    told = [(file, *one) for file, text in texts.items() for one in sending(text)] if ok else []
     if output is Format.JSON:
         from fleet_cli.oncall import views
 
         items = [views.LintFault(file=str(file), **fault._asdict()) for file, fault in found]
-        show(views.Lint(ok=ok, items=items), [], output)
+        robots = [views.Uplink.of(str(file), job, one) for file, job, one in told]
+        show(views.Lint(ok=ok, items=items, robots=robots), [], output)
     else:
         lines = [f"{file}:{fault}" for file, fault in found]
+        lines += [f"{file}: {job}: {uplink.line(one)}" for file, job, one in told]
         well = ["ok; `kubectl apply --dry-run=server` asks the cluster for the rest"] if ok else []
         typer.echo("\n".join([*lines, *well]))
     if not ok:

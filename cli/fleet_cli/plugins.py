@@ -113,6 +113,19 @@ def _environments(job: FleetTrainingJobSpec) -> Iterator[tuple[Path, str]]:
         yield ("tasks",), fault
 
 
+def world(job: FleetTrainingJobSpec) -> Any:
+    """A robot that does all of a job's tasks; None where none is installed or there can be none."""
+    names = {task.environment.name for task in job.tasks}
+    points = [point for point in entry_points(group=ENVIRONMENTS) if point.name in names]
+    if len(names) > 1 or not points:
+        return None
+    with contextlib.suppress(ImportError, LookupError, ValueError, TypeError):
+        return points[0].load()(
+            tuple(task.environment.task or task.name for task in job.tasks), seed=0
+        )
+    return None
+
+
 def _refusal(point: EntryPoint, *tasks: Task, **given: Any) -> str:
     """Why no robot of an environment does all these tasks; empty where one does."""
     try:

@@ -22,6 +22,11 @@ from fleet_contract.resources.learning import (
 from fleet_contract.resources.robot_actor import Guard, Link
 from fleet_contract.resources.simulation import SimulatedWorld
 
+SPOOL_BYTES = 4 * 2**30
+"""What a robot's spool keeps; beyond it the oldest payloads are given up."""
+SPOOL_RECORDS = 100_000
+"""Episodes it keeps at most."""
+
 EXIT_REFUSED = 78
 """EX_CONFIG of sysexits.h: only another spec can help, starting it again would change nothing."""
 

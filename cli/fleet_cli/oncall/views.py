@@ -5,11 +5,14 @@ A field that is not known is absent. Rates are decimal strings from 0 to 1, ages
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from fleet_contract.resources.base import Model
+
+if TYPE_CHECKING:
+    from fleet_cli import uplink
 
 API_VERSION = "cli.fleetloop.dev/v1alpha1"
 
@@ -318,11 +321,35 @@ class LintFault(Model):
     hint: bool = Field(description="Whether it may be well all the same.")
 
 
+class Uplink(Model):
+    """What each robot of a job will send while it acts, reckoned."""
+
+    file: str = Field(description="The file.")
+    job: str = Field(description="The job.")
+    mbits_per_second: float | None = Field(description="Of one robot; absent: not known.")
+    spool_hours: float | None = Field(description="How long its spool lasts without the learner.")
+    assumed: list[str] = Field(description="What the figures assume, or why there are none.")
+
+    @classmethod
+    def of(cls, file: str, job: str, found: uplink.Uplink | str) -> Uplink:
+        """Of what was reckoned."""
+        if isinstance(found, str):
+            return cls(file=file, job=job, mbits_per_second=None, spool_hours=None, assumed=[found])
+        return cls(
+            file=file,
+            job=job,
+            mbits_per_second=round(found.mbits, 6),
+            spool_hours=round(found.hours, 3),
+            assumed=list(found.assumed),
+        )
+
+
 class Lint(View):
     """What `fleet lint` found."""
 
     ok: bool = Field(description="Whether there are hints at most.")
     items: list[LintFault] = Field(description="By file and line.")
+    robots: list[Uplink] = Field(description="By job, where there are hints at most.")
 
 
 class Program(View):

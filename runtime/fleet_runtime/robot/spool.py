@@ -17,6 +17,7 @@ import shutil
 import threading
 from typing import IO, TYPE_CHECKING, Any
 
+from fleet_contract.agents import SPOOL_BYTES, SPOOL_RECORDS
 from fleet_contract.errors import Fenced, Reject, RejectCode, Retry
 from fleet_contract.messages import Record, decode_batch, digest_of, encode_batch
 from fleet_runtime.robot.files import flush_folder, full, remedy, remove_unfinished, write_whole
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_BYTES = 4 * 2**30
-MAX_RECORDS = 100_000
 CLOSED_BYTES = 1 * 2**30
 """Room for what earlier jobs left unreceipted; the oldest goes first."""
 
@@ -45,8 +44,8 @@ class Spool:
         root: Path,
         *,
         job_uid: str,
-        max_bytes: int = MAX_BYTES,
-        max_records: int = MAX_RECORDS,
+        max_bytes: int = SPOOL_BYTES,
+        max_records: int = SPOOL_RECORDS,
     ) -> None:
         """Open or make the job's spool below `root`.
 
