@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from fleet_cli.exits import Fault
 from fleet_cli.oncall import lineage, live, look, tables, text
 from fleet_cli.oncall import status as screen
 from fleet_cli.oncall.live import styled
@@ -296,6 +297,58 @@ def test_a_lineage_goes_back_as_far_as_versions_are_kept() -> None:
     )
     assert "jobs/uid/journal/, segments 0 to 7" in lines[-4]
     assert "past spec.history.versions" in lines[-1]
+
+
+STORED = {
+    "manifest": {"digest": WORLD.versions[1].spec.digest, "uri": "jobs/uid/versions/7"},
+    "forgotten": 40,
+    "episodes": [
+        {"id": f"e{n}", "robot": "r", "task": "push", "outcome": outcome, "segment": n, **acted}
+        for n, (outcome, acted) in enumerate(
+            [("success", {"version": 6}), ("failure", {"version": 6}), ("success", {"version": 6})]
+        )
+    ],
+}
+
+
+def test_a_lineage_with_its_episodes_counts_them_by_what_acted() -> None:
+    view = lineage.lineage(WORLD.versions[1], WORLD.versions)
+    lines = text.lineage(lineage.with_episodes(view, STORED))
+    assert_shows(
+        lines[lines.index("TRAINED ON") : lines.index("NOT KNOWN HERE") - 1],
+        """
+        TRAINED ON
+          TASK   OUTCOME   ACTED   EPISODES
+          push   failure   6       1
+          push   success   6       2
+          and 40 whose records have left the journal
+        """,
+    )
+    assert not any("which episodes" in line for line in lines)
+    other = STORED | {"manifest": {"digest": "sha256:0", "uri": "there"}}
+    with pytest.raises(Fault, match="another digest"):
+        lineage.with_episodes(view, other)
+
+
+def test_an_episode_is_told_with_what_acted_and_what_learned() -> None:
+    told = {
+        "id": "e" * 32, "robot": "arm", "robotUid": "uid", "task": "push", "outcome": "success",
+        "mode": "live", "trains": True, "version": 6, "manifest": "sha256:m", "spool": "s",
+        "number": 9, "segment": 3, "assignmentEpoch": 4, "startedAt": 1.0, "endedAt": 2.0,
+        "evicted": False, "refused": "", "learned": [7, 8, 9, 12],
+    }  # fmt: skip
+    assert_shows(
+        text.episode(lineage.episode("staged", told)),
+        """
+        eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee: push, success, live, of staged
+          robot     arm, record 9 of spool s
+          acted     version 6  sha256:m, assignment 4
+          journal   segment 3
+          learned   in the snapshots of versions 7-9, 12
+        """,
+    )
+    refused = lineage.episode("staged", told | {"refused": "Shape: a third finger"})
+    assert text.episode(refused)[-1] == "  learned   refused: Shape: a third finger"
 
 
 TROUBLE: dict[str, tuple[dict[str, Any], str]] = {

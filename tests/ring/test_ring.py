@@ -10,7 +10,10 @@ import pytest
 from fleet_cli.demo import agents
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api, Json
+from fleet_cli.oncall import lineage
 from fleet_contract import names
+from fleet_contract.messages import digest_of
+from fleet_runtime.artifacts import Store
 from helpers.kube import Kube, condition
 from helpers.nats import streams_gone
 from helpers.ring import JOBS, ROBOTS, SLOW, VERSIONS, job
@@ -49,7 +52,14 @@ async def test_experience_becomes_a_version_that_the_fleet_runs_and_deletion_lea
     version = await kube.get(VERSIONS, stable["name"])
     assert version["status"]["phase"] == "Promoted"
     assert version["status"]["cohort"]["episodes"] >= 2
-    assert version["spec"]["lineage"]["episodes"] >= 0
+    origin = await lineage.stored(cluster.storage_url, uid, version=stable["sequence"])
+    assert origin["manifest"]["digest"] == version["spec"]["digest"]
+    assert len(origin["episodes"]) >= version["spec"]["lineage"]["episodes"]
+    for one in origin["episodes"][-1:]:
+        lived = await lineage.stored(cluster.storage_url, uid, episode=one["id"])
+        assert stable["sequence"] in lived["learned"]
+        acted = Store(cluster.storage_url).get(names.version_key(uid, lived["version"]))
+        assert digest_of(acted) == lived["manifest"]
     for index in range(2):
         name = names.simulated_robot("ring", index)
         robot = await kube.until(ROBOTS, name, lambda r: bool(r["status"].get("active")), SLOW)

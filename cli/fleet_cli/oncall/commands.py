@@ -101,22 +101,41 @@ def history(
 @app.command(rich_help_panel=LOOK)
 def lineage(
     version: Annotated[str, typer.Argument(help="A PolicyVersion, JOB-vN; or an episode's id.")],
+    storage: Annotated[
+        str, typer.Option(help="URL of the job's store, as reached from here.", show_default=False)
+    ] = "",
+    job: Annotated[str, typer.Option(help="Whose episode.", show_default=False)] = "",
     namespace: Namespace = "",
     context: Context = "",
     kubeconfig: Kubeconfig = "",
     output: Output = TEXT,
 ) -> None:
-    """Tell where a version comes from: parents, learner, data; and what is not known here."""
+    """Tell where a version comes from: parents, learner, data; and what is not known here.
+
+    With --storage also which episodes it was trained on and which versions acted in them; of an
+    episode, with --job, the version that acted and those that learned from it. That reads the
+    job's whole journal and wants the learner's packages installed here.
+    """
     from fleet_cli.oncall import lineage as origin
     from fleet_cli.oncall import text
     from fleet_contract.names import Kind
     from fleet_contract.resources import PolicyVersion
 
     async def work(kube: Kube) -> None:
-        job = origin.job_of(version)
+        if origin.is_episode(version) and job and storage:
+            whose = await kube.get(Kind.TRAINING_JOB, job)
+            told = await origin.stored(storage, whose["metadata"]["uid"], episode=version)
+            lived = origin.episode(job, told)
+            show(lived, text.episode(lived), output)
+            return
+        of = origin.job_of(version)
         found = PolicyVersion.model_validate(await kube.get(Kind.POLICY_VERSION, version))
-        siblings = await kube.list(Kind.POLICY_VERSION, fieldSelector=f"spec.job={job}")
+        siblings = await kube.list(Kind.POLICY_VERSION, fieldSelector=f"spec.job={of}")
         view = origin.lineage(found, [PolicyVersion.model_validate(one) for one in siblings])
+        if storage:
+            spec = found.spec
+            told = await origin.stored(storage, spec.job_uid, version=spec.sequence)
+            view = origin.with_episodes(view, told)
         show(view, text.lineage(view), output)
 
     run((namespace, context, kubeconfig), work)

@@ -1,9 +1,16 @@
-"""Where a version comes from, as its PolicyVersion knows. Pure."""
+"""Where a version comes from, as its PolicyVersion knows, and its episodes, as the store does.
+
+The store is read by the runtime's program: this one has no driver for it. All else is pure.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
-from typing import TYPE_CHECKING
+import sys
+from asyncio.subprocess import PIPE
+from typing import TYPE_CHECKING, Any
 
 from fleet_cli.exits import Exit, Fault
 from fleet_cli.oncall import views
@@ -24,14 +31,56 @@ def job_of(name: str) -> str:
         return found["job"]
     if _EPISODE.fullmatch(name):
         raise Fault(
-            f"the cluster keeps no episodes, so nothing here knows {name}: its record, with robot, "
-            "task and the digest of its version, is in the job's journal "
-            f"({names.job_root('UID')}/journal/ in the job's store, UID as in `kubectl get ftj JOB "
-            "-o jsonpath={.metadata.uid}`)",
+            f"the cluster keeps no episodes, so nothing here knows {name}: its record is in the "
+            f"job's journal ({names.job_root('UID')}/journal/ in the job's store); give --job and "
+            "--storage to have it looked for",
             Exit.NOT_FOUND,
         )
     raise Fault(
         f"{name!r} is no version: write JOB-vN, as `fleet history JOB` does", Exit.NOT_FOUND
+    )
+
+
+def is_episode(name: str) -> bool:
+    """Whether it reads like an episode's id."""
+    return _EPISODE.fullmatch(name) is not None
+
+
+async def stored(storage: str, job_uid: str, **what: object) -> dict[str, Any]:
+    """What the runtime reads in the store. Raises ``Fault`` with its words."""
+    chosen = [part for name, value in what.items() for part in (f"--{name}", str(value))]
+    program = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "fleet_runtime.lineage", "--storage", storage, "--job-uid", job_uid, *chosen),
+        stdout=PIPE,
+        stderr=PIPE,
+    )
+    out, said = await program.communicate()
+    if program.returncode:
+        words = said.decode().strip().splitlines() or ["the store could not be read"]
+        raise Fault(words[-1].removeprefix("error: "), Exit.NOT_FOUND)
+    answer: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return answer
+
+
+def episode(job: str, found: dict[str, Any]) -> views.EpisodeOrigin:
+    """As the store told."""
+    return views.EpisodeOrigin.model_validate(found | {"job": job})
+
+
+def with_episodes(view: views.Lineage, found: dict[str, Any]) -> views.Lineage:
+    """The same with what the store told. Raises ``Fault`` where that is of another version."""
+    if found["manifest"]["digest"] != view.digest:
+        raise Fault(
+            f"{found['manifest']['uri']} in that store is not {view.name}: another digest",
+            Exit.NOT_FOUND,
+        )
+    return view.model_copy(
+        update={
+            "trained": [views.Lived.model_validate(one) for one in found["episodes"]],
+            "forgotten": found["forgotten"],
+            "unknown": view.unknown[1:],
+        }
     )
 
 
@@ -80,7 +129,7 @@ def _unknown(spec: PolicyVersionSpec, *, past: bool) -> list[str]:
     data, root = spec.lineage, names.job_root(spec.job_uid)
     which = (
         f"which episodes: they are the records of {root}/journal/, segments {data.first} to "
-        f"{data.through}, in the job's store"
+        f"{data.through}, in the job's store: --storage reads them"
     )
     drawn = "how often each was drawn: the learner does not write that down"
     told = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from fleet_cli.oncall.tables import NONE, age, size, table
@@ -114,7 +115,43 @@ def lineage(view: views.Lineage) -> list[str]:
         )
         lines += ["", "ANCESTORS"]
         lines += [f"  {line}" for line in table(["VERSION", "PHASE", "STEP", "EPISODES"], rows)]
+    if view.trained is not None:
+        counts = Counter((one.task, one.outcome, one.version) for one in view.trained)
+        found = ((*what, count) for what, count in sorted(counts.items(), key=str))
+        lines += ["", "TRAINED ON"]
+        lines += [f"  {line}" for line in table(["TASK", "OUTCOME", "ACTED", "EPISODES"], found)]
+        if view.forgotten:
+            lines.append(f"  and {view.forgotten} whose records have left the journal")
     return [*lines, "", "NOT KNOWN HERE", *(f"  {one}" for one in view.unknown)]
+
+
+def episode(view: views.EpisodeOrigin) -> list[str]:
+    """One episode."""
+    if view.refused:
+        fate = f"refused: {view.refused}"
+    elif view.evicted:
+        fate = "its robot gave its payload up"
+    else:
+        fate = f"in the snapshots of versions {_ranges(view.learned)}"
+    acted = "none" if view.version is None else f"version {view.version}  {view.manifest}"
+    return [
+        f"{view.id}: {view.task}, {view.outcome or 'no outcome'}, {view.mode}, of {view.job}",
+        f"  robot     {view.robot}, record {view.number} of spool {view.spool}",
+        f"  acted     {acted}, assignment {view.assignment_epoch}",
+        f"  journal   segment {view.segment}",
+        f"  learned   {fate}",
+    ]
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Runs of numbers as first-last."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in runs) or "none"
 
 
 def checkup(view: views.Checkup) -> list[str]:

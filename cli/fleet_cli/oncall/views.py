@@ -229,6 +229,41 @@ class Ancestor(Model):
     episodes: int | None = Field(default=None, description="Online episodes behind it.")
 
 
+class Lived(Model):
+    """One episode that a version was trained on."""
+
+    id: str = Field(description="Its id.")
+    robot: str = Field(description="Who lived it.")
+    task: str = Field(description="What was tried.")
+    outcome: str = Field(description="How it ended.")
+    version: int | None = Field(
+        default=None, description="The version that acted; absent where none did."
+    )
+    segment: int = Field(description="The journal segment of its record.")
+
+
+class EpisodeOrigin(View):
+    """Where an episode comes from and what was made of it."""
+
+    id: str = Field(description="Its id.")
+    job: str = Field(description="The job.")
+    robot: str = Field(description="Who lived it.")
+    task: str = Field(description="What was tried.")
+    outcome: str = Field(description="How it ended.")
+    mode: str = Field(description="live, shadow or eval; live ones train.")
+    version: int | None = Field(default=None, description="The version that acted.")
+    manifest: str | None = Field(default=None, description="Digest of that version's manifest.")
+    assignment_epoch: int = Field(description="The assignment document it acted under.")
+    segment: int = Field(description="The journal segment of its record.")
+    spool: str = Field(description="The spool of its robot.")
+    number: int = Field(description="Its number there.")
+    started_at: float = Field(description="Unix seconds by the robot's clock.")
+    ended_at: float = Field(description="Unix seconds by the robot's clock.")
+    evicted: bool = Field(description="Whether its robot gave its payload up.")
+    refused: str = Field(description="Why the learner refused it; empty where it did not.")
+    learned: list[int] = Field(description="Versions in the store whose snapshot it is in.")
+
+
 class Lineage(View):
     """Where a version comes from."""
 
@@ -248,6 +283,12 @@ class Lineage(View):
     )
     ancestors: list[Ancestor] = Field(description="Parent, its parent and so on.")
     training_metrics: dict[str, float] = Field(description="What the learner measured.")
+    trained: list[Lived] | None = Field(
+        default=None, description="Its episodes, oldest first; absent without --storage."
+    )
+    forgotten: int | None = Field(
+        default=None, description="Episodes before them, whose records have left the journal."
+    )
     unknown: list[str] = Field(description="What the API cannot tell, and who can.")
 
 
