@@ -86,7 +86,12 @@ class Goal(Spec):
 class History(Spec):
     """What is kept."""
 
-    versions: int = Field(default=10, ge=1, le=1000, description="PolicyVersions kept.")
+    versions: int = Field(
+        default=10,
+        ge=1,
+        le=1000,
+        description="PolicyVersions kept, and their files in the store; what is at work stays.",
+    )
 
 
 class DeletionPolicy(StrEnum):
