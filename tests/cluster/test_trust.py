@@ -17,7 +17,7 @@ from fleet_cli.local.cluster import LocalCluster
 from fleet_contract import names
 from fleet_contract.agents import RobotConfig
 from fleet_contract.errors import Untrusted
-from fleet_contract.messages import Assignment, Manifest, PolicyRef, Signer
+from fleet_contract.messages import Assignment, Kept, Manifest, PolicyRef, Signer
 from fleet_contract.names import Signatory
 from fleet_contract.resources.learning import Task
 from fleet_contract.trust import PrivateKey, Trusted
@@ -112,23 +112,33 @@ def processes() -> str:
 
 
 async def attack(site: Site, ears: Client, trusted: Trusted) -> None:
-    """Somebody else's announcement and document: both are told of, and the true one comes again."""
+    """Somebody else's announcement and documents are told of, and the true ones come again."""
     subject, again = names.assign_subject(site.kube.namespace, "job"), asyncio.Event()
+    kept, kept_again = names.kept_subject(site.kube.namespace, "job"), asyncio.Event()
 
     async def hear(message: Any) -> None:
         with contextlib.suppress(Untrusted):
             Assignment.open(message.data, trusted.verifier(Signatory.OPERATOR))
             again.set()
 
+    async def hear_kept(message: Any) -> None:
+        with contextlib.suppress(Untrusted):
+            Kept.open(message.data, trusted.verifier(Signatory.OPERATOR))
+            kept_again.set()
+
     forged = await site.announce(2, keys.STRANGER.sign)
     await site.told("Version 2 was announced, but not by the learner: signed with key ")
     await ears.subscribe(subject, cb=hear)
     document = assignment(999, forged, job_uid=site.uid).seal(keys.STRANGER.sign)
     await ears.jetstream().publish(subject, document)
+    await ears.subscribe(kept, cb=hear_kept)
+    none = Kept(job_uid=site.uid, before=999).seal(keys.STRANGER.sign)
+    await ears.jetstream().publish(kept, none)
     await site.told("Robot r1 did not believe an assignment document: signed with key ")
     await site.told(f"The assignment document on {subject} is none of ours")
     async with asyncio.timeout(60):
         await again.wait()
+        await kept_again.wait()
 
 
 async def followed(site: Site, cluster: LocalCluster, file: Path) -> PrivateKey:
