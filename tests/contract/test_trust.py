@@ -25,7 +25,7 @@ TRUSTED = Trusted(
         Signatory.OPERATOR: {OPERATOR.id: OPERATOR.public},
     }
 )
-KEYS = {"manifest": LEARNER, "receipt": LEARNER, "assignment": OPERATOR}
+KEYS = {"manifest": LEARNER, "receipt": LEARNER, "assignment": OPERATOR, "kept": OPERATOR}
 ROLES = {LEARNER: Signatory.LEARNER, OPERATOR: Signatory.OPERATOR}
 ANNOUNCED = cast("Announcement", MESSAGES["announcement"])
 
