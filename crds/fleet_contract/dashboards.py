@@ -120,7 +120,7 @@ ROLLOUT = Dashboard(
         ),
         Panel("Robots that try the candidate", of(m.ROLLOUT_ROBOTS)),
         Panel("The candidate's judged episodes", of(m.ROLLOUT_EPISODES), "{{job}} {{verdict}}"),
-        Panel("Age of the step", f"time() - {of(m.ROLLOUT_STEP_START)}", unit="s", quiet=True),
+        Panel("Age of the step", f"time() - {of(m.ROLLOUT_STEP_START)}", unit="s"),
         Panel("Rollouts that ended", of(m.ROLLOUTS), "{{job}} {{outcome}}"),
         Panel("Gates", of(m.GATES), "{{gate}} {{outcome}}"),
         Panel("Until a version acts, median", quantile(0.5, m.POLICY_LATENCY), unit="s"),

@@ -44,10 +44,10 @@ async def _sweep(office: Office, _: str) -> float | None:
         for one in found if kind in TURNS and office.swept else ():
             if one["uid"] in behind or kind == Kind.TRAINING_JOB:
                 office.wake(Key(kind, one["name"]))
-    metrics.DEAD_WATCHES.set(len(office.deliveries.dead(time.monotonic())))
     office.swept = True  # at our start the watches bring everything
     await telling.catch_up(office)
     await endings.sweep(office)
+    metrics.DEAD_WATCHES.set(len(office.deliveries.dead(time.monotonic())))
     return office.settings.resync_seconds
 
 

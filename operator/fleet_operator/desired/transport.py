@@ -27,5 +27,5 @@ def resolve(job: FleetTrainingJob, settings: Settings) -> Transport:
         settings.learner_image or Learner.model_fields["image"].default,
         settings.robot_image or Simulated.model_fields["image"].default,
         job.spec.transport.storage.secret_ref.name or settings.storage_secret,
-        settings.log_format,
+        log_format=settings.log_format,
     )
