@@ -187,6 +187,7 @@ DATA = Dashboard(
             "[$__rate_interval])))",
             "{{kind}}",
             "s",
+            quiet=True,  # no number of a kind that was not looked at meanwhile
         ),
         Panel("What waits for the operator", m.QUEUE_DEPTH.name, "operator"),
         Panel("Watches that are dead", m.DEAD_WATCHES.name, "operator"),
