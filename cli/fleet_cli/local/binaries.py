@@ -144,6 +144,15 @@ PROGRAMS = {
             150,
             kit="flux",
         ),
+        Program(  # what people install charts with, for `make charts`
+            "helm",
+            "charts",
+            "helm.sh/helm/v3",
+            "helm.sh/helm/v3/cmd/helm",
+            ("version", "--short"),
+            110,
+            kit="charts",
+        ),
         # A node that runs containers, for the end-to-end suite.
         _kubernetes("kubelet", 100, module="node", kit="node"),
         _kubernetes("kube-proxy", 10, module="node", kit="node"),
