@@ -15,7 +15,7 @@ ROW ?=
 MOST ?=
 JOBS ?=
 
-.PHONY: help setup binaries programs store demo test torture e2e lerobot page flux check format bench generate lock clean
+.PHONY: help setup binaries programs store demo test torture e2e lerobot page charts flux check format bench generate lock clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
@@ -73,6 +73,10 @@ lerobot: $(READY)  ## Let lerobot itself load what we export, and its policies t
 
 page: $(READY)  ## Look at the page of `fleet dashboard` in a real Chromium; fetched once, 124 MB.
 	$(BIN)/python -m pytest tests/browser
+
+charts: $(READY)  ## Let Helm itself install, upgrade and remove the chart; builds it once, two minutes.
+	@$(BIN)/python -m fleet_cli.local.binaries helm
+	$(BIN)/python -m pytest tests/charts
 
 flux: $(READY)  ## Let Flux itself sync jobs and robots; builds its controller once, some minutes.
 	@$(BIN)/python -m fleet_cli.local.binaries kustomize-controller

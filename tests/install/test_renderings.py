@@ -25,8 +25,8 @@ async def test_an_overlay_is_taken_as_it_is(
     ask = (cluster.kubectl, cluster.kubeconfig, *words)
     told = await asyncio.to_thread(setup.ask, *ask, stdin=text)
     assert len(told.splitlines()) == len(items)
+    wrong = text.replace("  replicas: 1\n", "  replica: 1\n")
     with pytest.raises(RuntimeError, match="replica"):
-        wrong = text.replace("  replicas: 1\n", "  replica: 1\n")
         await asyncio.to_thread(setup.ask, *ask, stdin=wrong)
 
 
