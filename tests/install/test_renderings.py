@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from fleet_cli import setup
+from fleet_cli.crds import render
 from fleet_cli.local.cluster import LocalCluster
 from helpers.kube import Kube
 from helpers.manifests import MANIFESTS, NAMESPACE, RENDERINGS, moved, rendered
@@ -20,7 +21,7 @@ async def test_an_overlay_is_taken_as_it_is(
     assert {one["metadata"].get("namespace", NAMESPACE) for one in items} == {NAMESPACE}
     # Other tests install the kinds as they are.
     items = [one for one in moved(items, kube.namespace) if one["kind"] != KIND]
-    text = "---\n".join(map(setup.render, items))
+    text = "---\n".join(map(render, items))
     words = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-")
     ask = (cluster.kubectl, cluster.kubeconfig, *words)
     told = await asyncio.to_thread(setup.ask, *ask, stdin=text)

@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 from fleet_cli import setup
+from fleet_cli.crds import render
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api, Json
 from fleet_contract import names
@@ -144,7 +145,7 @@ async def test_an_administrator_of_a_namespace_installs_the_operator_there(
     network = MANIFESTS / "components" / "network"
     items = setup.manifests(cluster.kubectl, kube.namespace, [network])
     setup.tell(items, {names.Env.NATS_URL: cluster.nats_url})
-    text = "---\n".join(map(setup.render, items))
+    text = "---\n".join(map(render, items))
     kubectl(cluster, "--as=admin", "apply", "--server-side", "-f", "-", stdin=text)
     await kube.until("apps/v1/deployments", "fleetloop-operator", available, 60)
 

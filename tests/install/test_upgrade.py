@@ -6,11 +6,13 @@ behind with a version on trial: two simulated robots, one of a site's own.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from fleet_cli import setup
+from fleet_cli.crds import render
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api, ApiError, Json
 from helpers.audit import documents
@@ -40,8 +42,8 @@ async def kube(cluster: LocalCluster) -> AsyncIterator[Kube]:
 
 
 async def ask(cluster: LocalCluster, *words: str, stdin: str = "") -> str:
-    asked = (cluster.kubectl, cluster.kubeconfig, *words)
-    return await asyncio.to_thread(setup.ask, *asked, stdin=stdin)
+    at = (cluster.kubectl, cluster.kubeconfig)
+    return await asyncio.to_thread(setup.ask, *at, *words, stdin=stdin)
 
 
 async def restore(kube: Kube) -> list[tuple[str, str]]:
@@ -69,8 +71,9 @@ async def test_what_an_earlier_operator_stored_goes_on_and_then_all_of_it_goes(
     kinds = [str(path) for path in sorted(PREVIOUS.glob("*s.yaml")) if path.stem != "objects"]
     await ask(cluster, "apply", "--server-side", *(f"--filename={path}" for path in kinds))
     await ask(cluster, "wait", "--for=condition=Established", *(f"--filename={p}" for p in kinds))
-    while await asyncio.to_thread(setup.unknown_kinds, cluster.kubectl, cluster.kubeconfig):
-        await asyncio.sleep(0.1)  # discovery is a moment behind and tells nobody
+    lacking = partial(setup.unknown_kinds, cluster.kubectl, cluster.kubeconfig)
+    while await asyncio.to_thread(lacking):  # noqa: ASYNC110 - discovery tells nobody
+        await asyncio.sleep(0.1)
     stored = await restore(kube)
     await asyncio.to_thread(setup.install_kinds, cluster.kubectl, cluster.kubeconfig)
     # Of docs/install.md: gates were booleans, and a field of another type stops every write.
@@ -100,7 +103,7 @@ def touch(found: Json) -> None:
 async def remove(cluster: LocalCluster, kube: Kube) -> None:
     """All of it at once, with a job at work: nothing waits for somebody who is gone already."""
     everything = moved(rendered(cluster.kubectl, MANIFESTS / "overlays" / "install"), "fleet")
-    text = "---\n".join(map(setup.render, everything))
+    text = "---\n".join(map(render, everything))
     words = ("delete", "--ignore-not-found", "--wait", f"--timeout={GONE:.0f}s", "-f", "-")
     await ask(cluster, *words, stdin=text)
     with pytest.raises(ApiError, match='"fleet" not found'):
