@@ -71,7 +71,7 @@ async def test_it_needs_exactly_what_it_is_granted_where_only_restricted_pods_ar
         assert (fleet.kept.job_uid, fleet.kept.before) == (fleet.job_uid, 3)
 
         def change(spec: Json) -> None:
-            spec["spec"]["robots"]["simulated"]["replicas"] = 1
+            spec["spec"]["robots"]["simulated"] |= {"replicas": 1, "controlHz": 10}
             spec["spec"]["publish"] = {"everySteps": 7}
 
         await edit(kube, JOBS, "job", change)
