@@ -74,7 +74,7 @@ lerobot: $(READY)  ## Let lerobot itself load what we export, and its policies t
 page: $(READY)  ## Look at the page of `fleet dashboard` in a real Chromium; fetched once, 124 MB.
 	$(BIN)/python -m pytest tests/browser
 
-charts: $(READY)  ## Let Helm itself install, upgrade and remove the chart; builds it once, two minutes.
+charts: $(READY)  ## Let Helm itself install, upgrade and remove the chart, and an earlier fleet go on; builds Helm once, two minutes.
 	@$(BIN)/python -m fleet_cli.local.binaries helm
 	$(BIN)/python -m pytest tests/charts
 

@@ -8,16 +8,15 @@ from fleet_cli import setup
 from fleet_cli.crds import render
 from fleet_cli.local.cluster import LocalCluster
 from helpers.kube import Kube
-from helpers.manifests import MANIFESTS, NAMESPACE, RENDERINGS, moved, rendered
+from helpers.manifests import MANIFESTS, NAMESPACE, moved, rendered
 
 KIND = "CustomResourceDefinition"
 
 
-@pytest.mark.parametrize("overlay", RENDERINGS)
-async def test_an_overlay_is_taken_as_it_is(
-    kinds: None, cluster: LocalCluster, kube: Kube, overlay: str
+async def test_the_overlay_that_holds_everything_is_taken_as_it_is(
+    kinds: None, cluster: LocalCluster, kube: Kube
 ) -> None:
-    items = rendered(cluster.kubectl, MANIFESTS / "overlays" / overlay)
+    items = rendered(cluster.kubectl, MANIFESTS / "overlays" / "kind")
     assert {one["metadata"].get("namespace", NAMESPACE) for one in items} == {NAMESPACE}
     # Other tests install the kinds as they are.
     items = [one for one in moved(items, kube.namespace) if one["kind"] != KIND]
