@@ -5,8 +5,10 @@
 # with another torch than PyPI's CUDA build; requirements/install says what becomes of the hashes.
 ARG BASE=python:3.11-slim
 
-FROM ${BASE} AS base
+FROM ${BASE} AS bare
 ENV PATH=/opt/fleetloop/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1
+
+FROM bare AS base
 RUN python3 -m venv /opt/fleetloop
 
 # What others wrote changes seldom; ours comes last, so that a build after an edit is short.
@@ -35,10 +37,14 @@ COPY runtime runtime
 COPY cli cli
 RUN pip wheel --no-build-isolation --no-deps --wheel-dir /dist .
 
-# 65532 is the number that the manifests name too; it owns nothing in the image.
-FROM operator-packages AS operator
+# What is at work installs nothing.
+FROM operator-packages AS operator-installed
 COPY --from=wheel /dist /dist
-RUN pip install --no-deps --no-index /dist/*.whl
+RUN pip install --no-deps --no-index /dist/*.whl && pip uninstall --yes setuptools pip
+
+# 65532 is the number that the manifests name too; it owns nothing in the image.
+FROM bare AS operator
+COPY --from=operator-installed /opt/fleetloop /opt/fleetloop
 USER 65532:65532
 CMD ["python", "-m", "fleet_operator"]
 

@@ -15,7 +15,7 @@ ROW ?=
 MOST ?=
 JOBS ?=
 
-.PHONY: help setup binaries programs store demo test torture e2e lerobot page flux check format bench generate lock clean
+.PHONY: help setup binaries programs store demo test torture e2e lerobot page charts manifest scan sbom flux check format bench generate lock clean
 
 help:  ## Say what can be made.
 	@grep -hE '^[a-z0-9]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):.*## /  make \1\t/' | expand -t 18
@@ -74,6 +74,37 @@ lerobot: $(READY)  ## Let lerobot itself load what we export, and its policies t
 page: $(READY)  ## Look at the page of `fleet dashboard` in a real Chromium; fetched once, 124 MB.
 	$(BIN)/python -m pytest tests/browser
 
+charts: $(READY)  ## Let Helm itself install, upgrade and remove the chart, and an earlier fleet go on; builds Helm once, two minutes.
+	@$(BIN)/python -m fleet_cli.local.binaries helm
+	$(BIN)/python -m pytest tests/charts
+
+manifest: $(READY)  ## Write out/install.yaml: all but a broker and a store, in one file.
+	@mkdir -p out
+	@kubectl=$$($(BIN)/python -c "from fleet_cli.local.binaries import resolve; print(resolve('kubectl')['kubectl'])"); \
+	  $$kubectl kustomize manifests/overlays/install > out/install.yaml
+	@echo "out/install.yaml: kubectl apply --server-side -f out/install.yaml"
+
+# Of their own: what judges our code is no part of it.
+SCAN := $(or $(FLEET_CACHE),$(HOME)/.cache/fleetloop)/scan
+
+$(SCAN)/.ready: requirements/scan.txt | $(READY)
+	@$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(SCAN)
+	@$(BIN)/uv pip sync --quiet --python $(SCAN)/bin/python --system-certs --require-hashes $<
+	@touch $@
+
+# B310, URLs that are opened: ruff's S310 holds each such line to a reason.
+scan: $(SCAN)/.ready manifest  ## What checkov and bandit find, less what manifests/checkov.yaml gives a reason for.
+	@mkdir -p out/scan && kubectl=$$($(BIN)/python -c "from fleet_cli.local.binaries import resolve; print(resolve('kubectl')['kubectl'])"); \
+	  for overlay in manifests/overlays/*; do $$kubectl kustomize $$overlay > out/scan/$${overlay##*/}.yaml; done
+	$(SCAN)/bin/checkov --config-file manifests/checkov.yaml --directory out/scan --framework kubernetes
+	$(SCAN)/bin/checkov --config-file manifests/checkov.yaml --file Dockerfile --framework dockerfile
+	$(SCAN)/bin/bandit --quiet --recursive --severity-level medium --skip B310 crds operator runtime cli
+
+sbom: $(SCAN)/.ready  ## Write out/sbom/*.json: what each image holds of others' packages, in CycloneDX.
+	@mkdir -p out/sbom; for image in operator learner robot; do \
+	  $(SCAN)/bin/cyclonedx-py requirements --output-reproducible \
+	    --outfile out/sbom/$$image.json requirements/$$image.txt; done
+
 flux: $(READY)  ## Let Flux itself sync jobs and robots; builds its controller once, some minutes.
 	@$(BIN)/python -m fleet_cli.local.binaries kustomize-controller
 	$(BIN)/python -m pytest tests/flux
@@ -115,6 +146,7 @@ lock: $(READY)  ## Write requirements/*.txt anew.
 	$(LOCK) pyproject.toml --extra learner -o requirements/learner.txt
 	$(LOCK) pyproject.toml --extra robot -o requirements/robot.txt
 	$(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
+	$(LOCK) requirements/scan.in -o requirements/scan.txt
 	$(LOCK) requirements/setup.in -c requirements/dev.txt -o requirements/setup.txt
 
 clean:  ## Remove .venv and what tools left in the tree.

@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api
+from helpers.audit import AuditedCluster
 from helpers.kube import Kube
 
 # Workers share the cores: threads of torch would wait for each other, spinning.
@@ -25,9 +26,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditedCluster]:
     """One for the whole session: what a test leaves behind stays in its namespace."""
-    with LocalCluster(tmp_path_factory.mktemp("cluster")) as running:
+    with AuditedCluster(tmp_path_factory.mktemp("cluster")) as running:
         yield running
 
 

@@ -4,22 +4,38 @@ import asyncio
 from functools import partial
 
 from fleet_cli import setup
-from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Json
 from fleet_contract import names
 from fleet_contract.names import Env
 from fleet_contract.trust import read_public
 from helpers import keys
+from helpers.audit import AuditedCluster, documents, granted
 from helpers.control import JOBS, ROBOTS, VERSIONS, Fleet, candidate, edit, training_job, trial
 from helpers.kube import Kube, condition
+
+ACCOUNT = "fleetloop-operator"
+GRANTED = granted(documents(setup.BASE / "permissions.yaml"))
+
+FORBIDDEN = 403
+
+
+def taken(spec: Json) -> Json:
+    """As of a version that another job of the name left behind."""
+    return spec | {"sequence": 4, "jobUid": "00000000-0000-0000-0000-000000000000"}
+
+
+def refuses() -> Json:
+    """A learner that says it cannot work as its spec says: its run is ended."""
+    script = 'printf "no such algorithm" > "$FLEET_LAST_WORDS"; exit 78'
+    return {"podOverrides": {"containers": [{"name": "learner", "command": ["sh", "-c", script]}]}}
 
 
 def tries(sequence: int, job: Json) -> bool:
     return candidate(job) == sequence and bool(trial(job))
 
 
-async def test_it_may_do_all_it_does_where_only_restricted_pods_are_admitted(
-    kinds: None, cluster: LocalCluster, kube: Kube
+async def test_it_needs_exactly_what_it_is_granted_where_only_restricted_pods_are_admitted(
+    kinds: None, cluster: AuditedCluster, kube: Kube
 ) -> None:
     def restrict(found: Json) -> None:
         found["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = "restricted"
@@ -55,13 +71,19 @@ async def test_it_may_do_all_it_does_where_only_restricted_pods_are_admitted(
         assert (fleet.kept.job_uid, fleet.kept.before) == (fleet.job_uid, 3)
 
         def change(spec: Json) -> None:
-            spec["spec"]["robots"]["simulated"]["replicas"] = 1
+            spec["spec"]["robots"]["simulated"] |= {"replicas": 1, "controlHz": 10}
             spec["spec"]["publish"] = {"everySteps": 7}
 
         await edit(kube, JOBS, "job", change)
         await kube.until_gone(ROBOTS, "job-sim-1")
         await kube.until_gone("pods", "job-sim-1-robot")
         await kube.until("batch/v1/jobs", "job-learner-2", lambda _: True)
+        # What lies where the next version shall is looked at, and left alone.
+        found = await kube.get(VERSIONS, "job-v3")
+        other = {"name": "job-v4", "labels": {}}
+        await kube.create(VERSIONS, found | {"metadata": other, "spec": taken(found["spec"])})
+        await fleet.announce(4)
+        await kube.create(JOBS, training_job("bad", learner=refuses()))
 
     def followed(found: Json) -> bool:
         return len(read_public(found["data"]["learner"])) == 2
@@ -70,3 +92,7 @@ async def test_it_may_do_all_it_does_where_only_restricted_pods_are_admitted(
     await keys.of(kube)
     events = (await kube.get("events"))["items"]
     assert "CanaryPassed" in {event["reason"] for event in events}
+    asked = await cluster.until_asked(kube.namespace, ACCOUNT, GRANTED)
+    assert [one for one in asked if one.code == FORBIDDEN] == []
+    # Its pods have no token, and nobody else works as the namespace's usual account.
+    assert cluster.asked(kube.namespace, "default") == []

@@ -106,7 +106,10 @@ def _base() -> None:
     with TemporaryDirectory() as context:
         packages = "--include=python3,python3-venv,ca-certificates"
         tree = Path(context) / "base.tar"
-        command = ["mmdebstrap", "--quiet", "--variant=minbase", packages, "bookworm", str(tree)]
+        # As slim images are made: nobody reads manuals in there.
+        lean = [f"--dpkgopt=path-exclude=/usr/share/{what}/*" for what in ("doc", "locale", "man")]
+        command = ["mmdebstrap", "--quiet", "--variant=minbase", packages, *lean]
+        command += ["bookworm", str(tree)]
         subprocess.run(command, check=True)
         (Path(context) / "Dockerfile").write_text("FROM scratch\nADD base.tar /\n")
         _buildah("build", "--tag", BASE, context)

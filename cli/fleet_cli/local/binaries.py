@@ -62,6 +62,13 @@ class Program:
     def ldflags(self) -> str:
         if self.module == "versitygw":
             return f"-s -w -X main.Version={self.version}"
+        if self.name == "helm":
+            # Charts ask which Kubernetes they are for; without a cluster helm answers by itself.
+            capabilities = "helm.sh/helm/v3/pkg/chartutil.k8sVersion"
+            return (
+                f"-s -w -X helm.sh/helm/v3/internal/version.version={self.version}"
+                f" -X {capabilities}Major=1 -X {capabilities}Minor=36"
+            )
         if self.requirement != "k8s.io/kubernetes":
             return "-s -w"
         # Without these the programs call themselves v0.0.0-master, and kubectl warns of a skew.
@@ -143,6 +150,15 @@ PROGRAMS = {
             ("--version",),
             150,
             kit="flux",
+        ),
+        Program(  # what people install charts with, for `make charts`
+            "helm",
+            "charts",
+            "helm.sh/helm/v3",
+            "helm.sh/helm/v3/cmd/helm",
+            ("version", "--short"),
+            110,
+            kit="charts",
         ),
         # A node that runs containers, for the end-to-end suite.
         _kubernetes("kubelet", 100, module="node", kit="node"),

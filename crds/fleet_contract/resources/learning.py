@@ -134,7 +134,10 @@ class Resources(Spec):
     """Requests and limits, as in any container."""
 
     requests: dict[str, Quantity] = Field(
-        default={}, max_length=16, description="What the scheduler sets aside."
+        default={},
+        max_length=16,
+        description="What the scheduler sets aside; of cpu and memory 100m and 640Mi where "
+        "neither a request nor a limit names them.",
     )
     limits: dict[str, Quantity] = Field(
         default={}, max_length=16, description="What the container may use at most."
