@@ -1,22 +1,27 @@
-"""The Kubernetes API, and nothing else: plain objects in and out."""
+"""The Kubernetes API, and nothing else: plain objects in and out through ``kubernetes.aio``."""
 
 import asyncio
 import json
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config.config_exception import ConfigException
 
 from fleet_contract import names
 from fleet_contract.errors import FleetError, Retry
 from fleet_contract.names import Kind
 from fleet_contract.resources.base import ObjectMeta
 from fleet_operator import metrics
-from fleet_operator.access import Access
 
 TIMEOUT = 30.0  # seconds for one request
 THROTTLED = {429, 503}  # answers that may say when to come again
 LONGEST_WAIT = 30.0  # seconds: more than that no server asks for in earnest
+TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 PATHS = {
     "FleetTrainingJob": (names.API_VERSION, names.PLURALS[Kind.TRAINING_JOB]),
     "RobotActor": (names.API_VERSION, names.PLURALS[Kind.ROBOT_ACTOR]),
@@ -39,6 +44,11 @@ VERBS = {
 Object = dict[str, Any]
 
 
+def in_cluster() -> bool:
+    """Whether to be the pod's service account; a kubeconfig that somebody names comes first."""
+    return "KUBECONFIG" not in os.environ and TOKEN.exists()
+
+
 class RefusedError(FleetError):
     """The API server will not have it, now or later: the one who wrote the spec must change it."""
 
@@ -48,29 +58,40 @@ class Cluster:
 
     def __init__(self, namespace: str) -> None:
         self.namespace = namespace
-        self._access: Access | None = None
-        self._session: aiohttp.ClientSession | None = None
+        self._client: ApiClient | None = None
         self._installation = ""
         self._closed_until = 0.0  # by the loop's clock: an overloaded server asked us to wait
 
     async def __aenter__(self) -> Self:
-        self._access = Access.find()
-        connector = aiohttp.TCPConnector(ssl=self._access.tls())
-        self._session = aiohttp.ClientSession(
-            connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT)
-        )
+        configuration = Configuration()
+        try:
+            if in_cluster():
+                config.load_incluster_config(  # type: ignore[no-untyped-call]
+                    client_configuration=configuration
+                )
+            else:
+                await config.load_kube_config(  # type: ignore[no-untyped-call]
+                    client_configuration=configuration
+                )
+        except ConfigException as fault:
+            raise FleetError(
+                f"no Kubernetes API to work with ({fault}): set KUBECONFIG, or run as a pod with "
+                "a service account"
+            ) from fault
+        self._client = ApiClient(configuration)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        if self._client is not None:
+            await self._client.close()  # type: ignore[no-untyped-call]
 
     @property
-    def access(self) -> Access:
+    def identity(self) -> Configuration:
         """Where the API server is and who we are to it."""
-        if self._access is None:
+        if self._client is None:
             raise RuntimeError("the cluster is closed: use it in an `async with` block")
-        return self._access
+        who: Configuration = self._client.configuration
+        return who
 
     async def get(self, kind: str, name: str) -> Object | None:
         """One object, None where there is none."""
@@ -195,23 +216,25 @@ class Cluster:
         absent: frozenset[int] | set[int] = frozenset(),
     ) -> Object | None:
         """The answer; None for the status codes in ``absent``. Raises Retry or RefusedError."""
-        assert self._session is not None, "use Cluster in `async with`"  # noqa: S101 - our own fault
+        assert self._client is not None, "use Cluster in `async with`"  # noqa: S101 - our own fault
         clock = asyncio.get_running_loop().time
         await asyncio.sleep(self._closed_until - clock())
         what, ended = f"{method} {path}", "unreachable"
         patch = "application/apply-patch+yaml"
         headers = {"Content-Type": patch if method == "PATCH" else "application/json"}
         try:
-            if token := self.access.bearer():
-                headers["Authorization"] = f"Bearer {token}"
-            async with self._session.request(
-                method,
-                self.access.server + path,
-                params=query,
-                headers=headers | {"Accept": accept},
-                data=None if body is None else json.dumps(body),
-            ) as answer:
-                data = await answer.read()
+            method, url, headers, sent, form = await self._client.param_serialize(
+                method=method,
+                resource_path=path,
+                query_params=list((query or {}).items()),
+                header_params=headers | {"Accept": accept},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            answer = await self._client.call_api(
+                method, url, headers, sent, form, _request_timeout=TIMEOUT
+            )
+            data = await answer.read()  # type: ignore[no-untyped-call]
             ended = "absent" if answer.status in absent else _result(answer.status)
         except (aiohttp.ClientError, TimeoutError, OSError) as fault:
             raise Retry(f"{what}: the API server cannot be reached ({fault!r})") from fault

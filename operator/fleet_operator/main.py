@@ -1,7 +1,6 @@
 """The operator's process: kopf watches, one queue works, the inbox listens."""
 
 import asyncio
-import base64
 import contextlib
 import functools
 import logging
@@ -169,18 +168,18 @@ def told_by(inbox: Inbox) -> Iterator[Told]:
 
 
 async def _login(cluster: Cluster, **_: Any) -> kopf.ConnectionInfo:
-    """Whoever ``Cluster`` is."""
-    who = cluster.access
-    ca, certificate, key = (
-        base64.b64encode(pem) if pem else None for pem in (who.ca, who.certificate, who.key)
-    )
+    """Whoever ``Cluster`` is; kopf's own reader of kubeconfigs knows no token files."""
+    who = cluster.identity
+    header = str(await who.get_api_key_with_prefix("BearerToken") or "")
+    scheme, token = header.split(" ", 1) if " " in header else ("", header)
     return kopf.ConnectionInfo(
-        server=who.server,
-        insecure=who.insecure,
-        token=who.bearer() or None,
-        ca_data=ca,
-        certificate_data=certificate,
-        private_key_data=key,
+        server=who.host,
+        ca_path=who.ssl_ca_cert,
+        insecure=not who.verify_ssl,
+        scheme=scheme or None,
+        token=token or None,
+        certificate_path=who.cert_file,
+        private_key_path=who.key_file,
     )
 
 

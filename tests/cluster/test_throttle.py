@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+from kubernetes.aio.config import kube_config
 
 from faults.injections import REFUSALS
 from fleet_cli.local.cluster import LocalCluster
@@ -34,6 +35,7 @@ async def test_after_a_refusal_that_says_when_to_come_again_nothing_comes_before
     async with ApiProxy.before(cluster, kubeconfig) as proxy:
         proxy.fault = fault = Overloaded()
         monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+        monkeypatch.setattr(kube_config, "KUBE_CONFIG_DEFAULT_LOCATION", str(kubeconfig))
         async with Cluster(kube.namespace) as ours:
             with pytest.raises(Retry, match="429"):
                 await ours.list("Pod")
