@@ -53,6 +53,10 @@ class Reachable(Protocol):
     @property
     def nats_url(self) -> str: ...
     @property
+    def nats_root(self) -> dict[str, str]:
+        """From what an operator mints identities for its NATS; empty where everybody is taken."""
+
+    @property
     def storage_url(self) -> str: ...
 
 
@@ -107,9 +111,22 @@ def run_operator(
     """
     items = manifests(cluster.kubectl, namespace)
     told = {Env.NATS_URL: cluster.nats_url, Env.STORAGE_URL: cluster.storage_url}
+    if root := cluster.nats_root:
+        told[Env.NATS_ACCOUNTS] = "true"
+        give_root(cluster.kubectl, cluster.kubeconfig, namespace, root)
     tell(items, {**told, **settings})
     apply(cluster.kubectl, cluster.kubeconfig, _stream(namespace, items))
     rolled_out(cluster.kubectl, cluster.kubeconfig, items)
+
+
+def give_root(kubectl: Path, kubeconfig: Path, namespace: str, root: Mapping[str, str]) -> None:
+    """Let the namespace's operator mint identities under this root; again changes nothing.
+
+    Raises ``RuntimeError`` with kubectl's own words.
+    """
+    meta = {"name": names.NATS_KEYS, "namespace": namespace}
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": meta, "stringData": dict(root)}
+    apply(kubectl, kubeconfig, _stream(namespace, [secret]))
 
 
 def manifests(kubectl: Path, namespace: str, components: Sequence[Path] = ()) -> list[Object]:
@@ -193,7 +210,8 @@ def greeting(connection: Connection, name: str, *, operator: bool) -> str:
         if operator
         else "  FLEET_NAMESPACE=default"
         f" FLEET_NATS_URL={connection.nats_url}"
-        f" FLEET_STORAGE_URL={connection.storage_url} python -m fleet_operator &\n"
+        f" FLEET_STORAGE_URL={connection.storage_url} FLEET_NATS_ACCOUNTS=true"
+        " python -m fleet_operator &\n"
     )
     return (
         f"\nCluster {name} is ready. In your shell:\n\n"

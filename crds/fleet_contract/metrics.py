@@ -108,6 +108,11 @@ RECONCILE_SECONDS = Family(
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )
 QUEUE_DEPTH = Family("fleet_operator_queue_depth", "objects", "Due or being worked on now.")
+OPERATOR_BROKER_REFUSALS = Family(
+    "fleet_operator_broker_refusals_total",
+    "refusals",
+    "What NATS did not let the operator say or hear: its identity may not, or is another's.",
+)
 API_REQUESTS = Family(
     "fleet_operator_api_requests_total",
     "requests",
@@ -359,6 +364,13 @@ LEARNER_REJECTED = Family(
     "records",
     "Records receipted as bad and kept in quarantine.",
     (*JOB, "reason"),
+    server=Server.LEARNER,
+)
+LEARNER_BROKER_REFUSALS = Family(
+    "fleet_learner_broker_refusals_total",
+    "refusals",
+    "What NATS did not let the learner say or hear: its identity may not, or is another's.",
+    JOB,
     server=Server.LEARNER,
 )
 JOURNAL_SEGMENTS = Family(

@@ -51,6 +51,7 @@ class Label(StrEnum):
     FREEZE = f"{GROUP}/freeze"
     PUBLIC_KEY = f"{GROUP}/public-key"
     SIGNS_SINCE = f"{GROUP}/signs-since"
+    CREDENTIALS = f"{GROUP}/credentials"
     MANAGED_BY = "app.kubernetes.io/managed-by"
     KUEUE_QUEUE = "kueue.x-k8s.io/queue-name"
 
@@ -68,6 +69,16 @@ class Signatory(StrEnum):
 
     LEARNER = "learner"
     OPERATOR = "operator"
+
+
+class Identity(StrEnum):
+    """Who one can be to the broker."""
+
+    OPERATOR = "operator"
+    LEARNER = "learner"
+    ROBOT = "robot"
+    GATE = "gate"
+    READER = "reader"
 
 
 class Gate(StrEnum):
@@ -227,6 +238,8 @@ class Env(StrEnum):
     TRUST_DIR = "FLEET_TRUST_DIR"
     UNSIGNED = "FLEET_UNSIGNED"
     KEY_FILE = "FLEET_KEY_FILE"
+    NATS_ACCOUNTS = "FLEET_NATS_ACCOUNTS"
+    NATS_CREDENTIALS = "FLEET_NATS_CREDENTIALS"
     COMPLETION_INDEX = "JOB_COMPLETION_INDEX"  # Kubernetes sets it in the pods of an Indexed Job
 
 
@@ -236,6 +249,24 @@ LEARNER_KEY = "fleetloop-learner-key"
 KEY = "key"
 TRUST = "fleetloop-trust"
 """The ConfigMap of a namespace that holds the public keys, by role."""
+
+NATS_KEYS = "fleetloop-nats-keys"
+"""The Secret of a namespace from which identities at the broker are minted."""
+NATS_ROOT = ("root", "system")
+"""Entries of it that a broker trusts; who brings a broker of its own to many namespaces gives them
+to each, else the operator makes them."""
+NATS_USERS = "fleetloop-nats-users"
+"""The Secret that holds them: a credentials file an entry."""
+NATS_SERVER = "fleetloop-nats-server"
+"""The ConfigMap by which a broker of the namespace's own takes them."""
+
+READER = "reader"
+"""What whoever only looks on is called there."""
+
+
+def user(role: Identity, whose: str) -> str:
+    """An entry of ``NATS_USERS``: of a robot by its name, of learner and gate by their job's."""
+    return f"{role}.{whose}"
 
 
 def learner_job(job: str, run: int) -> str:
@@ -333,6 +364,15 @@ def learner_heartbeat_subject(namespace: str, job: str) -> str:
 def gate_heartbeat_subject(namespace: str, job: str) -> str:
     """Where the run of a gate tells how far it is; core NATS, nothing stored."""
     return f"ctl.{namespace}.{job}.gate"
+
+
+CLAIMS_UPDATE = "$SYS.REQ.CLAIMS.UPDATE"
+"""Where a server takes a newer form of an account; it tells the others of its cluster."""
+
+
+def inbox(role: Identity, whose: str) -> str:
+    """Where answers come to; nobody else may listen there."""
+    return f"_INBOX.{role}.{whose}"
 
 
 class Stream(StrEnum):

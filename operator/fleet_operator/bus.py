@@ -7,8 +7,10 @@ state of the world, told in the job's status.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from typing import Any, NamedTuple, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import nats
 import nats.errors
@@ -20,13 +22,17 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from fleet_contract import names
 from fleet_contract.errors import Fenced, Retry
-from fleet_contract.names import Stream
-from fleet_operator import streams
+from fleet_contract.names import Identity, Stream
+from fleet_operator import metrics, streams
 from fleet_operator.streams import Found
+
+if TYPE_CHECKING:
+    from fleet_operator.identities import Identities
 
 CONNECT_TIMEOUT = 2.0  # seconds; reconciles wait for it
 TIMEOUT = 5.0  # seconds for one request; loopback answers in one millisecond
 PING = 10  # seconds; three without answer: the connection is dead, though nobody ended it
+RENEWED = 12 * 3600.0  # seconds: half of what an identity is good for
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 _DELETED = (
     "$JS.EVENT.ADVISORY.STREAM.DELETED.*",
@@ -72,8 +78,13 @@ def _cancels() -> int:
 class Bus:
     """One NATS server, connected for good: reconnects for ever, tells of every (re)connect."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, identities: "Identities | None" = None, credentials: Path | None = None
+    ) -> None:
+        """With ``identities`` we mint our own, else show the file ``credentials``, if any."""
         self.url = url
+        self._identities, self._credentials = identities, credentials
+        self._minted_at = 0.0
         self._client: Client | None = None
         self._on_connect: list[Callable[[], None]] = []
         self._connecting = asyncio.Lock()
@@ -95,6 +106,8 @@ class Bus:
     async def client(self) -> Client:
         """The connection. Raises ``Retry`` while the server cannot be reached."""
         async with self._connecting:
+            if self._identities is not None:
+                await self._identified(self._identities)
             if self._client is None or self._client.is_closed:
                 self._client = await self._connect()
                 self._connected()
@@ -102,19 +115,42 @@ class Bus:
             raise Retry(self._unreachable("connection lost"))
         return self._client
 
+    async def _identified(self, identities: "Identities") -> None:
+        """The server will know us, also one that lost its disk; nobody is kept until it ends us."""
+        if not self.connected:
+            await identities.tell()
+        elif time.monotonic() - self._minted_at > RENEWED:
+            await self.close()
+
+    def _passport(self, identities: "Identities") -> dict[str, Any]:
+        def token() -> bytearray:
+            self._minted_at = time.monotonic()
+            return bytearray(identities.passport().token.encode())
+
+        return {
+            "user_jwt_cb": token,
+            "signature_cb": lambda nonce: identities.passport().prove(nonce),
+        }
+
     async def _connect(self) -> Client:
         said = ""
 
         async def failed(error: Exception) -> None:
             # Permission violations arrive here and nowhere else; a refused connection, each second.
             nonlocal said
-            if said != (said := str(error)):
+            if "permissions violation" in str(error):
+                metrics.BROKER_REFUSALS.inc()
+                logger.error("NATS at %s refuses us what we need: %s", self.url, error)
+            elif said != (said := str(error)):
                 logger.warning("NATS at %s: %s", self.url, error)
 
         async def again() -> None:
             self._connected()
 
         client = Client()
+        who: dict[str, Any] = {"user_credentials": self._credentials and str(self._credentials)}
+        if self._identities is not None:
+            who = self._passport(self._identities)
         try:
             with _heeding():
                 async with asyncio.timeout(CONNECT_TIMEOUT):
@@ -127,6 +163,8 @@ class Bus:
                         ping_interval=PING,
                         error_cb=failed,
                         reconnected_cb=again,
+                        inbox_prefix=names.inbox(Identity.OPERATOR, names.FIELD_MANAGER),
+                        **who,
                     )
         except (OSError, TimeoutError, nats.errors.Error) as fault:
             with contextlib.suppress(Exception):

@@ -101,11 +101,11 @@ class Cluster:
         """One object without what it holds, None where there is none."""
         return await self._call("GET", self._path(kind, name), accept=ONE, absent={404})
 
-    async def replace(self, manifest: Object) -> None:
-        """In place of the version it names; one that was changed since is left alone."""
+    async def replace(self, manifest: Object) -> Object | None:
+        """In place of the version it names; None where that was changed since: it is left alone."""
         path = self._path(manifest["kind"], manifest["metadata"]["name"])
         query = {"fieldManager": names.FIELD_MANAGER}
-        await self._call("PUT", path, query=query, body=manifest, absent={404, 409})
+        return await self._call("PUT", path, query=query, body=manifest, absent={404, 409})
 
     async def list(self, kind: str, **selectors: str) -> list[Object]:
         """All objects, by ``labelSelector`` or ``fieldSelector``."""

@@ -31,9 +31,18 @@ WakeIn = Callable[[Key, float], None]
 class Inbox:
     """The jobs' feeds. Robots and learners are heard from the first reconcile of their job on."""
 
-    def __init__(self, namespace: str, wake: Wake, wake_in: WakeIn, *, lost_after: float) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        wake: Wake,
+        wake_in: WakeIn,
+        *,
+        lost_after: float,
+        bus: Callable[[str], Bus] = Bus,
+    ) -> None:
+        """``bus`` makes the connection to a server, by its URL."""
         self.namespace, self.lost_after = namespace, lost_after
-        self._wake, self._wake_in = wake, wake_in
+        self._wake, self._wake_in, self._make_bus = wake, wake_in, bus
         self._buses: dict[str, Bus] = {}
         self._jobs: dict[str, Subscription] = {}
         self._woken: dict[Key, float] = {}
@@ -68,7 +77,7 @@ class Inbox:
     def bus(self, url: str) -> Bus:
         """The one connection to a server."""
         if url not in self._buses:
-            bus = self._buses[url] = Bus(url)
+            bus = self._buses[url] = self._make_bus(url)
             bus.on_connect(lambda: self._reconnected(bus))
         return self._buses[url]
 

@@ -14,13 +14,15 @@ from typing import Any
 import kopf
 
 from fleet_contract import logs, names
-from fleet_contract.errors import FleetError
+from fleet_contract.errors import FleetError, Retry
 from fleet_contract.names import Kind, Label
 from fleet_operator import metrics
+from fleet_operator.bus import Bus
 from fleet_operator.cluster import Cluster
 from fleet_operator.decide.deliveries import Deliveries
 from fleet_operator.handlers import endings, robot_actor, telling, training_job
 from fleet_operator.handlers.watch import Watch
+from fleet_operator.identities import Identities
 from fleet_operator.inbox import Inbox
 from fleet_operator.keys import Keys
 from fleet_operator.office import Office
@@ -44,6 +46,11 @@ async def _sweep(office: Office, _: str) -> float | None:
         for one in found if kind in TURNS and office.swept else ():
             if one["uid"] in behind or kind == Kind.TRAINING_JOB:
                 office.wake(Key(kind, one["name"]))
+    if office.identities is not None:
+        try:
+            await office.identities.look()
+        except Retry as fault:
+            logger.warning("%s", fault)
     office.swept = True  # at our start the watches bring everything
     await telling.catch_up(office)
     await endings.sweep(office)
@@ -115,10 +122,18 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
             return again
 
         queue = WorkQueue(turn, workers=our.workers, first=frozenset({Kind.TRAINING_JOB}))
-        inbox = Inbox(our.namespace, queue.add, queue.add, lost_after=our.lost_after)
+        identities = Identities(cluster, our.nats_url) if our.nats_accounts else None
+
+        def bus(url: str) -> Bus:
+            known = identities if url == our.nats_url else None
+            return Bus(url, known, our.nats_credentials if known is None else None)
+
+        inbox = Inbox(our.namespace, queue.add, queue.add, lost_after=our.lost_after, bus=bus)
         keys = Keys(cluster, our.resync_seconds)
         deliveries = Deliveries(BEHIND * our.resync_seconds)
-        office = Office(our, cluster, inbox, keys, deliveries, queue.add, queue.add)
+        office = Office(
+            *(our, cluster, inbox, keys, deliveries, queue.add, queue.add), identities=identities
+        )
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(functools.partial(_login, cluster))
         Watch(office).register(registry)

@@ -31,6 +31,7 @@ SECONDS = Histogram(
 )
 QUEUE_DEPTH = Gauge(*m.QUEUE_DEPTH.head, registry=REGISTRY)
 API_REQUESTS = Counter(*m.API_REQUESTS.head, registry=REGISTRY)
+BROKER_REFUSALS = Counter(*m.OPERATOR_BROKER_REFUSALS.head, registry=REGISTRY)
 LAST_EVENT = Gauge(*m.LAST_EVENT.head, registry=REGISTRY)
 DEAD_WATCHES = Gauge(*m.DEAD_WATCHES.head, registry=REGISTRY)
 ROLLOUTS = Counter(*m.ROLLOUTS.head, registry=REGISTRY)

@@ -9,6 +9,7 @@ from fleet_contract.names import Kind
 from fleet_contract.resources import FleetTrainingJob
 from fleet_operator.cluster import Cluster, Object
 from fleet_operator.decide.deliveries import Deliveries
+from fleet_operator.identities import Identities
 from fleet_operator.inbox import Inbox
 from fleet_operator.keys import Keys
 from fleet_operator.settings import Settings
@@ -33,6 +34,8 @@ class Office:
     """Unix seconds, for dates people read and the soak of a stage; never for order."""
     written_at: dict[str, float] = field(default_factory=dict)
     """By an object's UID: when its status was last written, in seconds of the loop's clock."""
+    identities: Identities | None = None
+    """Of the broker whose accounts are ours, where there is one."""
     untold: deque[Object] = field(default_factory=lambda: deque(maxlen=UNTOLD))
     """Events that the API server has not taken yet."""
     swept: bool = False

@@ -1,6 +1,7 @@
 """What the operator is told by its environment."""
 
 from functools import lru_cache
+from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +18,10 @@ class Settings(BaseSettings):
     """The one namespace this operator works in."""
     nats_url: str = "nats://127.0.0.1:4222"
     """For jobs that name no NATS server."""
+    nats_accounts: bool = False
+    """Whether that server takes nobody but whom we mint (docs/identity.md)."""
+    nats_credentials: Path | None = None
+    """A credentials file for our own connections, where a site's NATS wants one."""
     storage_url: str = "file:///var/lib/fleetloop/objects"
     """For jobs that name no object store."""
     storage_secret: str = ""

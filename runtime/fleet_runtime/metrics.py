@@ -48,6 +48,7 @@ class LearnerMetrics:
         self.episodes = counter(m.LEARNER_EPISODES)
         self.records = counter(m.LEARNER_RECORDS)
         self.rejected = counter(m.LEARNER_REJECTED)
+        self.refusals = counter(m.LEARNER_BROKER_REFUSALS)()
         self.bytes = counter(m.LEARNER_BYTES)
         self.frames = gauge(m.REPLAY_FRAMES)
         self.loads = counter(m.REPLAY_LOADS)()

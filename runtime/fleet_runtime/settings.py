@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from fleet_contract.agents import GateConfig, LearnerConfig, RobotConfig
+from fleet_contract.identity import token_of
 from fleet_contract.names import NAME_MAX, NAME_PATTERN, Env
 from fleet_runtime import trust
 
@@ -30,8 +31,18 @@ class Settings(BaseSettings):
     job_uid: Uid
     nats_url: Annotated[str, Field(min_length=1)]
     storage_url: Annotated[str, Field(min_length=1)]
+    nats_credentials: Path | None = None
+    """Who we are to NATS, where it asks: a credentials file, read at each connect."""
     resync_seconds: Annotated[float, Field(gt=0)] = 15.0
     """Seconds between two looks at what a message might have told already; jittered by half."""
+
+    def demand_credentials(self) -> None:
+        """Raises ``ValueError`` where the file is not one; what is in it is not repeated."""
+        if (file := self.nats_credentials) is not None:
+            try:
+                token_of(file.read_text())
+            except (OSError, ValueError) as fault:
+                raise ValueError(f"{Env.NATS_CREDENTIALS}: {file}: {fault}") from None
 
 
 class FollowerSettings(Settings):

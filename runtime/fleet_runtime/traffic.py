@@ -13,6 +13,8 @@ class Moved:
     def __init__(self) -> None:
         self.sent: Counter[str] = Counter()
         self.received: Counter[str] = Counter()
+        self.refused = 0
+        """How often the broker did not let the program say or hear something."""
 
     def table(self) -> dict[tuple[str, str], int]:
         """(direction, kind) → bytes; every pair is there."""

@@ -6,13 +6,16 @@ What the client library does by itself and must not reach anybody else:
     here nothing is sent without a connection, the caller gets `Retry` and keeps its data;
   - a publish that timed out may have landed all the same: receivers deduplicate;
   - it asks a silent connection only every two minutes whether it lives;
-  - refused permissions are told to a callback only: here they are logged.
+  - refused permissions are told to a callback only: here they are logged and counted;
+  - it leaves for good where the server ends an identity: here it comes back with whatever lies in
+    the credentials file by then, for a newer one may.
 Each of these costs lines here so that it costs none elsewhere, hence the length.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import secrets
@@ -28,6 +31,7 @@ from fleet_runtime.traffic import Moved
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
 
     from nats.aio.msg import Msg
     from nats.js import JetStreamContext
@@ -44,6 +48,22 @@ _RECONNECT_WAIT = 500
 _PING = 10
 """Seconds between pings. Of three without an answer the connection is dead: a router that forgot it
 tells nobody, and the library's own two minutes would keep a robot away for six."""
+
+
+_LOOK = 30.0
+"""Seconds between two looks whether another identity lies in the credentials file."""
+_ENDED = "user authentication"  # … expired, … revoked
+_REFUSED = "permissions violation"
+
+
+class _Client(Client):
+    async def _process_err(self, said: str) -> None:
+        if _ENDED in said.lower() and self.is_connected:
+            fault = nats.errors.Error(f"{said.strip(chr(39))}: it tries again with what it has")
+            await self._error_cb(fault)
+            await self._process_op_err(fault)
+        else:
+            await super()._process_err(said)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,27 +119,37 @@ class Wire:
         self._on_reconnect: list[Callable[[], None]] = []
         self._up = asyncio.Event()
         self._said = ""  # the last fault that was logged
+        self._renewal: asyncio.Task[None] | None = None
         self.closed = asyncio.Event()
         """Set when the connection ended for good, by `close` or by the broker's refusal."""
 
     @classmethod
     async def connect(
-        cls, url: str, name: str, *, credentials: str | None = None, moved: Moved | None = None
+        cls,
+        url: str,
+        name: str,
+        *,
+        inbox: str = "_INBOX",
+        credentials: Path | None = None,
+        moved: Moved | None = None,
     ) -> Self:
         """A connection under `name`; waits for as long as the broker is not there.
 
         Args:
             url: `nats://host:port`, several separated by commas.
             name: what the broker's operators see.
-            credentials: path of a NATS credentials file, where the broker wants one.
+            inbox: below which answers come to us; an identity may listen below its own only.
+            credentials: a NATS credentials file, where the broker wants one; read at each connect.
             moved: where the bytes of its messages are counted.
         """
-        client = Client()
+        client = _Client()
         wire = cls(client, url, moved)
+        shown = _read(credentials)
         await client.connect(
             servers=url.split(","),
             name=name,
-            user_credentials=credentials,
+            user_credentials=credentials and str(credentials),
+            inbox_prefix=inbox,
             max_reconnect_attempts=-1,
             ping_interval=_PING,
             reconnect_time_wait=(_RECONNECT_WAIT + secrets.randbelow(_RECONNECT_WAIT)) / 1000,  # type: ignore[arg-type]
@@ -129,10 +159,24 @@ class Wire:
             closed_cb=wire._closed,
         )
         wire._up.set()
+        if credentials is not None:
+            wire._renewal = asyncio.create_task(wire._renew(credentials, shown))
         return wire
+
+    async def _renew(self, credentials: Path, shown: bytes) -> None:
+        """Come anew whenever another identity lies there: before the one that we have ends."""
+        while True:
+            await asyncio.sleep(_LOOK)
+            if (found := _read(credentials)) and found != shown:
+                shown = found
+                log.info("another identity lies in %s: connecting anew", credentials)
+                with contextlib.suppress(nats.errors.Error, OSError):
+                    await self._client.force_reconnect()
 
     async def close(self) -> None:
         """Send what is buffered and leave; a second time does nothing."""
+        if self._renewal is not None:
+            self._renewal.cancel()
         if not self._client.is_closed:
             try:
                 async with asyncio.timeout(REQUEST_TIMEOUT):
@@ -274,6 +318,12 @@ class Wire:
 
     async def _error(self, fault: Exception) -> None:
         said = str(fault) or repr(fault)
+        if _REFUSED in said:
+            self.moved.refused += 1
+            if said != self._said:
+                log.error("broker %s refuses what this program needs: %s", self._url, said)
+            self._said = said
+            return
         # Each attempt to reconnect fails alike: once per outage is enough to know.
         level = logging.DEBUG if said == self._said else logging.WARNING
         self._said = said
@@ -296,6 +346,13 @@ class Wire:
 
     async def _closed(self) -> None:
         self.closed.set()
+
+
+def _read(credentials: Path | None) -> bytes:
+    try:
+        return credentials.read_bytes() if credentials else b""
+    except OSError:
+        return b""  # while it is replaced; the next look finds it
 
 
 class _translated:  # noqa: N801 - a context manager, read as a word

@@ -4,22 +4,22 @@ import asyncio
 import subprocess
 from pathlib import Path
 
-import nats
 import pytest
 
 from fleet_cli.demo import agents
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api, Json
 from fleet_cli.oncall import lineage
+from fleet_cli.setup import install, run_operator
 from fleet_contract import names
 from fleet_contract.messages import digest_of
+from fleet_contract.names import Env
 from fleet_runtime.artifacts import Store
+from helpers.identity import as_operator, closed_broker, connected, entrust
 from helpers.kube import Kube, condition
 from helpers.nats import streams_gone
 from helpers.ring import JOBS, ROBOTS, SLOW, VERSIONS, job
 from helpers.s3 import running_object_server
-
-pytestmark = pytest.mark.usefixtures("operator")
 
 
 async def none_left(api: Api, kube: Kube, *resources: str) -> None:
@@ -31,8 +31,19 @@ async def none_left(api: Api, kube: Kube, *resources: str) -> None:
 
 
 async def test_experience_becomes_a_version_that_the_fleet_runs_and_deletion_leaves_nothing(
-    cluster: LocalCluster, api: Api, kube: Kube, dataset: str
+    cluster: LocalCluster, api: Api, kube: Kube, dataset: str, tmp_path: Path
 ) -> None:
+    """At a broker that takes nobody but whom the operator minted."""
+    with closed_broker(tmp_path / "nats") as broker:
+        await asyncio.to_thread(install, cluster.kubectl, cluster.kubeconfig, kube.namespace)
+        await entrust(kube)
+        told = {Env.NATS_URL: broker.url, Env.NATS_ACCOUNTS: "true"}
+        await asyncio.to_thread(run_operator, cluster, kube.namespace, told)
+        await comes_round(cluster, api, kube, dataset, broker.url)
+
+
+async def comes_round(cluster: LocalCluster, api: Api, kube: Kube, dataset: str, url: str) -> None:
+    """From the job's apply to its removal."""
     made = await kube.create(JOBS, job(dataset))
     uid = made["metadata"]["uid"]
 
@@ -72,14 +83,18 @@ async def test_experience_becomes_a_version_that_the_fleet_runs_and_deletion_lea
     await kube.until_gone(ROBOTS, names.simulated_robot("ring", 1), SLOW)
     await kube.until_gone("pods", names.robot_pod(names.simulated_robot("ring", 1)), SLOW)
 
-    connection = await nats.connect(cluster.nats_url)
-    await kube.delete(JOBS, "ring")
-    async with asyncio.timeout(SLOW):
-        await none_left(api, kube, JOBS, ROBOTS, VERSIONS, "batch/v1/jobs")
-        await streams_gone(connection, uid)
-    await connection.close()
+    inbox = names.inbox(names.Identity.OPERATOR, names.FIELD_MANAGER)
+    async with connected(url, await as_operator(kube), inbox) as connection:
+        await kube.delete(JOBS, "ring")
+        async with asyncio.timeout(SLOW):
+            await none_left(api, kube, JOBS, ROBOTS, VERSIONS, "batch/v1/jobs")
+            await streams_gone(connection, uid)
+    for pod in (await kube.get("pods"))["items"]:  # the operator's, and what is about to end
+        said = await kube.logs(pod["metadata"]["name"])
+        assert "permissions violation" not in said.lower()
 
 
+@pytest.mark.usefixtures("operator")
 async def test_the_ring_closes_on_s3_with_credentials_from_a_secret(
     tmp_path: Path, kube: Kube
 ) -> None:

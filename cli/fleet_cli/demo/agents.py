@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet_contract import names
+from fleet_contract.names import Identity
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -88,21 +89,43 @@ async def measure(
     return {name: (int(good), int(total)) for name, (good, total) in answer.items()}
 
 
+async def credentials(api: Api, namespace: str, role: Identity, whose: str) -> str:
+    """An identity at the broker, as soon as the operator has minted it."""
+    path, entry = f"/api/v1/namespaces/{namespace}/secrets", names.user(role, whose)
+    async for kind, seen in api.watch(path, fieldSelector=f"metadata.name={names.NATS_USERS}"):
+        for item in seen["items"] if kind == "LISTED" else [seen]:
+            if entry in item.get("data", {}):
+                return base64.b64decode(item["data"][entry]).decode()
+    raise RuntimeError("the watch ended")  # it never does
+
+
 async def spoil(
-    api: Api, nats: str, store: Store, namespace: str, job: str, uid: str, manifest: str
+    api: Api,
+    nats: str,
+    store: Store,
+    namespace: str,
+    job: str,
+    uid: str,
+    manifest: str,
+    *,
+    accounts: bool,
 ) -> int:
     """Publish a copy of a version with its weights scrambled; returns its sequence.
 
     It is signed as the learner's own: what catches it must be what it does.
     """
     secret = await api.get(f"/api/v1/namespaces/{namespace}/secrets/{names.LEARNER_KEY}")
-    with NamedTemporaryFile() as key:  # for this user alone
+    with NamedTemporaryFile() as key, NamedTemporaryFile() as who:  # for this user alone
         key.write(base64.b64decode(secret["data"][names.KEY]))
         key.flush()
+        if accounts:
+            who.write((await credentials(api, namespace, Identity.LEARNER, job)).encode())
+            who.flush()
         answer = await call(
             "fleet_runtime.learner.spoil",
             *("--nats", nats, "--manifest", manifest, "--key-file", key.name),
             *("--namespace", namespace, "--job", job, "--job-uid", uid),
+            *(("--credentials", who.name) if accounts else ()),
             store=store,
         )
     return int(answer["sequence"])

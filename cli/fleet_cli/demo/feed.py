@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
     from fleet_cli.demo.story import Story
+    from fleet_contract.identity import Passport
 
 log = logging.getLogger(__name__)
 LOOK = 0.5  # seconds between two looks at a thing that tells only administrators
@@ -29,9 +30,14 @@ LOOK = 0.5  # seconds between two looks at a thing that tells only administrator
 
 @asynccontextmanager
 async def listening(
-    url: str, namespace: str, job: str, story: Story, clock: Callable[[], float]
+    url: str,
+    namespace: str,
+    job: str,
+    story: Story,
+    clock: Callable[[], float],
+    who: Passport | None = None,
 ) -> AsyncIterator[None]:
-    """Fold everything the job's robots and learner publish into ``story``."""
+    """Fold everything the job's robots and learner publish into ``story``; ``who`` we are there."""
 
     async def on_error(error: Exception) -> None:
         log.debug("nats: %s", error)
@@ -50,8 +56,13 @@ async def listening(
         except Reject as fault:
             log.warning("%s: %s", message.subject, fault)
 
+    shown = (
+        {"user_jwt_cb": lambda: bytearray(who.token.encode()), "signature_cb": who.prove}
+        if (who)
+        else {}
+    )
     connection = await nats.connect(
-        url, name="fleet-demo", max_reconnect_attempts=-1, error_cb=on_error
+        url, name="fleet-demo", max_reconnect_attempts=-1, error_cb=on_error, **shown
     )
     try:
         for subject in (

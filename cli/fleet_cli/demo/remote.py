@@ -37,6 +37,7 @@ class Remote:
     kubeconfig: Path
     namespace: str
     nats_url: str
+    accounts: bool
     store: Store
     door: Path
     first_policy_within: float = 900.0
@@ -85,7 +86,8 @@ def remote(wishes: Wishes, folder: Path, say: Callable[[str], None]) -> Iterator
             environment | ({ENDPOINT: endpoint} if endpoint else {}),
         )
         say(f"in another shell: kubectl --context {wishes.context} get fleet -n {wishes.namespace}")
-        yield Remote(kubectl, kubeconfig, wishes.namespace, nats_url, store, door)
+        ours = not wishes.nats
+        yield Remote(kubectl, kubeconfig, wishes.namespace, nats_url, ours, store, door)
 
 
 def answers(nats_url: str) -> None:

@@ -18,8 +18,9 @@ from fleet_cli.demo.story import Story, TaskStory, mean_rate
 from fleet_cli.demo.view import show
 from fleet_cli.setup import apply
 from fleet_contract import names
+from fleet_contract.identity import passport_of
 from fleet_contract.messages import LearnerStage
-from fleet_contract.names import Kind
+from fleet_contract.names import Identity, Kind
 from fleet_contract.resources import FleetTrainingJob, PolicyPhase, PolicyVersion
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from fleet_cli.demo.courses import Course
     from fleet_cli.demo.venue import Venue
     from fleet_cli.local.node.api import Api
+    from fleet_contract.identity import Passport
 
 LOOK = 0.2  # seconds between two looks at the story
 LEAST_JUDGED = 12  # judged episodes a task before the goal can seem met
@@ -106,8 +108,9 @@ class Demo:
                 asyncio.to_thread(self.venue.install),
             )
             name = self.job["metadata"]["name"]
+            at = (self.venue.nats_url, self.venue.namespace, name)
             async with (
-                listening(self.venue.nats_url, self.venue.namespace, name, self.story, self.clock),
+                listening(*at, self.story, self.clock, await self._reader(api)),
                 self._beside(self._watch_jobs(api)),
                 self._beside(self._watch_versions(api)),
             ):
@@ -118,6 +121,13 @@ class Demo:
                 async with self._beside(self.venue.harm(api, self.say)):
                     missed = await self._improve()
                 return missed or await self._sabotage()
+
+    async def _reader(self, api: Api) -> Passport | None:
+        """Who we are at a broker that asks."""
+        if not self.venue.accounts:
+            return None
+        namespace = self.venue.namespace
+        return passport_of(await agents.credentials(api, namespace, Identity.READER, names.READER))
 
     async def _improve(self) -> str:
         """Until the goal is confirmed; otherwise how far it came, in a sentence."""
@@ -156,6 +166,7 @@ class Demo:
                     job.metadata.name,
                     job.metadata.uid,
                     job.status.stable.uri,
+                    accounts=self.venue.accounts,
                 )
             self.say(f"v{bad} is broken on purpose: its weights are scrambled")
 

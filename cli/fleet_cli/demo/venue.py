@@ -31,6 +31,10 @@ class Venue(Protocol):
     @property
     def nats_url(self) -> str: ...
     @property
+    def accounts(self) -> bool:
+        """Whether that NATS takes only whom the operator minted."""
+
+    @property
     def store(self) -> Store: ...
     @property
     def first_policy_within(self) -> float:
@@ -71,6 +75,10 @@ class Loopback:
         return self.cluster.nats_url
 
     @property
+    def accounts(self) -> bool:
+        return self.cluster.accounts
+
+    @property
     def store(self) -> Store:
         return Store(self.cluster.storage_url)
 
@@ -90,7 +98,7 @@ class Loopback:
 def loopback(folder: Path, say: Callable[[str], None], *, chaos: bool) -> Iterator[Venue]:
     """A local cluster for as long as the block lasts; its data stay in the folder."""
     say("starting a control plane, NATS and a node on loopback …")
-    with LocalCluster(folder) as cluster:
+    with LocalCluster(folder, accounts=True) as cluster:
         say(f"export KUBECONFIG={cluster.kubeconfig}")
         say(f"  then, in another shell: kubectl get fleet -n {NAMESPACE}")
         yield Loopback(cluster, chaos)

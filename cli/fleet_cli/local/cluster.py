@@ -42,7 +42,9 @@ class LocalCluster:
 
     plane_type: ClassVar[type[ControlPlane]] = ControlPlane
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, accounts: bool = False) -> None:
+        """With ``accounts`` its NATS takes only whom an operator minted, else everybody."""
+        self.accounts = accounts
         self.dir = folder.absolute()
         self.kubeconfig = self.dir / "kubeconfig"
         self.children: dict[str, Child] = {}
@@ -66,6 +68,11 @@ class LocalCluster:
     @property
     def nats_url(self) -> str:
         return self._running().url("nats", "nats")
+
+    @property
+    def nats_root(self) -> dict[str, str]:
+        """From what an operator mints for its NATS; empty where everybody is taken."""
+        return self._running().pki.nats_root() if self.accounts else {}
 
     @property
     def nats_monitor_url(self) -> str:
@@ -121,7 +128,7 @@ class LocalCluster:
         before = read_state(self.dir)
         pki = ensure_pki(self.dir / "pki", self.plane_type.addresses)
         ports = free_ports(PORTS, before.ports if before else None)
-        plane = self.plane = self.plane_type(self.dir, ports, pki, programs)
+        plane = self.plane = self.plane_type(self.dir, ports, pki, programs, self.accounts)
         (self.dir / "objects").mkdir(exist_ok=True)
         for identity in IDENTITIES:
             write_kubeconfig(plane.kubeconfig(identity), self.server, pki, identity)

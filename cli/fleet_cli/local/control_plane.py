@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from fleet_cli.local.ports import LOOPBACK
+from fleet_contract import names
+from fleet_contract.identity import Root, server_settings
+from fleet_contract.trust import PrivateKey
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +49,9 @@ class ControlPlane:
     ports: Mapping[str, int]
     pki: Pki
     binaries: Mapping[str, Path]
+
+    accounts: bool = False
+    """Whether the broker takes only whom an operator minted."""
 
     programs: ClassVar[tuple[str, ...]] = ()
     """What is needed beside a cluster's usual programs."""
@@ -95,12 +102,16 @@ class ControlPlane:
             # Streams reserve what they may grow to, over a GB a job. By default the server promises
             # no more than three quarters of what is free, and a small disk would take few jobs.
             f"jetstream: {{ store_dir: {store}, max_file_store: 1TB }}\n"
-            "max_payload: 8MB\n"
+            "max_payload: 8MB\n" + (self._accounts() if self.accounts else "")
         )
         ready = f"{self.url('nats-monitor', 'http')}/healthz?js-enabled-only=true"
         return Component(
             "nats-server", [str(self.binaries["nats-server"]), "-c", str(config)], ready
         )
+
+    def _accounts(self) -> str:
+        root = Root(*(PrivateKey(self.pki.nats_root()[entry]) for entry in names.NATS_ROOT))
+        return server_settings(root, str(self.folder / "nats-accounts"), int(time.time()))
 
     def apiserver(self) -> Component:
         flags = {

@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +41,7 @@ class Connection:
     ca: Path
     nats_url: str
     nats_monitor_url: str
+    nats_root: dict[str, str] = field(repr=False)
     storage_url: str
     kubectl: Path
     pid: int
@@ -106,7 +107,7 @@ def _end(state: State) -> bool:
 def _hold(folder: Path, ready: Callable[[Connection], None] | None) -> Connection:
     # SIGHUP: the terminal was closed.
     before = {sign: signal.signal(sign, _interrupt) for sign in (signal.SIGTERM, signal.SIGHUP)}
-    cluster = LocalCluster(folder)
+    cluster = LocalCluster(folder, accounts=True)
     found: Connection | None = None
     try:
         with cluster:
@@ -180,6 +181,7 @@ def _connection(folder: Path, state: State) -> Connection:
         ca=pki.ca,
         nats_url=f"nats://{LOOPBACK}:{ports['nats']}",
         nats_monitor_url=f"http://{LOOPBACK}:{ports['nats-monitor']}",
+        nats_root=pki.nats_root(),
         storage_url=f"file://{folder / 'objects'}",
         kubectl=binaries.resolve("kubectl")["kubectl"],
         pid=state.owner.pid,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import json
 import os
 import secrets
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from fleet_contract import names
+from fleet_contract.trust import PrivateKey
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,6 +68,16 @@ class Pki:
     def tokens(self) -> Path:
         return self.folder / "tokens.csv"
 
+    @property
+    def nats(self) -> Path:
+        """What the broker trusts, as the entries of a namespace's Secret of its keys."""
+        return self.folder / "nats.json"
+
+    def nats_root(self) -> dict[str, str]:
+        """The private keys from which a namespace's operator makes an account of its own."""
+        found: dict[str, str] = json.loads(self.nats.read_text())
+        return found
+
     def token(self, identity: str) -> str:
         user = IDENTITIES[identity][0]
         for line in self.tokens.read_text().splitlines():
@@ -80,9 +94,12 @@ def ensure_pki(folder: Path, addresses: Sequence[str] = ("127.0.0.1",)) -> Pki:
     The certificate is good for servers at these addresses.
     """
     pki = Pki(folder)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not pki.nats.exists():  # a folder of before it had one, too
+        root = {entry: PrivateKey.generate().reveal() for entry in names.NATS_ROOT}
+        _write(pki.nats, json.dumps(root).encode())
     if pki.tokens.exists():  # written last
         return pki
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     ca_key = ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fleetloop local cluster")])
     ca = (
@@ -93,9 +110,9 @@ def ensure_pki(folder: Path, addresses: Sequence[str] = ("127.0.0.1",)) -> Pki:
     _write(pki.ca, ca.public_bytes(serialization.Encoding.PEM))
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "fleetloop-local")])
-    names = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
+    hosts = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc"]
     alternatives = [
-        *map(x509.DNSName, names),
+        *map(x509.DNSName, hosts),
         *(x509.IPAddress(ipaddress.ip_address(address)) for address in addresses),
     ]
     cert = (

@@ -4,7 +4,7 @@ from typing import Any
 
 from fleet_contract import names
 from fleet_contract.agents import LearnerConfig
-from fleet_contract.names import Kind, Label, Role
+from fleet_contract.names import Identity, Kind, Label, Role
 from fleet_contract.resources import FleetTrainingJob
 from fleet_contract.resources.learning import Learner
 from fleet_operator.desired import pods
@@ -80,8 +80,7 @@ def learner_job(job: FleetTrainingJob, run: int, to: Transport) -> dict[str, Any
                     command=["python", "-m", "fleet_runtime.learner"],
                     env=pods.environment(
                         job,
-                        nats_url=to.nats_url,
-                        storage_url=to.storage_url,
+                        to,
                         spec=config(job).model_dump_json(by_alias=True, exclude_none=True),
                         KEY_FILE=f"{pods.KEYS}/{names.KEY}",
                         LOG_FORMAT=to.log_format,
@@ -94,7 +93,8 @@ def learner_job(job: FleetTrainingJob, run: int, to: Transport) -> dict[str, Any
                     restart="OnFailure",
                     metrics=True,
                     signs=True,
-                    secret=to.storage_secret,
+                    to=to,
+                    user=names.user(Identity.LEARNER, job.metadata.name),
                 ),
             },
         },

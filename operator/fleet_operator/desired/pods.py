@@ -13,11 +13,13 @@ from fleet_contract import names
 from fleet_contract.names import Env, Label
 from fleet_contract.resources.learning import Resources
 from fleet_contract.resources.training_job import FleetTrainingJob
+from fleet_operator.desired.transport import Transport
 
 SCRATCH = "/var/lib/fleetloop/scratch"  # not /tmp: other paths that a pod is told lie there
 SPOOL = "/var/lib/fleetloop/spool"
 TRUST = "/var/lib/fleetloop/trust"
 KEYS = "/var/lib/fleetloop/keys"
+NATS = "/var/lib/fleetloop/nats"
 LAST_WORDS = "/dev/termination-log"
 METRICS_PORT = 9090
 NOBODY = 65532
@@ -32,16 +34,15 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def environment(
-    job: FleetTrainingJob, *, nats_url: str, storage_url: str, spec: str, **more: str
-) -> list[Manifest]:
+def environment(job: FleetTrainingJob, to: Transport, *, spec: str, **more: str) -> list[Manifest]:
     """Variables of every pod of a job, by ``names.Env``; ``more`` by its members' names."""
+    more |= {"NATS_CREDENTIALS": f"{NATS}/{CREDENTIALS}"} if to.accounts else {}
     values = {
         Env.NAMESPACE: job.metadata.namespace,
         Env.JOB: job.metadata.name,
         Env.JOB_UID: job.metadata.uid,
-        Env.NATS_URL: nats_url,
-        Env.STORAGE_URL: storage_url,
+        Env.NATS_URL: to.nats_url,
+        Env.STORAGE_URL: to.storage_url,
         Env.SPEC: spec,
         Env.LAST_WORDS: LAST_WORDS,
         Env.TRUST_DIR: TRUST,
@@ -55,6 +56,16 @@ PRIVATE_KEY = {
     "name": "keys",
     "secret": {"secretName": names.LEARNER_KEY, "defaultMode": 0o440},
 }
+CREDENTIALS = "user.creds"
+
+
+def _identity(entry: str) -> Manifest:
+    """Of all that the operator minted, this one's alone."""
+    items = [{"key": entry, "path": CREDENTIALS}]
+    secret = {"secretName": names.NATS_USERS, "items": items, "defaultMode": 0o440}
+    return {"name": "nats", "secret": secret}
+
+
 METRICS_PORTS = [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}]
 METRICS_ENV = [
     {"name": Env.METRICS_PORT.value, "value": str(METRICS_PORT)},
@@ -76,20 +87,24 @@ def pod_spec(
     overrides: Mapping[str, Any],
     grace: int,
     restart: str,
-    secret: str = "",
+    to: Transport,
+    user: str,
     spool: bool = False,
     metrics: bool = False,
     signs: bool = False,
 ) -> Manifest:
     """A pod's spec; ``grace`` is in seconds. Overrides are merged in last.
 
-    Every one gets the public keys, one that ``signs`` the learner's private key too: as files,
-    which a pod sees change and which are in no listing of processes or variables.
+    Every one gets the public keys and, where NATS has accounts, the identity of ``user``, an entry
+    of ``names.NATS_USERS``; one that ``signs`` gets the learner's private key too: as files, which
+    a pod sees change and which are in no listing of processes or variables.
 
-    The keys of ``secret`` become variables too, but none takes the place of one in ``env``.
+    The keys of the store's Secret become variables, but none takes the place of one in ``env``.
     """
+    secret = to.storage_secret
     volumes = {"scratch": SCRATCH} | ({"spool": SPOOL} if spool else {})
     keys = {TRUST: PUBLIC_KEYS} | ({KEYS: PRIVATE_KEY} if signs else {})
+    keys |= {NATS: _identity(user)} if to.accounts else {}
     container = {
         "name": name,
         "image": image,

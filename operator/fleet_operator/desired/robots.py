@@ -4,7 +4,7 @@ from typing import Any
 
 from fleet_contract import names
 from fleet_contract.agents import RobotConfig
-from fleet_contract.names import Kind, Label, Role
+from fleet_contract.names import Identity, Kind, Label, Role
 from fleet_contract.resources import FleetTrainingJob, RobotActor
 from fleet_contract.resources.fleet import Simulated
 from fleet_operator.desired import pods
@@ -63,7 +63,8 @@ def template_hash(job: FleetTrainingJob, robot: RobotActor, to: Transport) -> st
                 exclude_defaults=True,
                 include={"image", "resources", "pod_overrides"},
             ),
-            "transport": list(filter(None, [to.nats_url, to.storage_url, to.storage_secret])),
+            "transport": list(filter(None, [to.nats_url, to.storage_url, to.storage_secret]))
+            + ["accounts"] * to.accounts,
         }
     )
 
@@ -88,8 +89,7 @@ def robot_pod(job: FleetTrainingJob, robot: RobotActor, to: Transport) -> dict[s
             command=["python", "-m", "fleet_runtime.robot"],
             env=pods.environment(
                 job,
-                nats_url=to.nats_url,
-                storage_url=to.storage_url,
+                to,
                 spec=config(job, robot).model_dump_json(by_alias=True, exclude_none=True),
                 ROBOT=name,
                 ROBOT_UID=robot.metadata.uid,
@@ -100,7 +100,8 @@ def robot_pod(job: FleetTrainingJob, robot: RobotActor, to: Transport) -> dict[s
             overrides=simulated.pod_overrides,
             grace=GRACE,
             restart="Always",
-            secret=to.storage_secret,
+            to=to,
+            user=names.user(Identity.ROBOT, name),
             spool=True,
         ),
     }

@@ -5,7 +5,7 @@ from typing import Any
 from fleet_contract import names
 from fleet_contract.agents import EXIT_REFUSED, GateConfig
 from fleet_contract.messages import PolicyRef
-from fleet_contract.names import Kind, Label, Role
+from fleet_contract.names import Identity, Kind, Label, Role
 from fleet_contract.resources import FleetTrainingJob, GateStatus, Simulation, Task, VersionRef
 from fleet_contract.resources.base import seconds
 from fleet_contract.resources.fleet import Simulated
@@ -109,8 +109,7 @@ def gate_job(
                     command=["python", "-m", "fleet_runtime.gate"],
                     env=pods.environment(
                         job,
-                        nats_url=to.nats_url,
-                        storage_url=to.storage_url,
+                        to,
                         spec=config.model_dump_json(by_alias=True, exclude_none=True),
                         LOG_FORMAT=to.log_format,
                     ),
@@ -119,7 +118,8 @@ def gate_job(
                     grace=GRACE,
                     # A pod that failed stays, with its words and its log, until the Job goes.
                     restart="Never",
-                    secret=to.storage_secret,
+                    to=to,
+                    user=names.user(Identity.GATE, job.metadata.name),
                 ),
             },
         },

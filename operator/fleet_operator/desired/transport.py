@@ -17,15 +17,18 @@ class Transport(NamedTuple):
     robot_image: str
     storage_secret: str = ""  # empty: none
     log_format: str = ""  # empty: the programs' own
+    accounts: bool = False  # whether that NATS takes nobody but whom the operator minted
 
 
 def resolve(job: FleetTrainingJob, settings: Settings) -> Transport:
     """The job's own words first, then the operator's."""
+    nats_url = job.spec.transport.nats.url or settings.nats_url
     return Transport(
-        job.spec.transport.nats.url or settings.nats_url,
+        nats_url,
         job.spec.transport.storage.url or settings.storage_url,
         settings.learner_image or Learner.model_fields["image"].default,
         settings.robot_image or Simulated.model_fields["image"].default,
         job.spec.transport.storage.secret_ref.name or settings.storage_secret,
         log_format=settings.log_format,
+        accounts=settings.nats_accounts and nats_url == settings.nats_url,
     )

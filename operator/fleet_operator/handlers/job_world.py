@@ -8,7 +8,7 @@ from fleet_contract.names import ConditionType, Kind, Label, Reason, Role
 from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor, RolloutStatus
 from fleet_contract.resources.job_status import RobotsStatus
 from fleet_operator.cluster import Object, RefusedError
-from fleet_operator.decide import conditions, learner, robot_actor, training_job
+from fleet_operator.decide import conditions, identities, learner, robot_actor, training_job
 from fleet_operator.decide.analysis import Evidence, Fold, Scope
 from fleet_operator.decide.cohort import Robot
 from fleet_operator.decide.pod import Pod
@@ -54,6 +54,9 @@ async def observe(office: Office, raw: Object) -> World:
     try:
         if inbox.keys is None:
             raise RefusedError(keyless)  # noqa: TRY301 - nothing can be read without them
+        if office.identities is not None and to.accounts:
+            for one in identities.of_job(job):
+                await office.identities.settle(identities.entry(one.user), one.user)
         installation = await cluster.installation()
         await endings.clear_namesakes(office, name, uid, to.nats_url)
         line = await inbox.open(

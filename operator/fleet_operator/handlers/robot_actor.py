@@ -2,11 +2,12 @@
 
 import random
 
-from fleet_contract import logs
-from fleet_contract.names import ConditionType, Kind, Label, Reason, robot_pod
+from fleet_contract import logs, names
+from fleet_contract.identity import User
+from fleet_contract.names import ConditionType, Identity, Kind, Label, Reason, robot_pod
 from fleet_contract.resources import FleetTrainingJob, RobotActor, RobotActorStatus, RobotMode
 from fleet_operator.cluster import Object, RefusedError
-from fleet_operator.decide import conditions, pace, robot_actor
+from fleet_operator.decide import conditions, identities, pace, robot_actor
 from fleet_operator.decide.pod import Pod
 from fleet_operator.desired import robots as desired
 from fleet_operator.desired.transport import resolve
@@ -24,6 +25,7 @@ async def reconcile(office: Office, name: str) -> float | None:
     raw = await office.cluster.get(Kind.ROBOT_ACTOR, name)
     if raw is None:
         await _end_pod(office, name)
+        await _identify(office, name, None)
         return None
     robot = RobotActor.model_validate(raw)
     if robot.metadata.deletion_timestamp:
@@ -35,6 +37,9 @@ async def reconcile(office: Office, name: str) -> float | None:
 async def _look(office: Office, raw: Object, robot: RobotActor) -> float:
     job = await office.job(robot.spec.job)
     seen = await _observe(office, robot, job)
+    if job is not None and resolve(job, office.settings).accounts:
+        user = identities.of_robot(robot, job).user
+        await _identify(office, user.name, user)
 
     action = robot_actor.pod_action(robot, seen)
     try:
@@ -73,6 +78,12 @@ async def _write(office: Office, raw: Object, robot: RobotActor, after: RobotAct
         await tell(office, raw, conditions.turned(robot.status.conditions, after.conditions))
         await office.cluster.write_status(Kind.ROBOT_ACTOR, at, after.dump())
         office.written_at[at.uid] = now
+
+
+async def _identify(office: Office, name: str, user: User | None) -> None:
+    """It is somebody at the broker, or, None, nobody any more. Raises ``Retry``."""
+    if office.identities is not None:
+        await office.identities.settle(names.user(Identity.ROBOT, name), user)
 
 
 async def _lives(office: Office, robot: RobotActor) -> bool:

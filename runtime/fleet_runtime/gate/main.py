@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from fleet_contract import logs, names
 from fleet_contract.agents import EXIT_REFUSED
 from fleet_contract.errors import Retry
+from fleet_contract.names import Identity
 from fleet_runtime import last_words
 
 if TYPE_CHECKING:
@@ -73,7 +74,12 @@ async def tell(settings: GateSettings, simulation: Simulation) -> None:
     from fleet_runtime.wire import Wire
 
     subject = names.gate_heartbeat_subject(settings.namespace, settings.job)
-    wire = await Wire.connect(settings.nats_url, f"gate-{settings.job}")
+    wire = await Wire.connect(
+        settings.nats_url,
+        f"gate-{settings.job}",
+        inbox=names.inbox(Identity.GATE, settings.job),
+        credentials=settings.nats_credentials,
+    )
     try:
         while True:
             try:

@@ -53,6 +53,7 @@ class Simulation:
         """Raises ``RefusedError`` for a world that there is not, or that does not take the spec."""
         try:
             settings.demand_keys()
+            settings.demand_credentials()
         except ValueError as fault:
             raise RefusedError(str(fault)) from fault
         config = settings.spec

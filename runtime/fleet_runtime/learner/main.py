@@ -99,6 +99,7 @@ class Learner:
             stop_metrics()
 
     async def _work(self, loop: asyncio.AbstractEventLoop) -> int:
+        self._settings.demand_credentials()
         try:
             store = Store(self._settings.storage_url)
         except ValueError as fault:

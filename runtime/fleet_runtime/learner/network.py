@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fleet_contract import names
 from fleet_contract.errors import Retry
+from fleet_contract.names import Identity
 from fleet_runtime import trust
 from fleet_runtime.learner.cancellation import cancel, demand_wanted
 from fleet_runtime.learner.ingest import Ingest
@@ -83,7 +84,13 @@ class Network:
 
     async def _connect(self) -> Wire:
         name = f"learner {self.settings.namespace}/{self.settings.job}"
-        return await Wire.connect(self.settings.nats_url, name, moved=self.progress.moved)
+        return await Wire.connect(
+            self.settings.nats_url,
+            name,
+            inbox=names.inbox(Identity.LEARNER, self.settings.job),
+            credentials=self.settings.nats_credentials,
+            moved=self.progress.moved,
+        )
 
     async def _beat(self, wire: Wire) -> None:
         subject = names.learner_heartbeat_subject(self.settings.namespace, self.settings.job)

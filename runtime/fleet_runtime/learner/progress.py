@@ -72,6 +72,7 @@ class Reporter:
         self._at = time.monotonic()
         self._seen = dataclasses.replace(progress)
         self._moved = progress.moved.table()
+        self._refused = 0
 
     def beat(self, now: float) -> LearnerHeartbeat:
         """The heartbeat for the interval that ends now (monotonic seconds)."""
@@ -115,6 +116,8 @@ class Reporter:
         before, self._moved = self._moved, progress.moved.table()
         for pair, count in self._moved.items():
             metrics.bytes(*pair).inc(count - before[pair])
+        metrics.refusals.inc(progress.moved.refused - self._refused)
+        self._refused = progress.moved.refused
         for latency in latencies:
             metrics.experience_latency("episode").observe(latency)
         while progress.ages:

@@ -19,7 +19,7 @@ import torch
 
 from fleet_contract import names
 from fleet_contract.messages import Announcement
-from fleet_contract.names import Stream
+from fleet_contract.names import Identity, Stream
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner.publish import Snapshot, Version, Versions
 from fleet_runtime.published import load
@@ -52,7 +52,12 @@ def publish(store: Store, job_uid: str, manifest_key: str, sign: Signer | None =
 
 
 async def announce(
-    nats_url: str, namespace: str, job: str, version: Version, sign: Signer | None = None
+    nats_url: str,
+    namespace: str,
+    job: str,
+    version: Version,
+    sign: Signer | None = None,
+    credentials: Path | None = None,
 ) -> None:
     """Tell the operator. Raises ``Retry`` when the broker does not take it."""
     manifest = version.manifest
@@ -67,7 +72,8 @@ async def announce(
     )
     if sign is not None:
         announcement = announcement.sealed(sign)
-    wire = await Wire.connect(nats_url, "fleet-spoil")
+    inbox = names.inbox(Identity.LEARNER, job)
+    wire = await Wire.connect(nats_url, "fleet-spoil", inbox=inbox, credentials=credentials)
     try:
         await wire.store(
             names.announce_subject(namespace, job),
@@ -84,10 +90,14 @@ def main(arguments: list[str] | None = None) -> None:
     for option in ("nats", "storage", "namespace", "job", "job-uid", "manifest"):
         parser.add_argument(f"--{option}", required=True)
     parser.add_argument("--key-file", type=Path, help="the learner's private key")
+    parser.add_argument("--credentials", type=Path, help="the learner's identity at NATS, a file")
     chosen = parser.parse_args(arguments)
     sign = signer(chosen.key_file)
     version = publish(Store(chosen.storage), chosen.job_uid, chosen.manifest, sign)
-    asyncio.run(announce(chosen.nats, chosen.namespace, chosen.job, version, sign))
+    announced = announce(
+        chosen.nats, chosen.namespace, chosen.job, version, sign, chosen.credentials
+    )
+    asyncio.run(announced)
     sys.stdout.write(json.dumps({"sequence": version.ref.sequence}) + "\n")
 
 

@@ -16,6 +16,7 @@ import random
 import threading
 from typing import TYPE_CHECKING
 
+from fleet_contract import names
 from fleet_contract.errors import FleetError, Retry, Untrusted
 from fleet_contract.messages import TaskTally
 from fleet_contract.names import Channel, Signatory, Traffic
@@ -217,7 +218,11 @@ class Agent:
     async def _network(self) -> None:
         """Connect, then run the network side until cancelled or the broker turns us away."""
         wire = await Wire.connect(
-            self._settings.nats_url, f"robot {self._settings.robot}", moved=self._moved
+            self._settings.nats_url,
+            f"robot {self._settings.robot}",
+            inbox=names.inbox(names.Identity.ROBOT, self._settings.robot),
+            credentials=self._settings.nats_credentials,
+            moved=self._moved,
         )
         poll = self._settings.resync_seconds
         self._uploader = Uploader(

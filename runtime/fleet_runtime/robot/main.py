@@ -42,6 +42,7 @@ def main() -> None:
     logs.bind(namespace=settings.namespace, job=settings.job, robot=settings.robot)
     try:
         settings.demand_keys()
+        settings.demand_credentials()
         robot = make_robot(settings)
     except (LookupError, ValueError) as fault:
         log.error("configuration: %s", fault)  # noqa: TRY400

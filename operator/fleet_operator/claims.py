@@ -1,0 +1,50 @@
+"""Telling a NATS server of an account, as its administrator: a connection for one question."""
+
+import asyncio
+import contextlib
+import json
+
+import nats.errors
+from nats.aio.client import Client
+
+from fleet_contract import names
+from fleet_contract.errors import Retry
+from fleet_contract.identity import ADMINISTRATOR, Passport
+from fleet_contract.names import Identity
+
+WITHIN = 5.0  # seconds
+
+
+async def tell(url: str, administrator: Passport, account: str) -> None:
+    """The server knows this form of an account, and has put out who is out. Raises ``Retry``."""
+    said = ""
+
+    async def failed(fault: Exception) -> None:
+        nonlocal said
+        said = str(fault)
+
+    client = Client()
+    try:
+        async with asyncio.timeout(WITHIN):
+            await client.connect(
+                url,
+                name="fleetloop-administrator",
+                allow_reconnect=False,
+                error_cb=failed,
+                inbox_prefix=names.inbox(Identity.OPERATOR, ADMINISTRATOR),
+                user_jwt_cb=lambda: bytearray(administrator.token.encode()),
+                signature_cb=administrator.prove,
+            )
+            answer = await client.request(names.CLAIMS_UPDATE, account.encode(), timeout=WITHIN)
+        heard = json.loads(answer.data)
+        if heard.get("error"):
+            raise Retry(f"NATS at {url} does not take our account: {heard['error']}")
+    except (OSError, TimeoutError, ValueError, nats.errors.Error) as fault:
+        raise Retry(
+            f"NATS at {url} does not take our account ({said or repr(fault)}): is it there, and "
+            f"started with the root of Secret {names.NATS_KEYS} (ConfigMap {names.NATS_SERVER})? "
+            "docs/identity.md says what a broker of your own needs"
+        ) from fault
+    finally:
+        with contextlib.suppress(Exception):
+            await client.close()

@@ -1,0 +1,154 @@
+"""Who may say and hear what, at a real nats-server: every identity × every subject × both verbs.
+
+The table below is written by hand, in plain subjects, and knows nothing of `permissions`.
+"""
+
+import re
+import time
+from pathlib import Path
+
+from fleet_contract import identity, names
+from fleet_contract.identity import User
+from fleet_contract.names import Identity
+from helpers.identity import ROOT, account, closed_broker, connected, made, tell
+
+SPACE = "fleet-a"
+U1, U2 = "11111111-aaaa", "22222222-bbbb"
+WHO = {
+    "r1": User(Identity.ROBOT, "r1", "ring", U1),
+    "r2": User(Identity.ROBOT, "r2", "ring", U1),
+    "far": User(Identity.ROBOT, "far", "other", U2),
+    "learner": User(Identity.LEARNER, "ring", "ring", U1),
+    "gate": User(Identity.GATE, "ring", "ring", U1),
+    "operator": User(Identity.OPERATOR, "fleetloop"),
+    "reader": User(Identity.READER, "reader"),
+}
+BOTH = "operator reader"
+# subject: who may publish | who may subscribe
+CELLS = {
+    # what a robot says
+    "fleet.fleet-a.r1.ring.exp": "r1 |",
+    "fleet.fleet-a.r1.ring.evt": "r1 | reader",
+    "fleet.fleet-a.r1.ring.hb": f"r1 | {BOTH}",
+    "fleet.fleet-a.r1.other.exp": "|",
+    "fleet.fleet-a.r2.ring.exp": "r2 |",
+    "fleet.fleet-a.r2.ring.evt": "r2 | reader",
+    "fleet.fleet-a.r2.ring.hb": f"r2 | {BOTH}",
+    "fleet.fleet-a.far.other.exp": "far |",
+    "fleet.fleet-a.far.other.hb": f"far | {BOTH}",
+    "fleet.fleet-b.r1.ring.exp": "|",
+    "fleet.fleet-a.r1.ring.made-up": "|",
+    # what it is told
+    "fleet.fleet-a.r1.ring.receipt": "learner | r1 reader",
+    "fleet.fleet-a.r2.ring.receipt": "learner | r2 reader",
+    "fleet.fleet-a.far.other.receipt": "| far reader",
+    "ctl.fleet-a.ring.assign": "operator | r1 r2 reader",
+    "ctl.fleet-a.other.assign": "operator | far reader",
+    "ctl.fleet-b.ring.assign": "|",
+    # learner and gate
+    "ctl.fleet-a.ring.announce": f"learner | {BOTH}",
+    "ctl.fleet-a.other.announce": f"| {BOTH}",
+    "ctl.fleet-a.ring.hb": f"learner | {BOTH}",
+    "ctl.fleet-a.other.hb": f"| {BOTH}",
+    "ctl.fleet-a.ring.gate": f"gate | {BOTH}",
+    # JetStream: messages pulled, one subject's last one, a stream's state
+    f"$JS.API.CONSUMER.MSG.NEXT.fleet-{U1}-exp.learner": "learner |",
+    f"$JS.API.CONSUMER.MSG.NEXT.fleet-{U2}-exp.learner": "|",
+    f"$JS.ACK.fleet-{U1}-exp.learner.1.2.3.4.5": "learner |",
+    f"$JS.ACK.fleet-{U2}-exp.learner.1.2.3.4.5": "|",
+    f"$JS.API.DIRECT.GET.fleet-{U1}-ctl.ctl.fleet-a.ring.assign": "r1 r2 learner |",
+    f"$JS.API.DIRECT.GET.fleet-{U1}-ctl.ctl.fleet-a.ring.announce": "learner |",
+    f"$JS.API.DIRECT.GET.fleet-{U2}-ctl.ctl.fleet-a.other.assign": "far |",
+    f"$JS.API.DIRECT.GET.fleet-{U1}-receipt.fleet.fleet-a.r1.ring.receipt": "r1 |",
+    f"$JS.API.DIRECT.GET.fleet-{U1}-receipt.fleet.fleet-a.r2.ring.receipt": "r2 |",
+    f"$JS.API.DIRECT.GET.fleet-{U1}-exp.fleet.fleet-a.r1.ring.exp": "|",
+    f"$JS.API.DIRECT.GET.fleet-{U1}-exp": "|",
+    f"$JS.API.DIRECT.GET.fleet-{U1}-ctl": "|",
+    f"$JS.API.STREAM.INFO.fleet-{U1}-exp": "r1 r2 learner operator |",
+    f"$JS.API.STREAM.INFO.fleet-{U2}-exp": "far operator |",
+    f"$JS.API.STREAM.INFO.fleet-{U1}-evt": "operator |",
+    f"$JS.API.STREAM.MSG.GET.fleet-{U1}-ctl": "operator |",
+    # JetStream: whoever may do these owns what is in it
+    "$JS.API.STREAM.LIST": f"{BOTH} |",
+    "$JS.API.STREAM.NAMES": "|",
+    "$JS.API.INFO": "|",
+    f"$JS.API.STREAM.CREATE.fleet-{U1}-exp": "operator |",
+    f"$JS.API.STREAM.UPDATE.fleet-{U1}-exp": "operator |",
+    f"$JS.API.STREAM.DELETE.fleet-{U1}-exp": "operator |",
+    f"$JS.API.STREAM.PURGE.fleet-{U1}-exp": "|",
+    f"$JS.API.STREAM.MSG.DELETE.fleet-{U1}-exp": "|",
+    f"$JS.API.STREAM.SNAPSHOT.fleet-{U1}-exp": "|",
+    f"$JS.API.STREAM.RESTORE.fleet-{U1}-exp": "|",
+    f"$JS.API.CONSUMER.CREATE.fleet-{U1}-evt": "operator |",
+    f"$JS.API.CONSUMER.CREATE.fleet-{U1}-exp.mine.fleet.>": "operator |",
+    f"$JS.API.CONSUMER.DURABLE.CREATE.fleet-{U1}-exp.learner": "operator |",
+    f"$JS.API.CONSUMER.INFO.fleet-{U1}-exp.learner": "operator |",
+    f"$JS.API.CONSUMER.DELETE.fleet-{U1}-exp.learner": "operator |",
+    f"$JS.API.CONSUMER.PAUSE.fleet-{U1}-exp.learner": "|",
+    f"$JS.EVENT.ADVISORY.STREAM.DELETED.fleet-{U1}-exp": "| operator",
+    f"$JS.EVENT.ADVISORY.CONSUMER.DELETED.fleet-{U1}-exp.learner": "| operator",
+    "$JS.FC.x": "|",
+    # answers to others, and the server itself
+    "_INBOX.robot.r1.x": "| r1",
+    "_INBOX.robot.r2.x": "| r2",
+    "_INBOX.learner.ring.x": "| learner",
+    "_INBOX.gate.ring.x": "| gate",
+    "_INBOX.operator.fleetloop.x": "| operator",
+    "_INBOX.reader.reader.x": "| reader",
+    "_INBOX.x": "|",
+    "$SYS.REQ.CLAIMS.UPDATE": "|",
+    "$SYS.REQ.SERVER.PING": "|",
+    "$SYS.ACCOUNT.x.CONNECT": "|",
+    # everything at once
+    ">": "|",
+    "fleet.>": "|",
+    "fleet.fleet-a.*.ring.exp": "|",
+    "fleet.fleet-a.*.ring.hb": f"| {BOTH}",
+    "ctl.fleet-a.>": "|",
+    "_INBOX.>": "|",
+    "$JS.>": "|",
+}
+
+
+def wanted(cell: str) -> tuple[set[str], set[str]]:
+    says, hears = cell.split("|")
+    return set(says.split()), set(hears.split())
+
+
+async def refused(url: str, text: str, inbox: str) -> tuple[set[str], set[str]]:
+    """The subjects on which the server lets this one neither publish nor subscribe."""
+    said: list[str] = []
+    async with connected(url, text, inbox, said) as client:
+        for subject in CELLS:
+            if not re.search(r"[*>]", subject):
+                await client.publish(subject, b"")
+            await client.subscribe(subject)
+            for _ in range(2):  # the library's first ping overtakes what is still in its buffer
+                await client.flush(30)
+    pattern = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
+    found = [match for one in said if (match := pattern.search(one.lower()))]
+    assert len(found) == len(said), said  # it refuses for no other reason
+    lower = {subject.lower(): subject for subject in CELLS}
+    of = {
+        verb: {lower[m[2]] for m in found if m[1] == verb} for verb in ("publish", "subscription")
+    }
+    return of["publish"], of["subscription"]
+
+
+async def test_every_identity_may_do_on_every_subject_what_the_table_says(tmp_path: Path) -> None:
+    ours, now = account(), int(time.time())
+    with closed_broker(tmp_path) as broker:
+        await tell(broker.url, identity.account_jwt(ours, SPACE, ROOT, now, {}))
+        wrong, cells = [], 0
+        for who, user in WHO.items():
+            inbox = names.inbox(user.role, user.name)
+            mute, deaf = await refused(broker.url, made(user, ours), inbox)
+            for subject, cell in CELLS.items():
+                says, hears = wanted(cell)
+                if not re.search(r"[*>]", subject):
+                    cells += 1
+                    wrong += [(who, "pub", subject)] if (who in says) == (subject in mute) else []
+                cells += 1
+                wrong += [(who, "sub", subject)] if (who in hears) == (subject in deaf) else []
+        assert wrong == []
+        assert cells == 980
