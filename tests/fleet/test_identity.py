@@ -3,14 +3,24 @@
 The table below is written by hand, in plain subjects, and knows nothing of `permissions`.
 """
 
+import asyncio
+import json
 import re
 import time
 from pathlib import Path
 
+import nats.errors
+import pytest
+from nats.js.api import ConsumerConfig, StreamConfig
+
 from fleet_contract import identity, names
+from fleet_contract.errors import Retry, Untrusted
 from fleet_contract.identity import User
+from fleet_contract.messages import Assignment
 from fleet_contract.names import Identity
-from helpers.identity import ROOT, account, closed_broker, connected, made, tell
+from fleet_operator.desired.streams import streams
+from fleet_runtime.wire import Wire
+from helpers.identity import ROOT, account, closed_broker, connected, made, tell, turned_away
 
 SPACE = "fleet-a"
 U1, U2 = "11111111-aaaa", "22222222-bbbb"
@@ -152,3 +162,115 @@ async def test_every_identity_may_do_on_every_subject_what_the_table_says(tmp_pa
                 wrong += [(who, "sub", subject)] if (who in hears) == (subject in deaf) else []
         assert wrong == []
         assert cells == 980
+
+
+async def test_a_roles_signing_key_makes_users_of_that_role_only(tmp_path: Path) -> None:
+    ours = account()
+    robots_only = ours._replace(signing=dict.fromkeys(Identity, ours.signing[Identity.ROBOT]))
+    with closed_broker(tmp_path) as broker:
+        await tell(broker.url, identity.account_jwt(ours, SPACE, ROOT, int(time.time()), {}))
+        forged = made(WHO["operator"], robots_only)
+        mute, deaf = await refused(broker.url, forged, names.inbox(Identity.OPERATOR, "fleetloop"))
+        assert f"$JS.API.STREAM.DELETE.fleet-{U1}-exp" in mute
+        assert "fleet.fleet-a.*.ring.hb" in deaf
+        # A stranger's keys, an identity that is over, and one for another account's robots.
+        assert await turned_away(broker.url, made(WHO["r1"], account()))
+        assert await turned_away(broker.url, made(WHO["r1"], ours, within=-1))
+        assert await turned_away(broker.url, made(WHO["r1"], ours)) == ""
+
+
+async def test_another_table_counts_for_users_that_were_minted_before(tmp_path: Path) -> None:
+    ours, now = account(), int(time.time())
+    text, inbox = made(WHO["r1"], ours), names.inbox(Identity.ROBOT, "r1")
+    with closed_broker(tmp_path) as broker:
+        await tell(broker.url, identity.account_jwt(ours, "before", ROOT, now - 1, {}))
+        mute, _ = await refused(broker.url, text, inbox)
+        assert "fleet.fleet-a.r1.ring.exp" in mute
+        await tell(broker.url, identity.account_jwt(ours, SPACE, ROOT, now, {}))
+        mute, _ = await refused(broker.url, text, inbox)
+        assert "fleet.fleet-a.r1.ring.exp" not in mute
+
+
+async def test_a_program_comes_back_with_the_identity_that_lies_there_when_its_own_is_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    ours, file = account(), tmp_path / "user.creds"
+    subject = names.robot_subject(SPACE, "r1", "ring", names.Channel.HEARTBEAT)
+    with closed_broker(tmp_path / "nats") as broker:
+        await tell(broker.url, identity.account_jwt(ours, SPACE, ROOT, int(time.time()), {}))
+        file.write_text(made(WHO["r1"], ours, within=2))
+        inbox = names.inbox(Identity.ROBOT, "r1")
+        wire = await Wire.connect(broker.url, "robot r1", inbox=inbox, credentials=file)
+        again = asyncio.Event()
+        wire.on_reconnect(again.set)
+        try:
+            file.write_text(made(WHO["r1"], ours))
+            async with asyncio.timeout(60):
+                await again.wait()
+            await wire.publish(subject, b"here")
+            assert not wire.closed.is_set()
+            assert "expired" in caplog.text
+
+            await wire.publish(names.assign_subject(SPACE, "ring"), b"mine now")
+            with pytest.raises(Retry):  # an answer comes after whatever the server said before
+                await wire.stream_state(f"fleet-{U2}-exp")
+            assert wire.moved.refused == 2
+            assert "refuses what this program needs" in caplog.text
+        finally:
+            await wire.close()
+    secret = identity.passport_of(file.read_text()).key
+    assert not [one for one in (secret.reveal(), file.read_text()) if one in caplog.text]
+
+
+async def test_what_a_stolen_robots_credentials_can_do_and_what_they_cannot(tmp_path: Path) -> None:
+    """What docs/identity.md says of them."""
+    ours, inbox = account(), names.inbox(Identity.ROBOT, "r1")
+    boss = names.inbox(Identity.OPERATOR, "fleetloop")
+    assigned, received = names.assign_subject(SPACE, "ring"), "fleet.fleet-a.r1.ring.receipt"
+    with closed_broker(tmp_path) as broker:
+        await tell(broker.url, identity.account_jwt(ours, SPACE, ROOT, int(time.time()), {}))
+        async with (
+            connected(broker.url, made(WHO["operator"], ours), boss) as operator,
+            connected(broker.url, made(WHO["learner"], ours), "_INBOX.learner.ring") as learner,
+            connected(broker.url, made(WHO["r1"], ours), inbox) as thief,
+            connected(broker.url, made(WHO["r2"], ours), "_INBOX.robot.r2") as victim,
+        ):
+            js, its = operator.jetstream(), thief.jetstream(timeout=2)
+            for config in streams(SPACE, "ring", U1, "installation"):
+                await js.add_stream(StreamConfig(**config))
+            await js.publish(assigned, b"a document")
+            await learner.jetstream().publish(received, b"a receipt")
+            await victim.jetstream().publish("fleet.fleet-a.r2.ring.exp", b"an episode")
+            exp, evt, receipt, ctl = (names.stream(U1, kind) for kind in names.Stream)
+
+            # It speaks for its robot, and reads what that robot is told.
+            assert (await its.publish("fleet.fleet-a.r1.ring.exp", b"forged")).seq == 2
+            assert (await its.publish("fleet.fleet-a.r1.ring.evt", b"forged")).seq == 1
+            assert (await its.get_last_msg(ctl, assigned, direct=True)).data == b"a document"
+            assert (await its.get_last_msg(receipt, received, direct=True)).data == b"a receipt"
+
+            # It neither reads what others sent, nor takes it away, nor speaks for anybody else.
+            with pytest.raises(nats.errors.TimeoutError):
+                await its.get_last_msg(exp, "fleet.fleet-a.r2.ring.exp", direct=True)
+            with pytest.raises(nats.errors.TimeoutError):
+                await its.add_consumer(exp, ConsumerConfig(durable_name="mine"))
+            with pytest.raises(nats.errors.TimeoutError):
+                await its.purge_stream(exp)
+            with pytest.raises(nats.errors.TimeoutError):
+                await its.delete_stream(exp)
+            with pytest.raises(nats.errors.TimeoutError):
+                await its.publish("fleet.fleet-a.r2.ring.evt", b"forged")
+            with pytest.raises(nats.errors.TimeoutError):
+                await its.publish(assigned, b"forged")
+
+            # An answer goes where the one who asks says: it chooses the place, never the words.
+            for place in (assigned, f"$JS.API.STREAM.PURGE.{exp}", f"$JS.API.STREAM.DELETE.{exp}"):
+                await thief.publish("fleet.fleet-a.r1.ring.exp", b"forged", reply=place)
+            for _ in range(2):
+                await thief.flush()
+            found = {one.config.name: one.state.messages for one in await js.streams_info()}
+            assert (found[exp], found[evt], found[receipt]) == (5, 1, 1)
+            last = (await js.get_last_msg(ctl, assigned)).data
+            assert set(json.loads(last)) == {"stream", "seq"}
+            with pytest.raises(Untrusted):
+                Assignment.open(last, lambda *_: None)

@@ -77,6 +77,10 @@ async def comes_round(cluster: LocalCluster, api: Api, kube: Kube, dataset: str,
         robot = await kube.until(ROBOTS, name, lambda r: bool(r["status"].get("active")), SLOW)
         assert condition(robot, "Connected") == "True"
 
+    for pod in (await kube.get("pods"))["items"]:
+        said = await kube.logs(pod["metadata"]["name"])
+        assert "permissions violation" not in said.lower(), pod["metadata"]["name"]
+
     scale = [str(cluster.kubectl), "--kubeconfig", str(cluster.kubeconfig), "-n", kube.namespace]
     scale += ["scale", "ftj/ring", "--replicas=1"]
     await asyncio.to_thread(subprocess.run, scale, check=True)
@@ -89,9 +93,6 @@ async def comes_round(cluster: LocalCluster, api: Api, kube: Kube, dataset: str,
         async with asyncio.timeout(SLOW):
             await none_left(api, kube, JOBS, ROBOTS, VERSIONS, "batch/v1/jobs")
             await streams_gone(connection, uid)
-    for pod in (await kube.get("pods"))["items"]:  # the operator's, and what is about to end
-        said = await kube.logs(pod["metadata"]["name"])
-        assert "permissions violation" not in said.lower()
 
 
 @pytest.mark.usefixtures("operator")
