@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleet_cli import dataset
+from fleet_cli import dataset, robot
 from fleet_cli.oncall import commands, key_commands, robot_commands
 from fleet_cli.oncall.options import Format, show
 from fleet_cli.oncall.options import Output as Answer
@@ -34,6 +34,12 @@ app.add_typer(
     name="robots",
     help="Robots: list, enroll, drain.",
     rich_help_panel=commands.ACT,
+)
+app.add_typer(
+    robot.app,
+    name="robot",
+    help="This machine's robot: run it.",
+    rich_help_panel=LOCAL,
 )
 app.add_typer(
     key_commands.app,

@@ -1,7 +1,9 @@
 """The ring, whole: operator, learner and robots as pods on a real control plane with real NATS."""
 
 import asyncio
+import os
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -12,14 +14,18 @@ from fleet_cli.local.node.api import Api, Json
 from fleet_cli.oncall import lineage
 from fleet_cli.setup import install, run_operator
 from fleet_contract import names
+from fleet_contract.identity import passport_of
 from fleet_contract.messages import digest_of
 from fleet_contract.names import Env
 from fleet_runtime.artifacts import Store
+from helpers.fleet import FLEET, Shell
 from helpers.identity import as_operator, closed_broker, connected, entrust
 from helpers.kube import Kube, condition
 from helpers.nats import streams_gone
 from helpers.ring import JOBS, ROBOTS, SLOW, VERSIONS, job
 from helpers.s3 import running_object_server
+
+OUT_WITHIN = 10.0  # seconds
 
 
 async def none_left(api: Api, kube: Kube, *resources: str) -> None:
@@ -39,10 +45,47 @@ async def test_experience_becomes_a_version_that_the_fleet_runs_and_deletion_lea
         await entrust(kube)
         told = {Env.NATS_URL: broker.url, Env.NATS_ACCOUNTS: "true"}
         await asyncio.to_thread(run_operator, cluster, kube.namespace, told)
-        await comes_round(cluster, api, kube, dataset, broker.url)
+        await comes_round(cluster, api, kube, dataset, broker.url, tmp_path)
 
 
-async def comes_round(cluster: LocalCluster, api: Api, kube: Kube, dataset: str, url: str) -> None:
+async def joins_from_outside(cluster: LocalCluster, kube: Kube, folder: Path) -> None:
+    """A robot with what enrolling it printed, and nothing else; out when it is deleted."""
+    fleet = Shell(cluster, kube.namespace)
+    printed = await fleet("robots", "enroll", "arm", "--job", "ring", "--output", "json")
+    assert (printed.code, printed.json["missing"]) == (0, [])
+    file, home = folder / "arm.json", folder / "arm"
+    file.write_text(printed.out)
+    program = await asyncio.create_subprocess_exec(
+        *(str(FLEET), "robot", "run", str(file), "--directory", str(home)),
+        env={"PATH": os.defpath, "HOME": str(folder), "OMP_NUM_THREADS": "1"},
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        await kube.until(ROBOTS, "arm", lambda r: bool(r["status"].get("active")), SLOW)
+        again = await fleet("robots", "credentials", "arm", "--output", "json")
+        assert again.json["credentials"] == printed.json["credentials"]
+        began = time.monotonic()
+        await kube.delete(ROBOTS, "arm")
+        said = []
+        assert program.stderr is not None
+        async with asyncio.timeout(SLOW):
+            async for line in program.stderr:
+                said.append(line.decode().lower())
+                if "revoked" in said[-1]:
+                    break
+        assert time.monotonic() - began < OUT_WITHIN
+        assert program.returncode is None  # it goes on with what it has
+        secret = passport_of(printed.json["credentials"])
+        assert not [one for one in (secret.token, secret.key.reveal()) if one in "".join(said)]
+    finally:
+        program.terminate()
+        await program.communicate()
+    assert (home / "user.creds").stat().st_mode & 0o777 == 0o600
+
+
+async def comes_round(
+    cluster: LocalCluster, api: Api, kube: Kube, dataset: str, url: str, folder: Path
+) -> None:
     """From the job's apply to its removal."""
     made = await kube.create(JOBS, job(dataset))
     uid = made["metadata"]["uid"]
@@ -77,6 +120,7 @@ async def comes_round(cluster: LocalCluster, api: Api, kube: Kube, dataset: str,
         robot = await kube.until(ROBOTS, name, lambda r: bool(r["status"].get("active")), SLOW)
         assert condition(robot, "Connected") == "True"
 
+    await joins_from_outside(cluster, kube, folder)
     for pod in (await kube.get("pods"))["items"]:
         said = await kube.logs(pod["metadata"]["name"])
         assert "permissions violation" not in said.lower(), pod["metadata"]["name"]

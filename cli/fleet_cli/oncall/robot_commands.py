@@ -1,4 +1,4 @@
-"""``fleet robots``: list, enroll, drain, undrain."""
+"""``fleet robots``: list, enroll, credentials, drain, undrain."""
 
 from __future__ import annotations
 
@@ -66,6 +66,27 @@ def enroll(
 
     async def work(kube: Kube) -> None:
         view = await robots.enroll(kube, robot, job, site, group or [])
+        show(view, text.enrolled(view), output)
+
+    run((namespace, context, kubeconfig), work)
+
+
+@app.command()
+def credentials(
+    robot: RobotName,
+    new: Annotated[
+        bool, typer.Option("--new", help="Make others; those of before are void at once.")
+    ] = False,
+    namespace: Namespace = "",
+    context: Context = "",
+    kubeconfig: Kubeconfig = "",
+    output: Output = TEXT,
+) -> None:
+    """Print what the program of a robot from outside needs, as enroll did."""
+    from fleet_cli.oncall import robots, text
+
+    async def work(kube: Kube) -> None:
+        view = await robots.credentials(kube, robot, new=new)
         show(view, text.enrolled(view), output)
 
     run((namespace, context, kubeconfig), work)

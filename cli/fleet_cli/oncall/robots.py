@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from typing import TYPE_CHECKING
 
 from fleet_cli.exits import Exit, Fault
@@ -11,17 +12,22 @@ from fleet_cli.oncall import edits, look, views
 from fleet_cli.oncall.doctor import OPERATOR
 from fleet_contract import names
 from fleet_contract.agents import RobotConfig
+from fleet_contract.identity import claims, token_of
 from fleet_contract.names import ConditionType as C
-from fleet_contract.names import Env, Kind
+from fleet_contract.names import Env, Kind, Label
 from fleet_contract.resources import FleetTrainingJob, RobotActor, RobotMode
+from fleet_operator.decide.identities import entries_of, entry, of_robot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fleet_cli.kube import Kube, Object
+    from fleet_contract.identity import User
 
 SPOOL = "/var/lib/fleetloop/spool"
 TRUST = "/etc/fleetloop/trust"
+CREDENTIALS = "/etc/fleetloop/user.creds"
+MINTED_WITHIN = 30.0  # seconds
 
 
 def manifest(robot: str, job: str, site: str, groups: Sequence[str]) -> Object:
@@ -41,10 +47,11 @@ def enrolled(
     robot: RobotActor,
     operator: Mapping[str, str],
     trust: Mapping[str, str],
+    credentials: str = "",
 ) -> views.Enrolled:
     """What its program needs; ``operator`` are the operator's own variables, for its defaults.
 
-    ``trust`` are the namespace's public keys, by role.
+    ``trust`` are the namespace's public keys, by role; ``credentials`` are who it is to NATS.
     """
     transport, simulated = job.spec.transport, job.spec.robots.simulated
     config = RobotConfig(
@@ -66,6 +73,9 @@ def enrolled(
         Env.TRUST_DIR: TRUST,
         Env.SPEC: config.model_dump_json(by_alias=True, exclude_none=True, exclude_defaults=True),
     }
+    asked = accounts(job, operator)
+    if asked:
+        told[Env.NATS_CREDENTIALS] = CREDENTIALS
     missing = [
         f"{name.value}: the job names none, and the operator's default cannot be seen from here"
         for name, value in told.items()
@@ -74,6 +84,12 @@ def enrolled(
     secret = transport.storage.secret_ref.name or operator.get(Env.STORAGE_SECRET, "")
     if secret:
         missing.append(f"AWS_…: the keys of the store, as in Secret {secret}")
+    if asked and not credentials:
+        missing.append(
+            f"the file {CREDENTIALS}: the operator has not made it yet, or Secret "
+            f"{names.NATS_USERS} is not yours to see; `fleet robots credentials "
+            f"{robot.metadata.name}` asks again"
+        )
     if not trust:
         missing.append(
             f"the public keys in {TRUST}: ConfigMap {names.TRUST} is not there yet, or not yours "
@@ -84,8 +100,16 @@ def enrolled(
         job=job.metadata.name,
         environment={name.value: value for name, value in told.items() if value},
         trust=dict(trust),
+        credentials=credentials,
         missing=missing,
     )
+
+
+def accounts(job: FleetTrainingJob, operator: Mapping[str, str]) -> bool:
+    """Whether the job's NATS takes only whom the operator minted."""
+    url = operator.get(Env.NATS_URL, "")
+    on = operator.get(Env.NATS_ACCOUNTS, "").lower() in {"true", "1"}
+    return on and job.spec.transport.nats.url in {"", url}
 
 
 async def enroll(
@@ -96,6 +120,26 @@ async def enroll(
     if await kube.find(Kind.ROBOT_ACTOR, robot) is not None:
         raise Fault(f"there is a robot {robot} already: name another, or `kubectl delete` it first")
     made = await kube.create(manifest(robot, job, site, groups))
+    return await _needs(kube, found, RobotActor.model_validate(made))
+
+
+async def credentials(kube: Kube, name: str, *, new: bool) -> views.Enrolled:
+    """What the program of a robot outside needs, as it is now.
+
+    With ``new`` other credentials are made, and those of before are void. Raises ``Fault``.
+    """
+    robot = RobotActor.model_validate(await kube.get(Kind.ROBOT_ACTOR, name))
+    if robot.spec.mode is not RobotMode.EXTERNAL:
+        raise Fault(f"robot {name} is simulated: its pod has what it needs")
+    job = FleetTrainingJob.model_validate(await kube.get(Kind.TRAINING_JOB, robot.spec.job))
+    if new:
+        patch = {"metadata": {"annotations": {Label.CREDENTIALS.value: secrets.token_hex(4)}}}
+        changed = await kube.merge(Kind.ROBOT_ACTOR, name, patch)
+        robot = RobotActor.model_validate(changed)
+    return await _needs(kube, job, robot)
+
+
+async def _needs(kube: Kube, job: FleetTrainingJob, robot: RobotActor) -> views.Enrolled:
     told: dict[str, str] = {}
     with contextlib.suppress(Fault):  # an operator that runs elsewhere, or is not ours to see
         for one in await kube.list("Deployment", labelSelector=OPERATOR):
@@ -105,7 +149,20 @@ async def enroll(
     with contextlib.suppress(Fault):  # as above
         trust = await kube.find("ConfigMap", names.TRUST)
     public = dict(trust.get("data") or {}) if trust else {}
-    return enrolled(found, RobotActor.model_validate(made), told, public)
+    who = await _minted(kube, of_robot(robot, job).user) if accounts(job, told) else ""
+    return enrolled(job, robot, told, public, who)
+
+
+async def _minted(kube: Kube, user: User) -> str:
+    """The robot's credentials as soon as the operator has made them; empty where it does not."""
+    with contextlib.suppress(Fault, TimeoutError):
+        async with asyncio.timeout(MINTED_WITHIN):
+            selector = f"metadata.name={names.NATS_USERS}"
+            async for known in kube.follow("Secret", fieldSelector=selector):
+                text = entries_of(known.get(names.NATS_USERS)).get(entry(user), "")
+                if text and claims(token_of(text))["nats"]["tags"] == user.tags:
+                    return text
+    return ""
 
 
 def idle(robot: RobotActor) -> bool:

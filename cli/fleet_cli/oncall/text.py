@@ -171,10 +171,14 @@ def enrolled(view: views.Enrolled) -> list[str]:
     for file, keys in view.trust.items():
         lines.append(f"# The file {file} in FLEET_TRUST_DIR holds:")
         lines += [f"#   {key}" for key in keys.splitlines() if key and not key.startswith("#")]
+    if view.credentials:
+        lines.append("# The file FLEET_NATS_CREDENTIALS holds (whoever has it is this robot):")
+        lines += [f"#   {line}" for line in view.credentials.splitlines()]
     return [
         *lines,
         "# FLEET_SPOOL_DIR must lie on a disk that outlives the program.",
         "# Then, on the robot: python -m fleet_runtime.robot",
+        "# Or all at once: this with --output json into a file, and there: fleet robot run FILE",
     ]
 
 

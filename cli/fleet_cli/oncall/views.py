@@ -336,6 +336,11 @@ class Enrolled(View):
     trust: dict[str, str] = Field(
         description="Files of the folder FLEET_TRUST_DIR: the public keys whose word it takes."
     )
+    credentials: str = Field(
+        default="",
+        description="The file FLEET_NATS_CREDENTIALS: who it is to NATS. Empty: NATS asks nobody. "
+        "Keep it secret: whoever has it is this robot.",
+    )
     missing: list[str] = Field(description="Variables that could not be told, and why.")
 
 
