@@ -159,7 +159,7 @@ def account_jwt(
 ) -> str:
     """The namespace's account: what each role may do, and whose users are out.
 
-    ``revoked``: by a user's public key the second until which what was minted for it is void.
+    ``revoked``: by a user's public key the second until which whatever is minted for it is void.
     """
     storage = ("disk_storage", "streams", "consumer", "disk_max_stream_bytes", "max_ack_pending")
     scopes = [

@@ -40,18 +40,18 @@ class Identities:
         """
         async with self._lock:
             if self._keys is None or self._known.get(entry) != user:
-                await self._look()
+                await self._look(tell=False)
 
     async def look(self) -> None:
         """All as it should be, and the server knows. Raises ``Retry``."""
         async with self._lock:
-            await self._look()
+            await self._look(tell=True)
 
     async def tell(self) -> None:
         """The server knows our account: it may have lost its disk. Raises ``Retry``."""
         async with self._lock:
             if self._keys is None:
-                await self._look()
+                await self._look(tell=False)
             assert self._keys is not None  # noqa: S101 - just looked
             await self._tell(self._keys)
 
@@ -62,13 +62,13 @@ class Identities:
         token = identity.user_jwt(user, self._own, self._keys.account, now, now + decide.INSIDE)
         return Passport(token, self._own)
 
-    async def _look(self) -> None:
+    async def _look(self, *, tell: bool) -> None:
         for _ in range(ROUNDS):
             try:
                 found = await self._cluster.get("Secret", names.NATS_KEYS)
                 missing = decide.completed(found, PrivateKey.generate)
                 if missing is None and found is not None:
-                    return await self._bring_up_to_date(found, decide.read(found))
+                    return await self._bring_up_to_date(found, decide.read(found), tell=tell)
             except (ValueError, RefusedError) as fault:
                 raise Retry(f"identities at the broker: {fault}") from fault
             if missing is not None:
@@ -76,7 +76,7 @@ class Identities:
                 await self._write(missing)
         raise Retry(f"Secret {names.NATS_KEYS} changes at every look: is another operator at work?")
 
-    async def _bring_up_to_date(self, found: Object, keys: Keys) -> None:
+    async def _bring_up_to_date(self, found: Object, keys: Keys, *, tell: bool) -> None:
         now = int(time.time())
         before = await self._cluster.get("Secret", names.NATS_USERS)
         entries = decide.entries_of(before)
@@ -91,17 +91,13 @@ class Identities:
         if self._keys is None:
             await self._cluster.create(decide.server(keys.root, now))
         self._keys = keys
-        # A broker that is away keeps nobody from being minted, and is told as soon as it is there.
-        fault: Retry | None = None
-        try:
+        if minted.out:  # they stay in the entries until the server knows
             await self._tell(keys)
-        except Retry as away:
-            fault = away
         if before is None or minted.entries != entries:
-            if fault is not None and minted.out:
-                raise fault  # whoever is out stays in the entries until the server knows
             await self._write(decide.users(before, minted.entries))
         self._known = {entry: one.user for entry, one in wanted.items()}
+        if tell and not minted.out:
+            await self._tell(keys)
 
     async def _everybody(self) -> tuple[Mapping[str, Wanted], frozenset[str]]:
         """Who should be there, and who has a pod yet, by entry."""

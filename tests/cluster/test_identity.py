@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -27,6 +28,7 @@ from helpers.identity import (
 from helpers.kube import Kube, condition
 from helpers.nats import Broker
 
+log = logging.getLogger(__name__)
 OUT_WITHIN = 10.0  # seconds
 
 
@@ -84,7 +86,9 @@ async def test_a_robot_that_is_deleted_is_out_within_ten_seconds_and_its_neighbo
         await kube.delete(ROBOTS, "r1")
         async with asyncio.timeout(30):
             await live.ended.wait()
-        assert time.monotonic() - began < OUT_WITHIN
+        took = time.monotonic() - began
+        log.info("out after %.2f s", took)
+        assert took < OUT_WITHIN
         assert live.last_error is not None
         assert "revoked" in str(live.last_error)
         await other.flush()
@@ -104,6 +108,7 @@ async def test_other_credentials_are_made_when_somebody_asks_and_the_old_are_out
 ) -> None:
     await kube.create(JOBS, training_job())
     await enroll(kube, "job", "r1")
+    await kube.until(JOBS, "job", lambda j: condition(j, "StreamsReady") == "True")
     old = await robot(kube, "r1")
 
     def ask(found: Json) -> None:
@@ -123,6 +128,7 @@ async def test_a_broker_that_lost_its_disk_is_told_again_and_who_is_out_stays_ou
 ) -> None:
     await kube.create(JOBS, training_job())
     await enroll(kube, "job", "r1", "r2")
+    await kube.until(JOBS, "job", lambda j: condition(j, "StreamsReady") == "True")
     gone, stays = await robot(kube, "r1"), await robot(kube, "r2")
     await kube.delete(ROBOTS, "r1")
     await kube.until("secrets", names.NATS_USERS, lambda s: "robot.r1" not in s["data"])

@@ -13,14 +13,18 @@ import nats.errors
 import pytest
 from nats.js.api import ConsumerConfig, StreamConfig
 
+from fleet_cli import setup
+from fleet_cli.local import binaries
 from fleet_contract import identity, names
 from fleet_contract.errors import Retry, Untrusted
 from fleet_contract.identity import User
 from fleet_contract.messages import Assignment
 from fleet_contract.names import Identity
+from fleet_operator.decide.identities import server
 from fleet_operator.desired.streams import streams
 from fleet_runtime.wire import Wire
 from helpers.identity import ROOT, account, closed_broker, connected, made, tell, turned_away
+from helpers.nats import Broker
 
 SPACE = "fleet-a"
 U1, U2 = "11111111-aaaa", "22222222-bbbb"
@@ -274,3 +278,29 @@ async def test_what_a_stolen_robots_credentials_can_do_and_what_they_cannot(tmp_
             assert set(json.loads(last)) == {"stream", "seq"}
             with pytest.raises(Untrusted):
                 Assignment.open(last, lambda *_: None)
+
+
+async def test_the_broker_of_the_dev_component_is_started_with_what_the_operator_makes(
+    tmp_path: Path,
+) -> None:
+    kubectl = binaries.resolve("kubectl")["kubectl"]
+    items = await asyncio.to_thread(setup.manifests, kubectl, SPACE, [setup.DEV])
+    told = {item["metadata"]["name"]: item for item in items if item["kind"] == "ConfigMap"}
+    told[names.NATS_SERVER] = server(ROOT, int(time.time()))
+    (broker,) = (
+        item
+        for item in items
+        if item["metadata"]["name"] == "nats" and "spec" in item and item["kind"] == "StatefulSet"
+    )
+    volumes = {one["name"]: one for one in broker["spec"]["template"]["spec"]["volumes"]}
+    for source in volumes["config"]["projected"]["sources"]:
+        for file, content in told[source["configMap"]["name"]]["data"].items():
+            mine = content.replace("/data", str(tmp_path / "data"))
+            (tmp_path / file).write_text(re.sub(r"((listen|http): .*)|store_dir: \S+", "", mine))
+    ours = account()
+    with Broker(tmp_path / "store", "-c", str(tmp_path / "nats.conf")) as running:
+        await tell(running.url, identity.account_jwt(ours, SPACE, ROOT, int(time.time()), {}))
+        assert await turned_away(running.url, made(WHO["r1"], ours)) == ""
+        assert await turned_away(running.url, made(WHO["r1"], account()))
+    assert list((tmp_path / "data" / "accounts").glob("*.jwt"))
+    assert setup.is_told(items, names.Env.NATS_ACCOUNTS) == "true"

@@ -42,10 +42,11 @@ class Keys(NamedTuple):
 
 
 class Minted(NamedTuple):
-    """Entries as they should be, and who is out from now on."""
+    """Entries as they should be."""
 
     entries: Mapping[str, str]
     out: Mapping[str, int]
+    """By the public key of who is out from now on, when it would have been over by itself."""
 
 
 READER = Wanted(User(Identity.READER, names.READER))
@@ -109,10 +110,10 @@ def read(found: Object) -> Keys:
 
     try:
         revoked = json.loads(base64.b64decode(data[REVOKED])) if REVOKED in data else {}
-        revoked = {str(who): int(at) for who, at in revoked.items()}
+        revoked = {str(who): int(over) for who, over in revoked.items()}
     except (ValueError, AttributeError) as fault:
         raise ValueError(
-            f"Secret {names.NATS_KEYS}, {REVOKED!r}: {fault}: it is the JSON of who is out since "
+            f"Secret {names.NATS_KEYS}, {REVOKED!r}: {fault}: it is the JSON of who is out until "
             "when; correct it, for without it they would be in again"
         ) from fault
     account = Account(key(ACCOUNT), {role: key(signing(role)) for role in Identity})
@@ -137,7 +138,7 @@ def minted(
         if entry in leaving and entry not in wanted:
             after[entry] = text
         elif entry not in wanted or _differs(said, wanted[entry].user, account):
-            out |= {said["sub"]: now} if "sub" in said else {}
+            out |= {said["sub"]: said["exp"]} if {"sub", "exp"} <= said.keys() else {}
         elif said["exp"] - now >= wanted[entry].lifetime / 2:
             after[entry] = text
     for entry, (user, lifetime) in wanted.items():
@@ -171,7 +172,7 @@ def _differs(said: identity.Claims, user: User, account: Account) -> bool:
 def put_out(found: Object, out: Mapping[str, int], now: int) -> Object:
     """The Secret of the keys, with whom we put out; who could not come in any more is forgotten."""
     all_ = {**read(found).revoked, **out}
-    kept = {who: at for who, at in all_.items() if at + OUTSIDE >= now}
+    kept = {who: over for who, over in all_.items() if over >= now}
     data = found["data"] | {REVOKED: _encoded(json.dumps(kept, sort_keys=True))}
     return _secret(names.NATS_KEYS, found, data)
 
