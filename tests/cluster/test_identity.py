@@ -115,7 +115,10 @@ async def test_other_credentials_are_made_when_somebody_asks_and_the_old_are_out
         found["metadata"].setdefault("annotations", {})[Label.CREDENTIALS.value] = "lost-laptop"
 
     async with connected(broker.url, *old) as live:
+        await at_work.stop()  # whatever comes while no operator lives is done by the next one
         await edit(kube, ROBOTS, "r1", ask)
+        await live.flush()
+        await at_work.start()
         new = await robot(kube, "r1", after=old[0])
         async with asyncio.timeout(30):
             await live.ended.wait()
