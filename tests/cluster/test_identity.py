@@ -29,6 +29,7 @@ from helpers.kube import Kube, condition
 from helpers.nats import Broker
 
 log = logging.getLogger(__name__)
+JWT = "eyJ0eXAi"  # {"typ
 OUT_WITHIN = 10.0  # seconds
 
 
@@ -170,6 +171,7 @@ async def test_no_secret_is_in_a_log_an_event_a_status_an_argument_or_a_variable
     seen += [str(await kube.get(resource)) for resource in resources]
     seen += await asyncio.to_thread(processes)
     assert not [one for one in secret if any(one in text for text in seen)]
+    assert JWT not in seen[0]  # nor those that lie nowhere: the operator's own, the administrator's
     assert any(at_work._env["FLEET_NAMESPACE"] in text for text in seen)  # it was looked at
 
     pod = await kube.get("pods", "job-sim-0-robot")
