@@ -10,9 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from pydantic import ValidationError
-
-from fleet_contract.names import Env
 
 if TYPE_CHECKING:
     from fleet_cli.oncall.views import Enrolled
@@ -54,6 +51,8 @@ def run(
 
 def read(text: str) -> Enrolled:
     """Raises ``ValueError``, whose words do not repeat what is secret in it."""
+    from pydantic import ValidationError
+
     from fleet_cli.oncall.views import Enrolled
 
     try:
@@ -73,6 +72,8 @@ def laid_out(view: Enrolled, folder: Path) -> dict[str, str]:
 
     A program at work takes newer ones from there as they come.
     """
+    from fleet_contract.names import Env
+
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     trust, spool, credentials = folder / "trust", folder / "spool", folder / "user.creds"
     for below in (trust, spool):

@@ -144,7 +144,7 @@ def _account(key: PrivateKey, name: str, now: int, root: Root, **nats: Any) -> s
         ("subs", "data", "payload", "imports", "exports", "conn"), UNLIMITED
     )
     nats = {"type": "account", "version": 2} | nats
-    nats["limits"] = limits | {"wildcards": True} | nats.get("limits", {})
+    nats["limits"] = {**limits, "wildcards": True, **nats.get("limits", {})}
     body = {"iat": now, "name": name, "sub": public(key, Level.ACCOUNT), "nats": nats}
     return _minted(body, root.key, Level.ROOT)
 

@@ -1,10 +1,10 @@
 """Who is minted, renewed and put out, as a table over time."""
 
 import base64
+import importlib
 import json
 from typing import Any
 
-import nkeys
 import pytest
 
 from fleet_contract import identity, names
@@ -124,6 +124,7 @@ def test_what_somebody_broke_by_hand_is_named_and_not_repeated(
 
 def test_a_key_is_spelled_as_nats_spells_it() -> None:
     """As NATS's own library does."""
+    nkeys: Any = importlib.import_module("nkeys")
     key = PrivateKey.generate()
     for level in Level:
         pair = nkeys.from_seed(bytearray(identity.seed(key, level).encode()))

@@ -108,7 +108,7 @@ async def spoil(
     uid: str,
     manifest: str,
     *,
-    accounts: bool,
+    accounts: bool = False,
 ) -> int:
     """Publish a copy of a version with its weights scrambled; returns its sequence.
 
