@@ -167,8 +167,9 @@ class Bus:
                         **who,
                     )
         except (OSError, TimeoutError, nats.errors.Error) as fault:
+            # It waits for ever for the end of a connection whose certificate it refused.
             with contextlib.suppress(Exception):
-                await client.close()
+                await asyncio.wait_for(client.close(), CONNECT_TIMEOUT)
             raise Retry(self._unreachable(said or repr(fault))) from fault
         return client
 

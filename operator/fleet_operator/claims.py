@@ -13,6 +13,7 @@ from fleet_contract.identity import ADMINISTRATOR, Passport
 from fleet_contract.names import Identity
 
 WITHIN = 5.0  # seconds
+GOODBYE = 1.0  # seconds
 
 
 async def tell(url: str, administrator: Passport, account: str) -> None:
@@ -46,5 +47,6 @@ async def tell(url: str, administrator: Passport, account: str) -> None:
             "docs/identity.md says what a broker of your own needs"
         ) from fault
     finally:
+        # The library waits for ever for the end of a connection whose certificate it refused.
         with contextlib.suppress(Exception):
-            await client.close()
+            await asyncio.wait_for(client.close(), GOODBYE)

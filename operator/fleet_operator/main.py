@@ -125,8 +125,9 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
         identities = Identities(cluster, our.nats_url) if our.nats_accounts else None
 
         def bus(url: str) -> Bus:
-            known = identities if url == our.nats_url else None
-            return Bus(url, known, our.nats_credentials if known is None else None)
+            if url != our.nats_url:  # a server of a job's choice is shown nothing of ours
+                return Bus(url)
+            return Bus(url, identities, our.nats_credentials)
 
         inbox = Inbox(our.namespace, queue.add, queue.add, lost_after=our.lost_after, bus=bus)
         keys = Keys(cluster, our.resync_seconds)

@@ -21,7 +21,7 @@ class Settings(BaseSettings):
     nats_accounts: bool = False
     """Whether that server takes nobody but whom we mint (docs/identity.md)."""
     nats_credentials: Path | None = None
-    """A credentials file for our own connections, where a site's NATS wants one."""
+    """A credentials file for our own connection to it, where it is a site's and wants one."""
     storage_url: str = "file:///var/lib/fleetloop/objects"
     """For jobs that name no object store."""
     storage_secret: str = ""

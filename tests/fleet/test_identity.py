@@ -15,11 +15,14 @@ from nats.js.api import ConsumerConfig, StreamConfig
 
 from fleet_cli import setup
 from fleet_cli.local import binaries
+from fleet_cli.local.pki import ensure_pki
 from fleet_contract import identity, names
 from fleet_contract.errors import Retry, Untrusted
 from fleet_contract.identity import User
 from fleet_contract.messages import Assignment
 from fleet_contract.names import Identity
+from fleet_contract.trust import PrivateKey
+from fleet_operator import claims
 from fleet_operator.decide.identities import server
 from fleet_operator.desired.streams import streams
 from fleet_runtime.wire import Wire
@@ -304,3 +307,29 @@ async def test_the_broker_of_the_dev_component_is_started_with_what_the_operator
         assert await turned_away(running.url, made(WHO["r1"], account()))
     assert list((tmp_path / "data" / "accounts").glob("*.jwt"))
     assert setup.is_told(items, names.Env.NATS_ACCOUNTS) == "true"
+
+
+async def test_over_tls_nobody_is_told_anything_whom_the_robot_cannot_verify(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a site's own authority, named by the variable that OpenSSL reads."""
+    ours, pki = account(), ensure_pki(tmp_path / "pki")
+    file = tmp_path / "user.creds"
+    file.write_text(made(WHO["r1"], ours))
+    tls = f'tls {{ cert_file: "{pki.cert}", key_file: "{pki.key}" }}\n'
+    with closed_broker(tmp_path / "nats", more=tls) as broker:
+        url = broker.url.replace("nats:", "tls:")
+        now, key = int(time.time()), PrivateKey.generate()
+        administrator = identity.administrator_jwt(key, ROOT, now, now + 60)
+        passport = identity.Passport(administrator, key)
+        token = identity.account_jwt(ours, SPACE, ROOT, now, {})
+        with pytest.raises(Retry, match="certificate verify failed"):
+            await claims.tell(url, passport, token)
+        monkeypatch.setenv("SSL_CERT_FILE", str(pki.ca))
+        await claims.tell(url, passport, token)
+        inbox = names.inbox(Identity.ROBOT, "r1")
+        wire = await Wire.connect(url, "robot r1", inbox=inbox, credentials=file)
+        try:
+            assert await wire.stream_state(f"fleet-{U1}-exp") is None
+        finally:
+            await wire.close()

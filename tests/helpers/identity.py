@@ -29,11 +29,12 @@ def account() -> Account:
 
 
 @contextmanager
-def closed_broker(folder: Path, root: Root = ROOT) -> Iterator[Broker]:
-    """A nats-server under our root; it knows no account yet."""
+def closed_broker(folder: Path, root: Root = ROOT, more: str = "") -> Iterator[Broker]:
+    """A nats-server under our root; it knows no account yet. ``more``: of its configuration."""
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / "nats.conf"
-    config.write_text(identity.server_settings(root, str(folder / "accounts"), int(time.time())))
+    told = identity.server_settings(root, str(folder / "accounts"), int(time.time()))
+    config.write_text(told + more)
     with Broker(folder / "store", "-c", str(config)) as broker:
         yield broker
 
