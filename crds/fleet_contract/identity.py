@@ -143,9 +143,9 @@ def _account(key: PrivateKey, name: str, now: int, root: Root, **nats: Any) -> s
     limits: Claims = dict.fromkeys(
         ("subs", "data", "payload", "imports", "exports", "conn"), UNLIMITED
     )
-    nats = {"type": "account", "version": 2} | nats
-    nats["limits"] = {**limits, "wildcards": True, **nats.get("limits", {})}
-    body = {"iat": now, "name": name, "sub": public(key, Level.ACCOUNT), "nats": nats}
+    limits |= {"wildcards": True} | nats.pop("limits", {})
+    said = {"type": "account", "version": 2, "limits": limits} | nats
+    body = {"iat": now, "name": name, "sub": public(key, Level.ACCOUNT), "nats": said}
     return _minted(body, root.key, Level.ROOT)
 
 
