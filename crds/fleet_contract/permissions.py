@@ -64,6 +64,7 @@ def table(namespace: str) -> dict[Identity, Table]:
                 f"$JS.ACK.{queue}.>",
                 _last(Stream.CONTROL, assign(namespace, JOB)),
                 _last(Stream.CONTROL, announce(namespace, JOB)),
+                _last(Stream.CONTROL, names.kept_subject(namespace, JOB)),
             ),
             (_inbox(Identity.LEARNER),),
         ),
@@ -71,6 +72,7 @@ def table(namespace: str) -> dict[Identity, Table]:
         Identity.OPERATOR: Table(
             (
                 assign(namespace, "*"),
+                names.kept_subject(namespace, "*"),
                 "$JS.API.STREAM.LIST",
                 *(f"$JS.API.STREAM.{verb}.*" for verb in ("CREATE", "UPDATE", "INFO", "DELETE")),
                 "$JS.API.STREAM.MSG.GET.*",
@@ -95,6 +97,7 @@ def table(namespace: str) -> dict[Identity, Table]:
                 *robots("*", "*", Channel.HEARTBEAT, Channel.EVENT, Channel.RECEIPT),
                 announce(namespace, "*"),
                 assign(namespace, "*"),
+                names.kept_subject(namespace, "*"),
                 beat(namespace, "*"),
                 gate(namespace, "*"),
                 _inbox(Identity.READER),

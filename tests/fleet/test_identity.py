@@ -62,6 +62,8 @@ CELLS = {
     "ctl.fleet-a.ring.assign": "operator | r1 r2 reader",
     "ctl.fleet-a.other.assign": "operator | far reader",
     "ctl.fleet-b.ring.assign": "|",
+    "ctl.fleet-a.ring.kept": "operator | reader",
+    "ctl.fleet-a.other.kept": "operator | reader",
     # learner and gate
     "ctl.fleet-a.ring.announce": f"learner | {BOTH}",
     "ctl.fleet-a.other.announce": f"| {BOTH}",
@@ -75,6 +77,8 @@ CELLS = {
     f"$JS.ACK.fleet-{U2}-exp.learner.1.2.3.4.5": "|",
     f"$JS.API.DIRECT.GET.fleet-{U1}-ctl.ctl.fleet-a.ring.assign": "r1 r2 learner |",
     f"$JS.API.DIRECT.GET.fleet-{U1}-ctl.ctl.fleet-a.ring.announce": "learner |",
+    f"$JS.API.DIRECT.GET.fleet-{U1}-ctl.ctl.fleet-a.ring.kept": "learner |",
+    f"$JS.API.DIRECT.GET.fleet-{U2}-ctl.ctl.fleet-a.other.kept": "|",
     f"$JS.API.DIRECT.GET.fleet-{U2}-ctl.ctl.fleet-a.other.assign": "far |",
     f"$JS.API.DIRECT.GET.fleet-{U1}-receipt.fleet.fleet-a.r1.ring.receipt": "r1 |",
     f"$JS.API.DIRECT.GET.fleet-{U1}-receipt.fleet.fleet-a.r2.ring.receipt": "r2 |",
@@ -127,6 +131,17 @@ CELLS = {
 }
 
 
+def test_no_subject_is_missing_from_the_table() -> None:
+    of_jobs = {
+        make(SPACE, "ring")
+        for name, make in vars(names).items()
+        if name.endswith("_subject") and make is not names.robot_subject
+    }
+    of_robots = {names.robot_subject(SPACE, "r1", "ring", one) for one in names.Channel}
+    assert len(of_jobs) >= 5
+    assert of_jobs | of_robots <= CELLS.keys()
+
+
 def wanted(cell: str) -> tuple[set[str], set[str]]:
     says, hears = cell.split("|")
     return set(says.split()), set(hears.split())
@@ -168,7 +183,7 @@ async def test_every_identity_may_do_on_every_subject_what_the_table_says(tmp_pa
                 cells += 1
                 wrong += [(who, "sub", subject)] if (who in hears) == (subject in deaf) else []
         assert wrong == []
-        assert cells == 980
+        assert cells == 1036
 
 
 async def test_a_roles_signing_key_makes_users_of_that_role_only(tmp_path: Path) -> None:
