@@ -164,5 +164,7 @@ def test_what_nobody_sized_asks_for_a_little(said: Json, expected: Json) -> None
         overrides={},
         grace=1,
         restart="Never",
+        to=Transport("", "", "", ""),
+        user="",
     )
     assert spec["containers"][0]["resources"]["requests"] == expected
