@@ -70,7 +70,8 @@ async def test_the_operator_may_what_its_role_says_and_its_pods_nothing(
     await asyncio.to_thread(setup.install, cluster.kubectl, cluster.kubeconfig, kube.namespace)
     cells = await served(kube.api)
     assert len(cells) > 800
-    objects = [names.OPERATOR_KEY, names.LEARNER_KEY, names.TRUST, "another"]
+    objects = [names.OPERATOR_KEY, names.LEARNER_KEY, names.TRUST, names.NATS_KEYS]
+    objects += [names.NATS_USERS, "another"]
     for resource, name, verb in product(("secrets", "configmaps"), objects, USUAL):
         cells.append(Cell(verb, "", resource, name))
     unnamed = {cell for cell in ROLE if not cell.name}
