@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fleet_cli.oncall.options import Context, Format, Kubeconfig, Namespace, Output, run, show
+from fleet_cli.oncall.options import Where, run, show, somewhere
 
 if TYPE_CHECKING:
     from fleet_cli.kube import Kube
     from fleet_cli.oncall.keys import Begun
-
-TEXT = Format.TEXT
 
 
 class Role(StrEnum):
@@ -32,7 +30,9 @@ def keys() -> None:
 
 
 @app.command()
+@somewhere
 def rotate(
+    where: Where,
     role: Annotated[Role, typer.Argument(help="Whose key.")],
     overlap: Annotated[
         float,
@@ -42,10 +42,6 @@ def rotate(
             min=0,
         ),
     ] = 150.0,
-    namespace: Namespace = "",
-    context: Context = "",
-    kubeconfig: Kubeconfig = "",
-    output: Output = TEXT,
 ) -> None:
     """Let a new key follow one: first it is known to all, then it signs."""
     import time
@@ -55,10 +51,10 @@ def rotate(
 
     async def work(kube: Kube) -> None:
         view = await keys.rotate(kube, Signatory(role), overlap, time.time(), tell)
-        show(view, text.rotated(view), output)
+        show(view, text.rotated(view), where.output)
 
     async def tell(begun: Begun) -> None:
         for line in text.rotating(begun):
             typer.echo(line, err=True)
 
-    run((namespace, context, kubeconfig), work)
+    run(where, work)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
@@ -36,6 +38,51 @@ Wait = Annotated[float, typer.Option(help="Seconds to wait for the answer; 0: do
 Force = Annotated[bool, typer.Option(help="Also where Git owns the object: until its next sync.")]
 
 
+class Place(NamedTuple):
+    """Which cluster, and where in it."""
+
+    namespace: Namespace = ""
+    context: Context = ""
+    kubeconfig: Kubeconfig = ""
+
+
+class Where(NamedTuple):
+    """The same, and how the answer is printed."""
+
+    namespace: Namespace = ""
+    context: Context = ""
+    kubeconfig: Kubeconfig = ""
+    output: Output = Format.TEXT
+
+
+def somewhere(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that its first parameter, a `Place` or a `Where`, is made of."""
+    hints = get_type_hints(command, include_extras=True)
+    first, *own = inspect.signature(command).parameters.values()
+    place = hints.pop(first.name)
+    options = get_type_hints(place, include_extras=True)
+
+    @functools.wraps(command)
+    def told(**given: Any) -> None:
+        command(place(**{name: given.pop(name) for name in options}), **given)
+
+    both = [
+        *(one.replace(annotation=hints[one.name]) for one in own),
+        *(
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=place._field_defaults[name],
+                annotation=kind,
+            )
+            for name, kind in options.items()
+        ),
+    ]
+    told.__signature__ = inspect.Signature(both)  # type: ignore[attr-defined]
+    told.__annotations__ = hints | options
+    return told
+
+
 def known_jobs(context: typer.Context, incomplete: str) -> list[str]:
     """For the shell's completion."""
     return _known("FleetTrainingJob", context, incomplete)
@@ -50,7 +97,7 @@ JobName = Annotated[str, typer.Argument(help="The job.", autocompletion=known_jo
 RobotName = Annotated[str, typer.Argument(help="The robot.", autocompletion=known_robots)]
 
 
-def run(target: tuple[str, str, str], work: Callable[[Kube], Awaitable[int | None]]) -> None:
+def run(where: Place | Where, work: Callable[[Kube], Awaitable[int | None]]) -> None:
     """Do it with a cluster at hand; a fault is a sentence on stderr and an exit code."""
     import asyncio
 
@@ -59,7 +106,7 @@ def run(target: tuple[str, str, str], work: Callable[[Kube], Awaitable[int | Non
     from fleet_cli.kubeconfig import Target
 
     async def entered() -> int | None:
-        async with Kube(Target(*target)) as kube:
+        async with Kube(Target(*where[:3])) as kube:
             return await work(kube)
 
     try:
