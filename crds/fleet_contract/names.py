@@ -341,6 +341,16 @@ def robot_of(subject: str) -> str:
     return subject.split(".")[2]
 
 
+def job_of_robot(subject: str) -> str:
+    """The job in a ``robot_subject``."""
+    return subject.split(".")[3]
+
+
+def job_of(subject: str) -> str:
+    """The job that any other subject belongs to."""
+    return subject.split(".")[2]
+
+
 def assign_subject(namespace: str, job: str) -> str:
     """Where the operator keeps the job's one assignment document."""
     return f"ctl.{namespace}.{job}.assign"

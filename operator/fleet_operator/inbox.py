@@ -228,11 +228,10 @@ class Inbox:
     # --- arrivals; none of these may block or raise ---------------------------------------
 
     def _heartbeat(self, subject: str, data: bytes) -> None:
-        job = subject.split(".")[3]
+        robot, job = names.robot_of(subject), names.job_of_robot(subject)
         known = self._jobs.get(job)
         if known is None:
             return
-        robot = names.robot_of(subject)
         key = Key(Kind.ROBOT_ACTOR, robot)
         lost = not self._heard_lately(known.feed, robot)
         before = known.feed.heard.get(robot)
@@ -254,29 +253,25 @@ class Inbox:
         return heard is not None and heard.at >= self.heard_since
 
     def _learner(self, subject: str, data: bytes) -> None:
-        job = subject.split(".")[2]
-        known = self._jobs.get(job)
-        if known is None:
-            return
-        key = Key(Kind.TRAINING_JOB, job)
-        if known.feed.learner_beat(data, self.now):
-            self._wake(key)
-        else:
-            self._wake_at_times(key, pace.LEAST)
+        self._beat(subject, lambda feed: feed.learner_beat(data, self.now))
 
     def _gate(self, subject: str, data: bytes) -> None:
-        job = subject.split(".")[2]
+        self._beat(subject, lambda feed: feed.gate_beat(data))
+
+    def _beat(self, subject: str, hear: Callable[[Feed], bool]) -> None:
+        """A job's; ``hear`` tells whether it means something new."""
+        job = names.job_of(subject)
         known = self._jobs.get(job)
         if known is None:
             return
         key = Key(Kind.TRAINING_JOB, job)
-        if known.feed.gate_beat(data):
+        if hear(known.feed):
             self._wake(key)
         else:
             self._wake_at_times(key, pace.LEAST)
 
     def _announcement(self, subject: str, data: bytes) -> None:
-        job = subject.split(".")[2]
+        job = names.job_of(subject)
         known = self._jobs.get(job)
         if known is None:
             return
