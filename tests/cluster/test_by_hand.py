@@ -208,7 +208,8 @@ async def test_a_job_applied_anew_while_the_operator_is_dead_begins_from_nothing
 async def test_a_status_meant_for_a_deleted_job_never_lands_on_its_namesake(
     kinds: None, cluster: LocalCluster, kube: Kube, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(cluster.kubeconfig))
+    here = "kubernetes.aio.config.kube_config.KUBE_CONFIG_DEFAULT_LOCATION"
+    monkeypatch.setattr(here, str(cluster.kubeconfig))
     old = ObjectMeta.model_validate((await kube.create(JOBS, training_job()))["metadata"])
     await kube.delete(JOBS, "job")
     await kube.until_gone(JOBS, "job")

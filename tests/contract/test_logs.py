@@ -18,6 +18,7 @@ SECRETS = {"AWS_SECRET_ACCESS_KEY": "wJalr/XUtnFEMI+K7MDENG", "MY_TOKEN": "t0ken
 
 @pytest.fixture(autouse=True)
 def process() -> Iterator[None]:
+    logs._process.clear()  # other tests have programs' parts say whose they are
     yield
     logs._process.clear()
 
