@@ -3,11 +3,13 @@
 import asyncio
 import json
 
-import nats
 import pytest
 
 from e2e.kubectl import WITHIN, Kubectl
 from fleet_cli.local.node.api import Json
+from fleet_contract import names
+from fleet_contract.names import Identity
+from helpers.identity import as_operator, connected
 from helpers.kube import Kube, condition
 from helpers.nats import streams_gone
 from helpers.ring import JOBS, ROBOTS
@@ -77,14 +79,15 @@ def test_nothing_was_refused(kubectl: Kubectl) -> None:
     assert kubectl("get", "events", "--field-selector=reason=FailedCreate", "--output=name") == ""
 
 
-async def test_a_deleted_job_leaves_nothing(kubectl: Kubectl) -> None:
+async def test_a_deleted_job_leaves_nothing(kubectl: Kubectl, kube: Kube) -> None:
     uid = kubectl("get", f"ftj/{JOB}", "--output=jsonpath={.metadata.uid}")
     address = kubectl("get", "pod", "nats-0", "--output=jsonpath={.status.podIP}")
-    connection = await nats.connect(f"nats://{address}:4222")
-    await asyncio.to_thread(kubectl, "delete", f"ftj/{JOB}", "--wait")
-    async with asyncio.timeout(SLOW):
-        await streams_gone(connection, uid)
-    await connection.close()
+    inbox = names.inbox(Identity.OPERATOR, names.FIELD_MANAGER)
+    # Nobody comes to this broker without an identity, a test as little as a robot.
+    async with connected(f"nats://{address}:4222", await as_operator(kube), inbox) as connection:
+        await asyncio.to_thread(kubectl, "delete", f"ftj/{JOB}", "--wait")
+        async with asyncio.timeout(SLOW):
+            await streams_gone(connection, uid)
     kubectl("wait", "--for=delete", "pods", f"--selector=fleetloop.dev/job={JOB}", "--timeout=90s")
     for kind in ("ract", "polv", "jobs", "pods"):
         kubectl("wait", "--for=delete", kind, f"--selector=fleetloop.dev/job={JOB}", "--timeout=9s")
