@@ -27,6 +27,7 @@ from helpers.kube import Kube, condition
 
 ACCOUNT = "fleetloop-operator"
 GRANTED = granted(documents(setup.BASE / "permissions.yaml"))
+MINTING = {cell for cell in GRANTED if cell.name in {names.NATS_KEYS, names.NATS_USERS}}
 
 FORBIDDEN = 403
 
@@ -116,6 +117,7 @@ async def test_it_needs_exactly_what_it_is_granted_where_only_restricted_pods_ar
 
     await kube.until("configmaps", names.TRUST, followed, within=90.0)
     await keys.of(kube)
+    await cluster.until_asked(kube.namespace, ACCOUNT, GRANTED - MINTING)
     asked = await asked_at_a_closed_broker(cluster, kube, tmp_path / "nats", often)
     assert [one for one in asked if one.code == FORBIDDEN] == []
     # Its pods have no token, and nobody else works as the namespace's usual account.
