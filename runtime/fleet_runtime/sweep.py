@@ -3,8 +3,8 @@
 Without arguments it tells what lies in the store, job by job. With jobs' UIDs it tells what it
 would remove of them, and removes it where ``--yes`` stands beside. Nothing here speaks Kubernetes:
 a job is there while the broker has its streams, which the operator keeps as long as the job exists
-and removes when it is gone. Where the wrong broker is asked, a job that works is still known by
-what its learner has just stored.
+and removes when it is gone. Where the wrong broker is asked, or a broker with accounts as another
+namespace's reader, a job that works is still known by what its learner has just stored.
 
 Exit codes: 0 done, 1 refused or unreachable, with a sentence on stderr.
 """
@@ -17,11 +17,12 @@ import os
 import re
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from fleet_contract import names
 from fleet_contract.errors import FleetError
-from fleet_contract.names import Env, Stream
+from fleet_contract.names import Env, Identity, Stream
 from fleet_runtime.artifacts import Store
 from fleet_runtime.settings import UID_PATTERN
 from fleet_runtime.wire import Wire
@@ -74,24 +75,24 @@ def by_job(objects: Mapping[str, Described]) -> dict[str, dict[str, Described]]:
     return found
 
 
-async def with_streams(nats_url: str, uids: Iterable[str]) -> set[str]:
+async def with_streams(
+    nats_url: str, uids: Iterable[str], credentials: Path | None = None
+) -> set[str]:
     """Those of them that the broker has a stream of. Raises `Retry` where it does not answer."""
+    inbox = names.inbox(Identity.READER, names.READER)
     try:
         async with asyncio.timeout(PATIENCE):
-            wire = await Wire.connect(nats_url, "sweep")
+            wire = await Wire.connect(nats_url, "sweep", inbox=inbox, credentials=credentials)
     except TimeoutError:
         raise FleetError(
-            f"NATS at {nats_url} does not answer: without it nobody knows which jobs exist"
+            f"NATS at {nats_url} does not answer, or takes nobody without an identity "
+            f"(--credentials, {Env.NATS_CREDENTIALS}): without it nobody knows which jobs exist"
         ) from None
     try:
-        return {
-            uid
-            for uid in uids
-            for kind in Stream
-            if await wire.stream_state(names.stream(uid, kind)) is not None
-        }
+        there = await wire.streams()
     finally:
         await wire.close()
+    return {uid for uid in uids if any(names.stream(uid, kind) in there for kind in Stream)}
 
 
 def sweep(chosen: argparse.Namespace, now: float) -> int:
@@ -101,7 +102,7 @@ def sweep(chosen: argparse.Namespace, now: float) -> int:
         jobs = {uid: store.described(names.job_root(uid)) for uid in chosen.uid}
     else:
         jobs = by_job(store.described(names.JOBS_ROOT))
-    streams = asyncio.run(with_streams(chosen.nats, jobs))
+    streams = asyncio.run(with_streams(chosen.nats, jobs, chosen.credentials))
     wrong = 0
     for uid, objects in sorted(jobs.items()):
         held = Held(objects, uid in streams)
@@ -135,6 +136,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("uid", nargs="*", type=a_uid, help="UID of a job that was deleted")
     made.add_argument("--storage", default=os.environ.get(Env.STORAGE_URL), help=Env.STORAGE_URL)
     made.add_argument("--nats", default=os.environ.get(Env.NATS_URL), help=Env.NATS_URL)
+    file = os.environ.get(Env.NATS_CREDENTIALS)
+    made.add_argument(
+        "--credentials",
+        type=Path,
+        default=Path(file) if file else None,
+        help=f"file of the reader's identity, where NATS has accounts; {Env.NATS_CREDENTIALS}",
+    )
     made.add_argument("--idle", type=float, default=IDLE_HOURS, help="hours without a new object")
     made.add_argument("--yes", action="store_true", help="remove; else only tell")
     return made
@@ -146,6 +154,8 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = asked.parse_args(arguments)
     if not chosen.storage or not chosen.nats:
         asked.error(f"--storage and --nats, or {Env.STORAGE_URL} and {Env.NATS_URL}, must be given")
+    if chosen.credentials is not None and not chosen.credentials.is_file():
+        asked.error(f"--credentials: there is no file {chosen.credentials}")
     try:
         return sweep(chosen, time.time())
     except (FleetError, ValueError) as fault:

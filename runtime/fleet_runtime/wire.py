@@ -294,6 +294,15 @@ class Wire:
             self._arrived(message)
         return [Delivery(message) for message in found]
 
+    async def streams(self) -> set[str]:
+        """Names of all streams that we may know of; raises `Retry` as above."""
+        self._demand_connection("the streams")
+        found: set[str] = set()
+        with _translated("list of the streams"):
+            while page := await self._js.streams_info(len(found)):
+                found |= {str(info.config.name) for info in page}
+        return found
+
     async def stream_state(self, stream: str) -> StreamState | None:
         """The stream at this moment, None where it does not exist; raises `Retry` as above."""
         self._demand_connection(stream)

@@ -1,15 +1,19 @@
 """What deleted jobs left in the store goes when a person says so, never of one that exists."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from fleet_contract import names
+from fleet_contract import identity, names
+from fleet_contract.identity import User
+from fleet_contract.names import Identity, Stream
 from fleet_runtime import sweep
 from fleet_runtime.artifacts import Described, Store
 from fleet_runtime.sweep import Held, main, refusal
+from helpers.identity import ROOT, account, closed_broker, connected, made, tell
 from helpers.nats import Broker, lose_streams, make_streams, running_broker
 
 NOW = 1e9
@@ -93,6 +97,40 @@ def test_without_the_broker_nothing_goes(
     assert main(["gone", "--idle", "0", "--yes", "--nats", "nats://127.0.0.1:1"]) == 1
     assert "does not answer" in capsys.readouterr().err
     assert store.list("jobs") == before
+
+
+def test_a_broker_with_accounts_is_asked_as_its_reader(
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with closed_broker(tmp_path / "closed") as broker:
+        of, file, now = account(), tmp_path / "reader.creds", int(time.time())
+        known = identity.account_jwt(of, "fleet-a", ROOT, now, {})
+        assert '"code":200' in asyncio.run(tell(broker.url, known)).replace(" ", "")
+        file.write_text(made(User(Identity.READER, names.READER), of))
+        asked = ["gone", "--idle", "0", "--yes", "--nats", broker.url]
+        monkeypatch.setattr(sweep, "PATIENCE", 0.5)
+        assert main(asked) == 1
+        assert "takes nobody without an identity" in capsys.readouterr().err
+        with pytest.raises(SystemExit):
+            main([*asked, "--credentials", str(tmp_path / "nowhere")])
+        assert "there is no file" in capsys.readouterr().err
+        monkeypatch.setattr(sweep, "PATIENCE", 30.0)
+        asyncio.run(a_stream(broker.url, made(User(Identity.OPERATOR, names.FIELD_MANAGER), of)))
+        assert main([*asked, "--credentials", str(file)]) == 1
+        assert "the job exists" in capsys.readouterr().err
+        assert main(["other", *asked[1:], "--credentials", str(file)]) == 0
+
+
+async def a_stream(url: str, operator: str) -> None:
+    """One of the job ``gone``."""
+    inbox = names.inbox(Identity.OPERATOR, names.FIELD_MANAGER)
+    async with connected(url, operator, inbox) as client:
+        await client.jetstream().add_stream(
+            name=names.stream("gone", Stream.EVENTS), subjects=["fleet.fleet-a.*.job.evt"]
+        )
 
 
 @pytest.mark.parametrize("uid", ["..", "gone/versions", "*", "", "a b"])
