@@ -24,6 +24,7 @@ from fleet_contract import names
 from fleet_contract.errors import Fenced, Retry
 from fleet_contract.names import Identity, Stream
 from fleet_operator import metrics, streams
+from fleet_operator.decide.identities import INSIDE
 from fleet_operator.streams import Found
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT = 2.0  # seconds; reconciles wait for it
 TIMEOUT = 5.0  # seconds for one request; loopback answers in one millisecond
 PING = 10  # seconds; three without answer: the connection is dead, though nobody ended it
-RENEWED = 12 * 3600.0  # seconds: half of what an identity is good for
+RENEWED = INSIDE / 2  # seconds: as for everybody, half of what an identity is good for
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
 _DELETED = (
     "$JS.EVENT.ADVISORY.STREAM.DELETED.*",

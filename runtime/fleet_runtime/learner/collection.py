@@ -125,12 +125,13 @@ class Collector:
         useless = {*versions, *files} - needed
         ripe_, self._since = ripe(useless, self._since, now, self._grace)
         # A manifest first: what it names must be there as long as it is.
-        going = sorted(ripe_, key=lambda key: key not in there.values())[:MOST]
+        manifests = set(versions)
+        going = sorted(ripe_, key=lambda key: key not in manifests)[:MOST]
         for key in going:
             office.guard(self._store, self._job_uid, self._epoch)
             self._store.delete(key)
             del self._since[key]
-            kind = "manifest" if key in there.values() else "blob"
+            kind = "manifest" if key in manifests else "blob"
             self._metrics.collected(kind).inc()
         if going:
             log.info("%d objects of versions that nobody wants are gone", len(going))
