@@ -167,11 +167,14 @@ class Bus:
                         inbox_prefix=names.inbox(Identity.OPERATOR, names.FIELD_MANAGER),
                         **who,
                     )
-        except (OSError, TimeoutError, nats.errors.Error) as fault:
-            # It waits for ever for the end of a connection whose certificate it refused.
+        except BaseException as fault:
+            # Given up half-way, it would keep its socket; and it waits for ever for the end of a
+            # connection whose certificate it refused.
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(client.close(), CONNECT_TIMEOUT)
-            raise Retry(self._unreachable(said or repr(fault))) from fault
+            if isinstance(fault, OSError | TimeoutError | nats.errors.Error):
+                raise Retry(self._unreachable(said or repr(fault))) from fault
+            raise
         return client
 
     def _connected(self) -> None:

@@ -145,19 +145,28 @@ class Wire:
         client = _Client()
         wire = cls(client, url, moved)
         shown = _read(credentials)
-        await client.connect(
-            servers=url.split(","),
-            name=name,
-            user_credentials=credentials and str(credentials),
-            inbox_prefix=inbox,
-            max_reconnect_attempts=-1,
-            ping_interval=_PING,
-            reconnect_time_wait=(_RECONNECT_WAIT + secrets.randbelow(_RECONNECT_WAIT)) / 1000,  # type: ignore[arg-type]
-            error_cb=wire._error,
-            disconnected_cb=wire._disconnected,
-            reconnected_cb=wire._reconnected,
-            closed_cb=wire._closed,
-        )
+        cancels = _cancels()
+        try:
+            await client.connect(
+                servers=url.split(","),
+                name=name,
+                user_credentials=credentials and str(credentials),
+                inbox_prefix=inbox,
+                max_reconnect_attempts=-1,
+                ping_interval=_PING,
+                reconnect_time_wait=(_RECONNECT_WAIT + secrets.randbelow(_RECONNECT_WAIT)) / 1000,  # type: ignore[arg-type]
+                error_cb=wire._error,
+                disconnected_cb=wire._disconnected,
+                reconnected_cb=wire._reconnected,
+                closed_cb=wire._closed,
+            )
+            if _cancels() > cancels:  # the library swallowed it: see `_translated`
+                raise asyncio.CancelledError
+        except BaseException:
+            # Given up half-way, it would keep its socket until the program ends.
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(client.close(), REQUEST_TIMEOUT)
+            raise
         wire._up.set()
         if credentials is not None:
             wire._renewal = asyncio.create_task(wire._renew(credentials, shown))

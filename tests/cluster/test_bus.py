@@ -4,10 +4,12 @@ import asyncio
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from fleet_contract import names
 from fleet_contract.names import Channel, Stream, StreamMeta
 from fleet_operator.bus import Bus
-from helpers.nats import make_streams, running_broker
+from helpers.nats import half_a_broker, make_streams, running_broker
 
 
 async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(
@@ -36,6 +38,16 @@ async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(
             assert done
             assert task.cancelled()
         await bus.close()
+
+
+async def test_a_connection_given_up_half_way_leaves_no_socket_behind() -> None:
+    async with half_a_broker() as (url, happened):
+        connecting = asyncio.create_task(Bus(url).client())
+        assert await asyncio.wait_for(happened.get(), 10) == "came"
+        connecting.cancel()
+        assert await asyncio.wait_for(happened.get(), 10) == "left"
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
 
 
 def _cancel(task: asyncio.Task[None], _reply: object) -> None:

@@ -10,7 +10,7 @@ from fleet_contract import names
 from fleet_contract.errors import Reject, Retry
 from fleet_contract.names import Channel, Stream, Traffic
 from fleet_runtime.wire import Wire
-from helpers.nats import Broker, lose_streams, make_streams
+from helpers.nats import Broker, half_a_broker, lose_streams, make_streams
 
 EXPERIENCE = names.robot_subject("default", "r0", "job", Channel.EXPERIENCE)
 STREAM = names.stream("uid-1", Stream.EXPERIENCE)
@@ -187,6 +187,16 @@ async def test_a_program_started_before_its_broker_waits_for_it(tmp_path: Path) 
         await wire.close()
     finally:
         broker.kill()
+
+
+async def test_a_connection_given_up_half_way_leaves_no_socket_behind() -> None:
+    async with half_a_broker() as (url, happened):
+        connecting = asyncio.create_task(Wire.connect(url, "test"))
+        assert await asyncio.wait_for(happened.get(), 10) == "came"
+        connecting.cancel()
+        assert await asyncio.wait_for(happened.get(), 10) == "left"
+        with pytest.raises(asyncio.CancelledError):
+            await connecting
 
 
 async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(

@@ -1,5 +1,6 @@
 """A real nats-server for tests: a free port, its own store, killed and started again at will."""
 
+import asyncio
 import contextlib
 import os
 import re
@@ -7,7 +8,7 @@ import secrets
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -161,3 +162,20 @@ async def streams_gone(connection: Client, uid: str) -> None:
         with contextlib.suppress(nats.errors.TimeoutError):  # an advisory may be lost
             await deleted.next_msg(1)
     await deleted.unsubscribe()
+
+
+@contextlib.asynccontextmanager
+async def half_a_broker() -> AsyncIterator[tuple[str, asyncio.Queue[str]]]:
+    """Its url and what happens there: it greets whoever comes, and never answers."""
+    happened: asyncio.Queue[str] = asyncio.Queue()
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"half","version":"2.0.0","max_payload":1048576}\r\n')
+        await reader.readline()
+        happened.put_nowait("came")
+        await reader.read()
+        happened.put_nowait("left")
+        writer.close()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        yield "nats://{}:{}".format(*server.sockets[0].getsockname()), happened
