@@ -9,6 +9,7 @@ from hypothesis import HealthCheck, settings
 
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api
+from fleet_cli.setup import install_kinds
 from helpers.audit import AuditedCluster
 from helpers.kube import Kube
 
@@ -30,6 +31,12 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AuditedCluster
     """One for the whole session: what a test leaves behind stays in its namespace."""
     with AuditedCluster(tmp_path_factory.mktemp("cluster")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def kinds(cluster: LocalCluster) -> None:
+    """The three kinds, once a cluster: the API server takes a second of a core to hear of them."""
+    install_kinds(cluster.kubectl, cluster.kubeconfig)
 
 
 @pytest.fixture

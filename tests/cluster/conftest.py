@@ -1,21 +1,13 @@
-"""The three kinds in a real cluster, and an operator in the test's namespace."""
+"""A real cluster, and an operator in the test's namespace."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from fleet_cli.local.cluster import LocalCluster
-from fleet_cli.local.node.api import Api
 from helpers.control import Operator
-from helpers.kinds import install
 from helpers.kube import Kube
 from helpers.nats import drop_streams
-
-
-@pytest.fixture
-async def kinds(api: Api) -> None:
-    """The CRDs, established; the first test pays for it."""
-    await install(api)
 
 
 @pytest.fixture

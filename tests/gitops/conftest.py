@@ -6,15 +6,9 @@ import pytest
 
 from contract.conftest import Kubectl
 from fleet_cli.local.cluster import LocalCluster
-from fleet_cli.setup import install_kinds
 from helpers.control import Operator
 from helpers.kube import Kube
 from helpers.nats import drop_streams
-
-
-@pytest.fixture(scope="session")
-def kinds(cluster: LocalCluster) -> None:
-    install_kinds(cluster.kubectl, cluster.kubeconfig)
 
 
 @pytest.fixture
