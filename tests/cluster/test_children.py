@@ -29,6 +29,11 @@ def reason(found: Json, type_: str) -> str:
     return next((str(one["reason"]) for one in conditions if one["type"] == type_), "")
 
 
+def message(found: Json, type_: str) -> str:
+    conditions = found["status"].get("conditions", [])
+    return next((str(one["message"]) for one in conditions if one["type"] == type_), "")
+
+
 async def streams(url: str, namespace: str) -> list[str]:
     client = await nats.connect(url)
     try:
@@ -106,6 +111,36 @@ async def test_a_new_learner_begins_only_when_the_old_one_is_gone(
     )
     assert job["status"]["observedGeneration"] == job["metadata"]["generation"]
     assert (await kube.get("pods"))["items"] == []
+
+
+async def test_a_learner_waits_in_kueues_queue_and_goes_when_kueue_says_so(
+    operator: Operator, kube: Kube
+) -> None:
+    """Kueue itself does no more to a Job than what this test does: it flips `suspend`."""
+    queued = training_job()
+    queued["metadata"]["labels"] = {names.Label.KUEUE_QUEUE: "fleet"}
+    await kube.create(JOBS, queued)
+
+    def waits(job: Json) -> bool:
+        return "Kueue's queue fleet" in message(job, "LearnerReady")
+
+    await kube.until(JOBS, "job", waits)
+    run = await kube.get(BATCH, "job-learner-1")
+    assert run["metadata"]["labels"][names.Label.KUEUE_QUEUE] == "fleet"
+    assert (await kube.get("pods"))["items"] == []
+
+    def admit(found: Json) -> None:
+        found["spec"]["suspend"] = False
+
+    await edit(kube, BATCH, "job-learner-1", admit)
+    await kube.until(JOBS, "job", lambda job: condition(job, "LearnerReady") == "True")
+
+    def put_out(found: Json) -> None:
+        found["spec"]["suspend"] = True
+
+    await edit(kube, BATCH, "job-learner-1", put_out)
+    await kube.until(JOBS, "job", waits)
+    assert (await kube.get(BATCH, "job-learner-1"))["metadata"]["uid"] == run["metadata"]["uid"]
 
 
 async def test_nothing_is_left_of_a_deleted_job_and_its_name_can_be_used_anew(

@@ -53,6 +53,9 @@ CASES = {
         heard=False,
         says="see whether its pod reaches NATS",
     ),
+    "a run that waits in a queue of Kueue's says in which": Case(
+        (run(queue="fleet"),), (), R.LEARNER_PENDING, says="waits for room in Kueue's queue fleet"
+    ),
     "a run without a running pod is awaited": Case((run(),), (), R.LEARNER_PENDING),
     "a run of another spec is ended, and nothing made beside it": Case(
         (run(hash_="old"),), (RUNNING,), R.LEARNER_PENDING, delete=(1,)

@@ -21,6 +21,7 @@ class Run(NamedTuple):
     failed: str = ""
     refusal: str = ""  # what it said when it ended for good
     why: str = ""  # it failed, in one word of Kubernetes'
+    queue: str = ""  # Kueue's, in which it waits for room
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any], job_uid: str) -> "Run":
@@ -28,6 +29,7 @@ class Run(NamedTuple):
         conditions = manifest.get("status", {}).get("conditions", [])
         true = {one["type"]: one for one in conditions if one["status"] == "True"}
         ended = {type_: one.get("message", "") for type_, one in true.items()}
+        waits = manifest.get("spec", {}).get("suspend", False)
         return cls(
             name=metadata["name"],
             uid=metadata["uid"],
@@ -39,6 +41,7 @@ class Run(NamedTuple):
             failed=ended.get("Failed", "") or ("it failed" if "Failed" in ended else ""),
             refusal=metadata.get("annotations", {}).get(Label.REFUSAL, ""),
             why=true.get("Failed", {}).get("reason", ""),
+            queue=metadata.get("labels", {}).get(Label.KUEUE_QUEUE, "") if waits else "",
         )
 
 
@@ -129,6 +132,11 @@ def _ready(  # noqa: PLR0911 - a list of rules, the first wins
             False,
             Reason.LEARNER_FAILED,
             f"Job {run.name} failed: {run.failed}. Read its log; delete it to try again.",
+        )
+    if run.queue:
+        return _pending(
+            f"Job {run.name} waits for room in Kueue's queue {run.queue}: `kubectl describe "
+            "workloads` says for what."
         )
     for pod in pods:
         if pod.crashing or (doubted and pod.shaky(now)):
