@@ -156,7 +156,7 @@ class Bus:
             with _heeding():
                 async with asyncio.timeout(CONNECT_TIMEOUT):
                     await client.connect(
-                        self.url,
+                        self.url.split(","),
                         name="fleetloop-operator",
                         max_reconnect_attempts=-1,
                         reconnect_time_wait=1,

@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 
 import nats.js.errors
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, StreamConfig
+from nats.js.api import ConsumerConfig, StreamConfig, StreamInfo
 
 from fleet_contract import names
 from fleet_contract.names import Stream, StreamMeta
 from fleet_operator.desired import streams as desired
 
+REPLICAS = 3
+"""Servers that hold each message, where NATS is a cluster of as many: it may lose any of them."""
+_ALONE = frozenset({10005, 10074})  # no suitable peers, no cluster at all
 _LIVE = ("subjects", "max_bytes", "max_age", "max_msgs_per_subject", "duplicate_window")
 
 
@@ -66,19 +69,42 @@ async def _ensure_stream(js: JetStreamContext, config: dict[str, Any]) -> Found:
         metadata = config["metadata"] | {StreamMeta.GENERATION.value: secrets.token_hex(8)}
         # Numbers go on from the lost one's: what counts "from event n on" counts all of the new.
         fresh = {"metadata": metadata, "first_seq": int(time.time() * 1000)}
-        info = await js.add_stream(StreamConfig(**(config | fresh)))
+        info = await _add(js, StreamConfig(**(config | fresh)))
     else:
-        # The server's own keys and our stream id stay in the metadata.
+        # The server's own keys and our stream id stay in the metadata, and nobody's copy goes.
         metadata = (info.config.metadata or {}) | config["metadata"]
+        config = config | {"num_replicas": info.config.num_replicas}
         drifted = any(getattr(info.config, key) != config[key] for key in _LIVE)
         if drifted or metadata != (info.config.metadata or {}):
             info = await js.update_stream(StreamConfig(**(config | {"metadata": metadata})))
-    return _found(info)
+    return _found(await _spread(js, info))
 
 
-def _found(info: Any) -> Found:
+async def _add(js: JetStreamContext, config: StreamConfig) -> StreamInfo:
+    try:
+        return await js.add_stream(config.evolve(num_replicas=REPLICAS))
+    except nats.js.errors.APIError as fault:
+        if fault.err_code not in _ALONE:
+            raise
+        return await js.add_stream(config)
+
+
+async def _spread(js: JetStreamContext, info: StreamInfo) -> StreamInfo:
+    """To three servers of a cluster that has become so large; tried again at each look."""
+    clustered = info.cluster is not None and info.cluster.name
+    if not clustered or (info.config.num_replicas or 1) >= REPLICAS:
+        return info
+    try:
+        return await js.update_stream(info.config.evolve(num_replicas=REPLICAS))
+    except nats.js.errors.APIError as fault:
+        if fault.err_code not in _ALONE:
+            raise
+        return info
+
+
+def _found(info: StreamInfo) -> Found:
     return Found(
-        info.config.name, info.config.metadata or {}, info.state.first_seq, info.state.last_seq
+        str(info.config.name), info.config.metadata or {}, info.state.first_seq, info.state.last_seq
     )
 
 

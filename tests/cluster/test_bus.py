@@ -1,15 +1,22 @@
 """The operator's line to the broker, on a real one."""
 
 import asyncio
+import shutil
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
+import nats.errors
 import pytest
 
 from fleet_contract import names
+from fleet_contract.errors import Retry
 from fleet_contract.names import Channel, Stream, StreamMeta
 from fleet_operator.bus import Bus
-from helpers.nats import half_a_broker, make_streams, running_broker
+from helpers.nats import clustered, half_a_broker, make_streams, running_broker
+
+T = TypeVar("T")
 
 
 async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(
@@ -38,6 +45,67 @@ async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(
             assert done
             assert task.cancelled()
         await bus.close()
+
+
+async def test_a_cluster_of_three_loses_nothing_with_any_one_of_its_servers(tmp_path: Path) -> None:
+    with clustered(tmp_path) as servers:
+        bus = Bus(",".join(one.url for one in servers))
+        ensure = partial(bus.ensure, "default", "job", "uid-1", "installation")
+        await eventually(ensure)
+        js = (await bus.client()).jetstream()
+        name = names.stream("uid-1", Stream.EXPERIENCE)
+        subject = names.robot_subject("default", "r1", "job", Channel.EXPERIENCE)
+        for number in range(20):
+            await js.publish(subject, str(number).encode())
+        info = await js.stream_info(name)
+        assert info.config.num_replicas == 3
+        assert info.cluster is not None
+        (leader,) = (one for one in servers if info.cluster.leader == f"n{one.folder.name}")
+        leader.kill()
+        shutil.rmtree(leader.folder)
+        made = (await eventually(ensure))[Stream.EXPERIENCE]
+        assert made.generation == (info.config.metadata or {})[StreamMeta.GENERATION]
+        js = (await bus.client()).jetstream()
+        pull = await js.pull_subscribe_bind(names.LEARNER_CONSUMER, name)
+        found = await eventually(partial(pull.fetch, 20, 5))
+        assert sorted(int(one.data) for one in found) == list(range(20))
+        await bus.close()
+
+
+async def test_streams_of_two_servers_are_spread_when_a_third_comes(tmp_path: Path) -> None:
+    with clustered(tmp_path, started=2) as servers:
+        bus = Bus(servers[0].url)
+
+        async def copies(wanted: int) -> int:
+            await bus.ensure("default", "job", "uid-1", "installation")
+            name = names.stream("uid-1", Stream.EXPERIENCE)
+            config = (await (await bus.client()).jetstream().stream_info(name)).config
+            if config.num_replicas != wanted:
+                raise Retry(f"{config.num_replicas} instead of {wanted}")
+            return wanted
+
+        assert await eventually(partial(copies, 1)) == 1
+        servers[2].start()
+        try:
+            assert await eventually(partial(copies, 3)) == 3
+        finally:
+            servers[2].kill()
+        await bus.close()
+
+
+async def eventually(attempt: Callable[[], Awaitable[T]]) -> T:
+    """As the operator and the learner do: again, until servers have chosen a leader."""
+    last: Exception | None = None
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    return await attempt()
+                except (Retry, nats.errors.Error) as fault:
+                    last = fault
+                    await asyncio.sleep(0.1)  # no server tells a client when it has
+    except TimeoutError:
+        raise AssertionError(f"never came about: {last!r}") from last
 
 
 async def test_a_connection_given_up_half_way_leaves_no_socket_behind() -> None:

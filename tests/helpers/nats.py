@@ -19,6 +19,7 @@ from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, StreamConfig
 
 from fleet_cli.local import binaries
+from fleet_cli.local.ports import free_ports
 from fleet_contract import names
 from fleet_contract.names import Stream, StreamMeta
 from fleet_operator.desired.streams import learner_consumer, streams
@@ -162,6 +163,26 @@ async def streams_gone(connection: Client, uid: str) -> None:
         with contextlib.suppress(nats.errors.TimeoutError):  # an advisory may be lost
             await deleted.next_msg(1)
     await deleted.unsubscribe()
+
+
+@contextlib.contextmanager
+def clustered(folder: Path, started: int = 3) -> Iterator[list[Broker]]:
+    """Three servers that are one; so many of them run, and know of each other at first."""
+    ports = free_ports(["0", "1", "2"])
+    routes = ",".join(f"nats://127.0.0.1:{port}" for port in [*ports.values()][:started])
+    servers = [
+        Broker(
+            folder / name,
+            *("--name", f"n{name}", "--cluster_name", "trial", "--routes", routes),
+            *("--cluster", f"nats://127.0.0.1:{port}"),
+        )
+        for name, port in ports.items()
+    ]
+    with contextlib.ExitStack() as running:
+        for server in servers[:started]:
+            running.callback(server.kill)
+            server.start()
+        yield servers
 
 
 @contextlib.asynccontextmanager

@@ -35,7 +35,9 @@ class Nats(Spec):
     """The message plane."""
 
     url: str = Field(
-        default="", max_length=512, description="NATS server; empty: the operator's default."
+        default="",
+        max_length=512,
+        description="NATS servers, separated by commas; empty: the operator's default.",
     )
 
 
