@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fleet_cli.demo import report
 from fleet_cli.demo.courses import COURSES, cast, course
+from fleet_cli.demo.feed import swept
 from fleet_cli.demo.story import Story, TaskStory, mean_rate
 from fleet_cli.demo.view import line, picture, show
 from fleet_cli.lint import faults
@@ -26,6 +27,7 @@ from fleet_contract.messages import (
     RobotState,
 )
 from fleet_contract.resources import FleetTrainingJob
+from helpers.nats import half_a_broker
 
 POLICY = PolicyRef(sequence=3, digest="sha256:" + "0" * 64, uri="jobs/u/versions/3.json")
 
@@ -180,3 +182,10 @@ async def test_without_a_terminal_every_entry_of_the_log_is_a_line_and_the_last_
     lines = console.file.getvalue().splitlines()
     assert lines[0].endswith("* the beginning")
     assert lines[-1].endswith("* the end")
+
+
+async def test_whoever_waits_for_a_broker_in_vain_leaves_no_socket_behind() -> None:
+    async with half_a_broker() as (url, happened):
+        assert not await swept(url, "fleet-demo", "demo", within=0.5)
+        assert await asyncio.wait_for(happened.get(), 10) == "came"
+        assert await asyncio.wait_for(happened.get(), 10) == "left"

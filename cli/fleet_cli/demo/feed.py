@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import nats
 import nats.errors
+from nats.aio.client import Client
 
 from fleet_contract import names
 from fleet_contract.errors import Reject
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fleet_contract.identity import Passport
 
 log = logging.getLogger(__name__)
+GOODBYE = 5.0  # seconds
 LOOK = 0.5  # seconds between two looks at a thing that tells only administrators
 
 
@@ -61,10 +62,7 @@ async def listening(
         if (who)
         else {}
     )
-    connection = await nats.connect(
-        url, name="fleet-demo", max_reconnect_attempts=-1, error_cb=on_error, **shown
-    )
-    try:
+    async with _connected(url, max_reconnect_attempts=-1, error_cb=on_error, **shown) as connection:
         for subject in (
             names.robot_subject(namespace, "*", job, Channel.HEARTBEAT),
             names.robot_subject(namespace, "*", job, Channel.EVENT),
@@ -73,15 +71,25 @@ async def listening(
         ):
             await connection.subscribe(subject, cb=fold)
         yield
+
+
+@asynccontextmanager
+async def _connected(url: str, **more: Any) -> AsyncIterator[Client]:
+    """Given up half-way, the library's own would keep its socket."""
+    client = Client()
+    try:
+        await client.connect(url, name="fleet-demo", **more)
+        yield client
     finally:
-        await connection.close()
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(client.close(), GOODBYE)
 
 
 async def swept(url: str, namespace: str, job: str, within: float) -> bool:
     """Whether the streams of a deleted job were removed in so many seconds, by its operator."""
     ours = {StreamMeta.NAMESPACE: namespace, StreamMeta.JOB: job}.items()
     with contextlib.suppress(TimeoutError, nats.errors.Error):
-        async with asyncio.timeout(within), await nats.connect(url, name="fleet-demo") as client:
+        async with asyncio.timeout(within), _connected(url) as client:
             while True:
                 found = await client.jetstream().streams_info()
                 if not any(ours <= (one.config.metadata or {}).items() for one in found):
