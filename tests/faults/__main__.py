@@ -1,7 +1,7 @@
 """`make torture`: the rows of the scoreboard at full size, one line of JSON for each run.
 
-What stands in the results already, of this very operator, is not run again: end it at any time and
-start it anew.
+What passed already, with this very operator, is not run again: end it at any time and start it
+anew. What failed is, for the bench may have been mended; the last run of a case counts.
 """
 
 import argparse
@@ -172,13 +172,12 @@ async def _row(of: Torture | Alone, row: int, *, jobs: int, most: int) -> bool:
     known = {
         (one["case"], one["number"]): one
         for one in _read(path)
-        if one["operator"] == stamp["operator"]
+        if one["operator"] == stamp["operator"] and not one["wrong"]
     }
     every = await of.tasks(row)
     left = [one for one in every if one.key not in known][:most]
     print(f"row {row}: {len(every)} runs, {len(known)} known, {len(left)} now", flush=True)
-    failed = sum(bool(one["wrong"]) for one in known.values())
-    slots, began, done = asyncio.Semaphore(jobs), time.monotonic(), 0
+    slots, began, done, failed = asyncio.Semaphore(jobs), time.monotonic(), 0, 0
 
     async def play(task: Task) -> None:
         nonlocal failed, done

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import re
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -24,6 +25,8 @@ KINDS = (JOBS, ROBOTS, VERSIONS, BATCH, "pods")
 UID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 KEY = re.compile(r"\b[0-9a-f]{16}\b")  # of a signer, made anew in each namespace
 RANDOM = re.compile(r"-[a-z0-9]{5}$")  # of a pod that a Job made
+STREAM = "stream "
+STREAMS = "$JS.EVENT.ADVISORY.STREAM.*.>"  # what the server tells of them
 
 PASSING = frozenset(
     {
@@ -109,7 +112,7 @@ async def _broker(namespace: str, url: str) -> dict[str, Any]:
                 if told.get(StreamMeta.NAMESPACE) != namespace:
                     continue
                 name = str(one.config.name)
-                found[f"stream {UID.sub('', name)}"] = {
+                found[f"{STREAM}{UID.sub('', name)}"] = {
                     "subjects": sorted(one.config.subjects or []),
                     "consumers": await _durables(context, name),
                     "job": told.get(StreamMeta.JOB),
@@ -152,7 +155,10 @@ def differences(wanted: Any, found: Any, at: str = "") -> list[str]:
 
 
 class Ledger:
-    """Counts what is made and what goes, by name, as watches tell that no fault touches."""
+    """Counts what is made and what goes, by name, as watches tell that no fault touches.
+
+    Streams too: one that goes and is made anew is the same to look at, and what it held is lost.
+    """
 
     def __init__(self, kube: Kube) -> None:
         self.kube = kube
@@ -170,15 +176,26 @@ class Ledger:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def of(cls, kube: Kube) -> AsyncIterator[Self]:
+    async def of(cls, kube: Kube, nats_url: str) -> AsyncIterator[Self]:
         ledger = cls(kube)
+        client = await nats.connect(nats_url)
         tasks = [asyncio.create_task(ledger._keep(kind)) for kind in KINDS]
         try:
+            await client.subscribe(STREAMS, cb=ledger._hear)
+            await client.flush()
             yield ledger
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await client.close()
+
+    async def _hear(self, message: Any) -> None:
+        told = json.loads(message.data)
+        counts = {"create": self.made, "delete": self.gone}.get(told["action"])
+        if counts is not None:
+            counts[f"{STREAM}{told['stream']}"] += 1
+            self.story.append(f"{datetime.now(UTC):%H:%M:%S.%f} {told['action']} {told['stream']}")
 
     async def _keep(self, kind: str) -> None:
         async for what, seen in self.kube.api.watch(self.kube.path(kind)):
@@ -214,7 +231,13 @@ class Ledger:
 
     def counts(self) -> dict[str, list[int]]:
         """Made and gone, by name."""
-        return {name: [self.made[name], self.gone[name]] for name in sorted(self.made)}
+        counts = {name: [self.made[name], self.gone[name]] for name in sorted(self.made)}
+        # The server is shared: others' jobs were not seen.
+        return {
+            UID.sub("", name): count
+            for name, count in counts.items()
+            if not name.startswith(STREAM) or set(UID.findall(name)) & self._seen
+        }
 
 
 class Exposure:

@@ -8,12 +8,16 @@ import pytest
 from faults import applied, injections, verdict
 from faults.bench import Bench, Ground
 from faults.cases import Case
+from faults.oracle import Ledger
 from faults.scenario import Patient
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api
 from fleet_contract import names
+from fleet_contract.names import Stream
 from helpers.control import JOBS, ROBOTS, Fleet, enroll, stable, training_job
 from helpers.kinds import install
+from helpers.kube import Kube
+from helpers.nats import drop_streams, lose_streams, make_streams
 from helpers.proxy import Answer, Call, Cut, Fault
 
 SAMPLE = (
@@ -47,6 +51,22 @@ async def test_after_a_sequence_of_edits_all_is_as_if_the_last_had_been_applied_
 ) -> None:
     found = await applied.run(ground, seed=1)
     assert found.wrong == [], found.did
+
+
+async def test_a_stream_that_goes_and_comes_again_is_counted(ground: Ground, kube: Kube) -> None:
+    url = ground.cluster.nats_url
+    uid = (await kube.create(JOBS, training_job()))["metadata"]["uid"]
+    async with Ledger.of(kube, url) as ledger:
+        await make_streams(url, "job", uid, kube.namespace)
+        await lose_streams(url, uid)
+        await make_streams(url, "job", uid, kube.namespace)
+        async with asyncio.timeout(60):
+            while sum(made for made, _ in ledger.counts().values()) <= 2 * len(Stream):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)  # one connection hears later what another did
+    counts = ledger.counts()
+    assert counts.pop(f"{JOBS} job") == [1, 0]
+    assert counts == {f"stream fleet--{kind.value}": [2, 1] for kind in Stream}
+    await drop_streams(url, kube.namespace)
 
 
 async def first_version(bench: Bench, fault: Fault) -> Patient:

@@ -60,7 +60,7 @@ async def run(
     state: dict[str, Any] = {}
     late, twice, told = 0, 0, frozenset[str]()
     async with Bench.of(ground) as bench:
-        async with Ledger.of(bench.kube) as ledger:
+        async with Ledger.of(bench.kube, bench.nats_url) as ledger:
             if fault is not None:
                 bench.proxy.fault = fault(bench)
             try:
