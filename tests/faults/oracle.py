@@ -195,7 +195,13 @@ class Ledger:
         counts = {"create": self.made, "delete": self.gone}.get(told["action"])
         if counts is not None:
             counts[f"{STREAM}{told['stream']}"] += 1
-            self.story.append(f"{datetime.now(UTC):%H:%M:%S.%f} {told['action']} {told['stream']}")
+            if self._ours(told["stream"]):
+                now = datetime.now(UTC)
+                self.story.append(f"{now:%H:%M:%S.%f} {told['action']} {told['stream']}")
+
+    def _ours(self, stream: str) -> bool:
+        """The server is shared: others' jobs are not seen."""
+        return bool(set(UID.findall(stream)) & self._seen)
 
     async def _keep(self, kind: str) -> None:
         async for what, seen in self.kube.api.watch(self.kube.path(kind)):
@@ -232,11 +238,10 @@ class Ledger:
     def counts(self) -> dict[str, list[int]]:
         """Made and gone, by name."""
         counts = {name: [self.made[name], self.gone[name]] for name in sorted(self.made)}
-        # The server is shared: others' jobs were not seen.
         return {
             UID.sub("", name): count
             for name, count in counts.items()
-            if not name.startswith(STREAM) or set(UID.findall(name)) & self._seen
+            if not name.startswith(STREAM) or self._ours(name)
         }
 
 

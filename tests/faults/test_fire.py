@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 
 from faults import applied, injections, verdict
 from faults.bench import Bench, Ground
@@ -18,7 +19,7 @@ from helpers.control import JOBS, ROBOTS, Fleet, enroll, stable, training_job
 from helpers.kinds import install
 from helpers.kube import Kube
 from helpers.nats import drop_streams, lose_streams, make_streams
-from helpers.proxy import Answer, Call, Cut, Fault
+from helpers.proxy import Answer, ApiProxy, Call, Cut, Fault
 
 SAMPLE = (
     Case(5, "kill after", 34),
@@ -67,6 +68,22 @@ async def test_a_stream_that_goes_and_comes_again_is_counted(ground: Ground, kub
     assert counts.pop(f"{JOBS} job") == [1, 0]
     assert counts == {f"stream fleet--{kind.value}": [2, 1] for kind in Stream}
     await drop_streams(url, kube.namespace)
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        ("/api/v1/namespaces/here", "get namespaces here"),
+        ("/api/v1/namespaces", "list namespaces"),
+        ("/api/v1/namespaces/here/pods", "list pods"),
+        ("/api/v1/namespaces/here/pods?watch=true", "watch pods"),
+        ("/api/v1/namespaces/here/pods/one", "get pods one"),
+        ("/api/v1/namespaces/here/pods/one/status", "get pods/status one"),
+    ],
+)
+def test_a_call_is_known_by_its_path(cluster: LocalCluster, asked: str, what: str) -> None:
+    """One object that is taken for a list would come without what it holds."""
+    assert str(ApiProxy(cluster)._read(make_mocked_request("GET", asked), b"")) == what
 
 
 async def first_version(bench: Bench, fault: Fault) -> Patient:

@@ -152,7 +152,9 @@ class ApiProxy:
 
     def _read(self, request: web.Request, body: bytes) -> Call:
         words = request.path.strip("/").split("/")
-        below = words[words.index("namespaces") + 2 :] if "namespaces" in words[:-2] else words[-1:]
+        below = words[-2:] if "namespaces" in words[-2:-1] else words[-1:]
+        if "namespaces" in words[:-2]:
+            below = words[words.index("namespaces") + 2 :]
         resource, name = "/".join([*below[:1], *below[2:]]), "".join(below[1:2])
         reading = "watch" if request.query.get("watch") == "true" else "get" if name else "list"
         verb = _VERBS.get(request.method, reading)
