@@ -162,7 +162,7 @@ async def test_no_secret_is_in_a_log_an_event_a_status_an_argument_or_a_variable
     secret |= {passport_of(text).key.reveal() for text in texts}
     secret |= {line for text in texts for line in text.splitlines() if line.startswith("SU")}
     secret |= {passport_of(text).token for text in texts}
-    assert len(secret) == 8 + 3 * 5
+    assert len(secret) == 9 + 3 * 6
     await kube.delete(ROBOTS, "r1")
     await kube.until("secrets", names.NATS_USERS, lambda s: "robot.r1" not in s["data"])
 
