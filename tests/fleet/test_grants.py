@@ -21,6 +21,7 @@ from fleet_cli.local.ports import LOOPBACK
 from fleet_contract import names
 from fleet_contract.agents import RobotConfig
 from fleet_contract.errors import Reject, Retry
+from fleet_contract.identity import User, account_jwt
 from fleet_contract.messages import Ask, Grant, digest_of
 from fleet_contract.resources.learning import Task
 from fleet_runtime.artifacts import Missing, Store
@@ -37,6 +38,7 @@ from fleet_runtime.robot.parts import Parts
 from fleet_runtime.settings import ClerkSettings, RobotSettings
 from fleet_runtime.wire import Wire
 from helpers import keys
+from helpers.identity import ROOT, account, closed_broker, made, tell
 from helpers.nats import Broker, connect, make_streams
 from helpers.records import draft
 from helpers.s3 import REGION, ObjectServer, running_object_server
@@ -413,3 +415,61 @@ def test_a_learner_that_would_refuse_granted_episodes_is_sent_none(store: Store)
     assert thief.get(names.blob_key(UID, digest_of(data))).url
     assert epoch.claim(store, UID, "new") == 2
     assert thief.put(data).url
+
+
+async def test_at_a_broker_with_accounts_nobody_asks_in_anothers_name_or_hears_what_he_is_granted(
+    store: Store, tmp_path: Path
+) -> None:
+    """The real programs with the identities that the operator mints."""
+    ours, key = account(), names.blob_key(UID, digest_of(b"x"))
+    store.create(key, b"x")
+    said: list[str] = []
+
+    def identity(role: names.Identity, name: str) -> Path:
+        file = tmp_path / f"{name}.creds"
+        file.write_text(made(User(role, name, "job", UID), ours))
+        return file
+
+    async def come(name: str) -> Wire:
+        file, inbox = identity(names.Identity.ROBOT, name), names.inbox(names.Identity.ROBOT, name)
+        return await Wire.connect(broker.url, name, inbox=inbox, credentials=file)
+
+    with closed_broker(tmp_path / "nats") as broker:
+        await tell(broker.url, account_jwt(ours, "default", ROOT, int(time.time()), {}))
+        settings = ClerkSettings(
+            job="job",
+            job_uid=UID,
+            nats_url=broker.url,
+            storage_url=store.url,
+            nats_credentials=identity(names.Identity.CLERK, "job"),
+        )
+        working = asyncio.create_task(serve(settings, store))
+        r1, r2 = await come("r1"), await come("r2")
+        try:
+            asks = Clerk(Identity("default", "r1", "r1-uid", "job", UID), r1)
+            await asks.listen()
+            robot = Granted(store.url, "r1")
+            robot.connect(asks)
+            async with asyncio.timeout(60):
+                while True:  # what is asked before the clerk listens is lost
+                    with contextlib.suppress(Retry):
+                        assert await asyncio.to_thread(robot.get, key) == b"x"
+                        break
+
+            async def overhear(_subject: str, data: bytes) -> None:
+                said.append(data.decode())
+
+            await r2.subscribe("fleet.default.r1.job.grant", overhear)
+            await r2.subscribe("fleet.default.*.job.grant", overhear)
+            await r2.publish("fleet.default.r1.job.ask", Ask(id="1", job_uid=UID, key=key).encode())
+            await r2.publish("fleet.default.r1.job.grant", Grant(id="1", url="http://x").encode())
+            with pytest.raises(Retry):  # an answer comes after whatever the server said before
+                await r2.stream_state("fleet-another-exp")
+            assert r2.moved.refused == 5
+            assert await asks.ask(key=key)
+            assert said == []
+        finally:
+            await r1.close()
+            await r2.close()
+            working.cancel()
+            await asyncio.wait([working])
