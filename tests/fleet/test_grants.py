@@ -12,6 +12,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import nats.errors
 import pytest
@@ -84,15 +85,15 @@ async def clerk(broker: Broker, store: Store) -> AsyncIterator[None]:
         await asyncio.wait([working])
 
 
-async def _answered(broker: Broker) -> None:
+async def _answered(broker: Broker, robot: str = "probe") -> None:
     """Returns when somebody answers; what was asked before he listened is lost."""
     client = await connect(broker.url)
     try:
-        heard = await client.subscribe("fleet.default.probe.job.grant")
+        heard = await client.subscribe(f"fleet.default.{robot}.job.grant")
         async with asyncio.timeout(60):
             while True:
                 await client.publish(
-                    "fleet.default.probe.job.ask", Ask(id="1", job_uid="").encode()
+                    f"fleet.default.{robot}.job.ask", Ask(id="1", job_uid="").encode()
                 )
                 with contextlib.suppress(nats.errors.TimeoutError):
                     await heard.next_msg(0.2)
@@ -473,3 +474,38 @@ async def test_at_a_broker_with_accounts_nobody_asks_in_anothers_name_or_hears_w
             await r2.close()
             working.cancel()
             await asyncio.wait([working])
+
+
+@pytest.mark.parametrize(
+    "grant",
+    [
+        {"url": ""},
+        {"url": "file:///etc/passwd"},
+        {"url": "http://[::1"},
+        {"url": "http://127.0.0.1:1/x y"},
+        {"url": "http://127.0.0.1:1/x?X-Amz-Signature=5f2eab"},
+        {"url": "http://127.0.0.1:1/", "headers": {"a\n": "b"}},
+        {"url": "http://127.0.0.1:1/", "key": "jobs/uid-1/blobs/another"},
+    ],
+)
+async def test_a_grant_that_leads_nowhere_costs_a_robot_nothing_but_another_try(
+    broker: Broker, store: Store, grant: dict[str, Any]
+) -> None:
+    """Where NATS has no accounts anybody may answer."""
+    key = names.payload_key(UID, digest_of(b"x"), "r0")
+    wire = await Wire.connect(broker.url, "forger")
+
+    async def answer(_subject: str, data: bytes) -> None:
+        forged = Grant(**{"id": Ask.decode(data).id, "key": key} | grant)
+        await wire.publish("fleet.default.r0.job.grant", forged.encode())
+
+    await wire.subscribe("fleet.default.r0.job.ask", answer)
+    await _answered(broker, "r0")
+    try:
+        async with robot(broker, store) as ours:
+            for work in (lambda: ours.get(key), lambda: ours.create(key, b"x")):
+                with pytest.raises(Retry) as fault:
+                    await asyncio.to_thread(work)
+                assert "5f2eab" not in str(fault.value)
+    finally:
+        await wire.close()

@@ -175,16 +175,10 @@ class Granted:
     ) -> tuple[int, bytes]:
         """The store's answer, whatever it is. Raises `Retry` where there is none."""
         said = f"{method} {grant.key} in {self.url}"
-        url, at = grant.url, urlsplit(grant.url)
-        if at.scheme not in {"http", "https"}:
-            raise Retry(f"{said}: the clerk grants no request to a store")
         headers = {"Content-Type": "application/octet-stream", **headers}
-        if self._endpoint:
-            here = urlsplit(self._endpoint)
-            headers["Host"] = at.netloc  # for which it was signed
-            url = at._replace(scheme=here.scheme, netloc=here.netloc).geturl()
-        request = urllib.request.Request(url, body, headers, method=method)  # noqa: S310 - as above
         try:
+            url, host = self._where(grant.url)
+            request = urllib.request.Request(url, body, headers | host, method=method)  # noqa: S310
             with _OPENER.open(request, timeout=SILENT) as answer:
                 data = answer.read(most) if most else b""
                 if len(data) < min(most, int(answer.headers.get("Content-Length", 0))):
@@ -193,6 +187,17 @@ class Granted:
         except urllib.error.HTTPError as fault:
             with fault:
                 return fault.code, b""
-        except (OSError, http.client.HTTPException) as fault:
-            why = getattr(fault, "reason", None) or type(fault).__name__
+        except (OSError, ValueError, http.client.HTTPException) as fault:
+            # Whatever else it says may hold the URL.
+            why = fault.reason if isinstance(fault, urllib.error.URLError) else type(fault).__name__
             raise Retry(f"{said}: no answer ({why})") from None
+
+    def _where(self, signed: str) -> tuple[str, dict[str, str]]:
+        """The URL as this machine reaches it. Raises ValueError for what is none of a store."""
+        at, here = urlsplit(signed), urlsplit(self._endpoint)
+        if at.scheme not in {"http", "https"}:
+            raise ValueError(at.scheme)
+        if not here.netloc:
+            return signed, {}
+        # It was signed for the other name.
+        return at._replace(scheme=here.scheme, netloc=here.netloc).geturl(), {"Host": at.netloc}
