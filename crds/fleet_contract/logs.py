@@ -32,6 +32,7 @@ _SHAPES = re.compile(
     r"(?<=://)[^\s/@]+(?=@)"  # user and password, or a token, in a URL
     r"|\bS[ACNOUX][A-Z2-7]{56}\b"  # a seed of NATS
     r"|\beyJ[\w-]{8,}\.[\w-]+\.[\w-]+"  # a JSON web token
+    r"|(?<=X-Amz-Signature=)[0-9a-f]+"  # by which whoever reads it could do the same
     r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----",
     re.DOTALL,
 )

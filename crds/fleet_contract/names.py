@@ -62,6 +62,7 @@ class Role(StrEnum):
     LEARNER = "learner"
     ROBOT = "robot"
     GATE = "gate"
+    CLERK = "clerk"
 
 
 class Signatory(StrEnum):
@@ -78,6 +79,7 @@ class Identity(StrEnum):
     LEARNER = "learner"
     ROBOT = "robot"
     GATE = "gate"
+    CLERK = "clerk"
     READER = "reader"
 
 
@@ -225,6 +227,7 @@ class Env(StrEnum):
     NATS_URL = "FLEET_NATS_URL"
     STORAGE_URL = "FLEET_STORAGE_URL"
     STORAGE_SECRET = "FLEET_STORAGE_SECRET"  # noqa: S105 - a name
+    STORAGE_GRANTS = "FLEET_STORAGE_GRANTS"
     LEARNER_IMAGE = "FLEET_LEARNER_IMAGE"
     ROBOT_IMAGE = "FLEET_ROBOT_IMAGE"
     SPEC = "FLEET_SPEC"
@@ -279,6 +282,11 @@ def gate_job(job: str, run: int) -> str:
     return f"{job}-gate-{run}"
 
 
+def clerk_job(job: str) -> str:
+    """Name of the batch/v1 Job that lets a job's robots into the object store."""
+    return f"{job}-clerk"
+
+
 def simulated_robot(job: str, index: int) -> str:
     """Name of the RobotActor the operator makes for one simulated replica."""
     return f"{job}-sim-{index}"
@@ -304,6 +312,8 @@ class Channel(StrEnum):
     EVENT = "evt"
     HEARTBEAT = "hb"
     RECEIPT = "receipt"
+    ASK = "ask"
+    GRANT = "grant"
 
 
 class Traffic(StrEnum):
@@ -419,6 +429,11 @@ class StreamMeta(StrEnum):
 JOBS_ROOT = "jobs"
 
 
+def granted(storage_url: str) -> bool:
+    """Whether robots come to this store with grants of the clerk's, and hold no key of it."""
+    return storage_url.startswith(("s3://", "s3a://"))
+
+
 def job_root(job_uid: str) -> str:
     """Everything a job stores lies below this prefix."""
     return f"{JOBS_ROOT}/{job_uid}"
@@ -429,9 +444,16 @@ def blob_key(job_uid: str, digest: str) -> str:
     return f"{job_root(job_uid)}/blobs/{digest.replace(':', '-')}"
 
 
-def payload_key(job_uid: str, digest: str) -> str:
-    """An episode too large to travel inline."""
-    return f"{job_root(job_uid)}/payload/{digest.replace(':', '-')}"
+def payload_key(job_uid: str, digest: str, robot: str = "") -> str:
+    """An episode too large to travel inline; below its robot's name where a grant let it in."""
+    below = f"{robot}/" if robot else ""
+    return f"{job_root(job_uid)}/payload/{below}{digest.replace(':', '-')}"
+
+
+def published(job_uid: str, key: str) -> bool:
+    """Whether a key is of what the job's robots may read: its versions and their files."""
+    root = job_root(job_uid)
+    return key.startswith((f"{root}/versions/", f"{root}/blobs/"))
 
 
 def quarantine_key(job_uid: str, digest: str) -> str:

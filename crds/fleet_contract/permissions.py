@@ -5,7 +5,8 @@ A table of templates: the server puts a user's name and tags into the gaps. A ne
 
 What no role but the operator has: making, changing, purging or deleting a stream or a consumer,
 reading a stream at will. A robot has no consumer: what it pulls (its assignment, its receipt) it
-asks for by the one subject it lies on, which is part of what the permission names.
+asks for by the one subject it lies on, which is part of what the permission names. What it may
+fetch or put at the object store it asks the clerk, and is told on a subject that it alone hears.
 """
 
 from typing import NamedTuple
@@ -40,9 +41,9 @@ def table(namespace: str) -> dict[Identity, Table]:
 
     assign, announce = names.assign_subject, names.announce_subject
     beat, gate = names.learner_heartbeat_subject, names.gate_heartbeat_subject
-    (receipt,) = robots(NAME, JOB, Channel.RECEIPT)
+    receipt, grant = robots(NAME, JOB, Channel.RECEIPT, Channel.GRANT)
     queue = f"{names.stream(UID, Stream.EXPERIENCE)}.{LEARNER_CONSUMER}"
-    sent = (Channel.EXPERIENCE, Channel.EVENT, Channel.HEARTBEAT)
+    sent = (Channel.EXPERIENCE, Channel.EVENT, Channel.HEARTBEAT, Channel.ASK)
 
     return {
         Identity.ROBOT: Table(
@@ -52,7 +53,7 @@ def table(namespace: str) -> dict[Identity, Table]:
                 _last(Stream.RECEIPTS, receipt),
                 _last(Stream.CONTROL, assign(namespace, JOB)),
             ),
-            (receipt, assign(namespace, JOB), _inbox(Identity.ROBOT)),
+            (receipt, grant, assign(namespace, JOB), _inbox(Identity.ROBOT)),
         ),
         Identity.LEARNER: Table(
             (
@@ -69,6 +70,10 @@ def table(namespace: str) -> dict[Identity, Table]:
             (_inbox(Identity.LEARNER),),
         ),
         Identity.GATE: Table((gate(namespace, JOB),), (_inbox(Identity.GATE),)),
+        Identity.CLERK: Table(
+            robots("*", JOB, Channel.GRANT),
+            (*robots("*", JOB, Channel.ASK), _inbox(Identity.CLERK)),
+        ),
         Identity.OPERATOR: Table(
             (
                 assign(namespace, "*"),

@@ -8,8 +8,10 @@ fs.open(…)` by an exception commits what was written so far, so neither is use
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import errno
+import logging
 import os
 import re
 import secrets
@@ -17,7 +19,7 @@ import threading
 import time
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import fsspec
 
@@ -33,6 +35,8 @@ _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=-]*(/[A-Za-z0-9_][A-Za-z0-9_.=-]*)*
 _TEMPORARY = ".tmp"
 _ABANDONED = 3600.0  # seconds after which a temporary file belongs to a writer that died
 _S3_PUT = 5 * 2**30  # bytes: what S3 takes in one put
+# At this level it would tell whatever it signs, and whoever has that may do it.
+logging.getLogger("botocore.auth").setLevel(logging.INFO)
 _memory_lock = threading.Lock()  # fsspec's memory:// is one per process, and so is this
 
 
@@ -55,8 +59,38 @@ class Described(NamedTuple):
     """Unix seconds by the store's clock; for caution only, never for order."""
 
 
+class Objects(Protocol):
+    """What a robot needs of a store, whether it has keys of it or not."""
+
+    url: str
+    owner: str
+    """Below whose name payloads lie; empty: nobody's."""
+
+    def get(self, key: str, digest: str | None = None, *, max_bytes: int = ...) -> bytes:
+        """As `Store.get`."""
+
+    def read(self, key: str, start: int, end: int) -> bytes:
+        """As `Store.read`."""
+
+    def create(self, key: str, data: bytes) -> None:
+        """As `Store.create`."""
+
+    def delete(self, key: str) -> None:
+        """As `Store.delete`."""
+
+
+class Signed(NamedTuple):
+    """A request that the store takes from whoever has it, until it is over."""
+
+    url: str
+    headers: dict[str, str]
+    """To be sent with it."""
+
+
 class Store:
     """Objects by key below one URL: `file:///path`, `s3://bucket/prefix` or `memory://name`."""
+
+    owner = ""  # who has keys of the store puts under nobody's name
 
     def __init__(self, url: str, **options: Any) -> None:
         """`options` go to fsspec. Raises ValueError for a URL nothing here can serve.
@@ -169,6 +203,31 @@ class Store:
         """Remove an object; one that is not there is as good as removed. Raises `Retry`."""
         with self._reached(f"delete {key}", "delete"), contextlib.suppress(FileNotFoundError):
             self._fs.rm_file(self._path(key))
+
+    def sign_get(self, key: str, within: float) -> Signed:
+        """Let whoever has it fetch an object, for so many seconds. s3:// only.
+
+        Raises `Reject` for what is no key, `Retry` where nothing can be signed.
+        """
+        return Signed(self._signed(key, within, "get_object"), {})
+
+    def sign_create(self, key: str, digest: str, size: int, within: float) -> Signed:
+        """Let whoever has it make the object of this content, if the key is free. Else as above.
+
+        The condition, the length and the digest are part of what is signed.
+        """
+        checksum = base64.b64encode(bytes.fromhex(digest.removeprefix("sha256:"))).decode()
+        said = {"IfNoneMatch": "*", "ContentLength": size, "ChecksumSHA256": checksum}
+        url = self._signed(key, within, "put_object", **said)
+        return Signed(url, {"If-None-Match": "*", "x-amz-checksum-sha256": checksum})
+
+    def _signed(self, key: str, within: float, what: str, **said: object) -> str:
+        path = self._path(key)
+        if not self._s3:
+            raise Retry(f"{self.url}: only requests to s3:// can be signed for others")
+        with self._reached(f"sign for {key}", "sign"):
+            url: str = self._fs.url(path, expires=round(within), client_method=what, **said)
+            return url
 
     def probe(self, key: str) -> None:
         """Check that the store honours conditional creation.
@@ -311,6 +370,8 @@ def _s3_options() -> dict[str, Any]:
         "config_kwargs": {
             # The digest of a put is part of its signature: half a body is refused, not stored.
             "s3": {"payload_signing_enabled": True},
+            # In some regions it would sign for others in a way that says nothing of headers.
+            "signature_version": "s3v4",
             "request_checksum_calculation": "when_required",
             # s3fs asks again by itself: both together would keep a caller waiting for minutes.
             "retries": {"total_max_attempts": 1},

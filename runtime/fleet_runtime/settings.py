@@ -76,6 +76,8 @@ class RobotSettings(FollowerSettings):
     spool_dir: Path
     """On a disk that outlives the program: what is spooled here is nowhere else yet."""
     spec: RobotConfig
+    storage_grants: bool = False
+    """Come to the store by what the clerk lets us do, one request at a time, and with no key."""
 
 
 class LearnerSettings(Settings):
@@ -100,6 +102,10 @@ class GateSettings(FollowerSettings):
     spec: GateConfig
 
 
+class ClerkSettings(Settings):
+    """Of who lets a job's robots into the store."""
+
+
 _Kind = TypeVar("_Kind", bound=Settings)
 
 
@@ -116,6 +122,11 @@ def learner_settings() -> LearnerSettings:
 def gate_settings() -> GateSettings:
     """From the environment; exits with the name of the variable that is missing or wrong."""
     return _from_environment(GateSettings)
+
+
+def clerk_settings() -> ClerkSettings:
+    """From the environment; exits with the name of the variable that is missing or wrong."""
+    return _from_environment(ClerkSettings)
 
 
 def _from_environment(kind: type[_Kind]) -> _Kind:

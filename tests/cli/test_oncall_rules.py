@@ -329,6 +329,17 @@ def test_a_job_that_names_broker_and_store_tells_a_robot_all_it_needs(
         "nats://n:4222",
         "push",
     )
+    assert settings.storage_grants
+
+
+@pytest.mark.parametrize(("url", "keys"), [("s3://bucket", False), ("gs://bucket", True)])
+def test_a_robot_from_outside_needs_keys_of_no_store_that_grants(url: str, keys: bool) -> None:
+    found = RobotActor.model_validate(robot("arm"))
+    operator = {Env.NATS_URL.value: "nats://n:4222", Env.STORAGE_SECRET.value: "keys"}
+    transport = {"storage": {"url": url}}
+    view = robots.enrolled(of(job(spec={"transport": transport})), found, operator, PUBLIC)
+    assert (view.missing != []) == keys
+    assert view.environment.get(Env.STORAGE_GRANTS) == (None if keys else "true")
 
 
 def test_a_robots_own_control_rate_and_guard_are_among_what_it_needs() -> None:

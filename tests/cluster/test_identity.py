@@ -157,12 +157,12 @@ async def test_no_secret_is_in_a_log_an_event_a_status_an_argument_or_a_variable
     keys = await kube.get("secrets", names.NATS_KEYS)
     users = await kube.get("secrets", names.NATS_USERS)
     texts = [base64.b64decode(one).decode() for one in users["data"].values()]
-    assert len(texts) == 5  # reader, learner, gate and two robots
+    assert len(texts) == 6  # reader, learner, gate, clerk and two robots
     secret = {base64.b64decode(v).decode() for k, v in keys["data"].items() if k != "revoked"}
     secret |= {passport_of(text).key.reveal() for text in texts}
     secret |= {line for text in texts for line in text.splitlines() if line.startswith("SU")}
     secret |= {passport_of(text).token for text in texts}
-    assert len(secret) == 8 + 3 * 5
+    assert len(secret) == 9 + 3 * 6
     await kube.delete(ROBOTS, "r1")
     await kube.until("secrets", names.NATS_USERS, lambda s: "robot.r1" not in s["data"])
 

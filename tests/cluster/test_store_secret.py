@@ -32,3 +32,14 @@ async def test_a_job_says_which_secret_it_waits_for_and_begins_when_it_comes(kub
     job = await kube.until("batch/v1/jobs", "job-learner-2", lambda job: job["status"].get("ready"))
     (container,) = job["spec"]["template"]["spec"]["containers"]
     assert container["envFrom"] == [{"secretRef": {"name": "store-2"}}]
+
+    def opens(found: Json) -> bool:
+        (container,) = found["spec"]["template"]["spec"]["containers"]
+        return bool(container["envFrom"] == [{"secretRef": {"name": "store-2"}}])
+
+    clerk = await kube.until("batch/v1/jobs", "job-clerk", opens)
+    await kube.delete("batch/v1/jobs", "job-clerk", propagationPolicy="Foreground")
+    another = await kube.until(
+        "batch/v1/jobs", "job-clerk", lambda job: job["metadata"]["uid"] != clerk["metadata"]["uid"]
+    )
+    assert opens(another)

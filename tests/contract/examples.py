@@ -165,6 +165,20 @@ MESSAGES: dict[str, m.Message] = {
         ),
         at=1_795_000_010.5,
     ),
+    "ask": m.Ask(
+        id="5f2e",
+        job_uid="job-uid",
+        key="jobs/job-uid/versions/000000000007.json",
+        digest=digest("payload"),
+        size=7,
+    ),
+    "grant": m.Grant(
+        id="5f2e",
+        key="jobs/job-uid/versions/000000000007.json",
+        url="https://store/fleet/jobs/job-uid/versions/000000000007.json?X-Amz-Signature=00",
+        headers={"If-None-Match": "*"},
+        fault="refused",
+    ),
     "heartbeat": m.Heartbeat(
         robot="arm-1",
         robot_uid="robot-uid",

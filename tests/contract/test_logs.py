@@ -62,6 +62,7 @@ def test_a_line_is_one_line() -> None:
         ("cannot reach nats://anna:geheim@broker:4222", "anna:geheim"),
         ("cannot reach nats://t0ken@broker:4222", "t0ken"),
         (f"seed SU{'A' * 55}Q", "SUA"),
+        ("GET http://s3/b/k?X-Amz-Date=1&X-Amz-Signature=5f2eab&x=1 failed", "5f2eab"),
         ("jwt eyJ0eXAiOiJKV1QifQ.eyJqdGkiOiJ.c2lnbmF0dXJl", "eyJ"),
         ("-----BEGIN PRIVATE KEY-----\nMIIEvQIBADAN\n-----END PRIVATE KEY-----", "MIIE"),
         (f"key {SECRETS['AWS_SECRET_ACCESS_KEY']}", "wJalr"),

@@ -140,6 +140,7 @@ def test_whose_identity_a_pod_uses_is_told_by_its_labels() -> None:
         pod(JOB="job", ROLE="robot", ROBOT="job-sim-0"),
         pod(JOB="job", ROLE="learner"),
         pod(JOB="job", ROLE="gate"),
+        pod(JOB="job", ROLE="clerk"),
         pod(JOB="job"),
     ]
-    assert decide.leaving(pods) == {"robot.job-sim-0", "learner.job", "gate.job"}
+    assert decide.leaving(pods) == {"robot.job-sim-0", "learner.job", "gate.job", "clerk.job"}

@@ -37,6 +37,7 @@ WHO = {
     "far": User(Identity.ROBOT, "far", "other", U2),
     "learner": User(Identity.LEARNER, "ring", "ring", U1),
     "gate": User(Identity.GATE, "ring", "ring", U1),
+    "clerk": User(Identity.CLERK, "ring", "ring", U1),
     "operator": User(Identity.OPERATOR, "fleetloop"),
     "reader": User(Identity.READER, "reader"),
 }
@@ -64,6 +65,15 @@ CELLS = {
     "ctl.fleet-b.ring.assign": "|",
     "ctl.fleet-a.ring.kept": "operator | reader",
     "ctl.fleet-a.other.kept": "operator | reader",
+    # what it asks for at the object store, and what it alone is granted
+    "fleet.fleet-a.r1.ring.ask": "r1 | clerk",
+    "fleet.fleet-a.r2.ring.ask": "r2 | clerk",
+    "fleet.fleet-a.far.other.ask": "far |",
+    "fleet.fleet-a.*.ring.ask": "| clerk",
+    "fleet.fleet-a.r1.ring.grant": "clerk | r1",
+    "fleet.fleet-a.r2.ring.grant": "clerk | r2",
+    "fleet.fleet-a.far.other.grant": "| far",
+    "fleet.fleet-a.*.ring.grant": "|",
     # learner and gate
     "ctl.fleet-a.ring.announce": f"learner | {BOTH}",
     "ctl.fleet-a.other.announce": f"| {BOTH}",
@@ -114,6 +124,7 @@ CELLS = {
     "_INBOX.robot.r2.x": "| r2",
     "_INBOX.learner.ring.x": "| learner",
     "_INBOX.gate.ring.x": "| gate",
+    "_INBOX.clerk.ring.x": "| clerk",
     "_INBOX.operator.fleetloop.x": "| operator",
     "_INBOX.reader.reader.x": "| reader",
     "_INBOX.x": "|",
@@ -183,7 +194,7 @@ async def test_every_identity_may_do_on_every_subject_what_the_table_says(tmp_pa
                 cells += 1
                 wrong += [(who, "sub", subject)] if (who in hears) == (subject in deaf) else []
         assert wrong == []
-        assert cells == 1036
+        assert cells == 1312
 
 
 async def test_a_roles_signing_key_makes_users_of_that_role_only(tmp_path: Path) -> None:

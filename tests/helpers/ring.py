@@ -47,6 +47,19 @@ def job(dataset: str, **spec: Any) -> Json:
     }
 
 
+async def without_keys(kube: Kube, robot: str) -> Json:
+    """A simulated robot's pod as soon as it is there, which holds nothing of the store's."""
+    pod = await kube.until("pods", names.robot_pod(robot), lambda _: True, SLOW)
+    (container,) = pod["spec"]["containers"]
+    told = {one["name"]: one for one in container["env"]}
+    assert "envFrom" not in container
+    assert told["FLEET_STORAGE_GRANTS"]["value"] == "true"
+    assert not [name for name, one in told.items() if "AWS" in name or "secret" in str(one).lower()]
+    secrets = [one["secret"]["secretName"] for one in pod["spec"]["volumes"] if "secret" in one]
+    assert set(secrets) <= {names.NATS_USERS}
+    return pod
+
+
 class Watch:
     """What a job has said so far. Nothing in it may ever go backwards."""
 

@@ -10,7 +10,7 @@ from fleet_cli.local.node.api import ApiError, Json
 from fleet_contract.names import Gate
 from fleet_contract.resources import FleetTrainingJob, GateStatus, RobotActor, VersionRef
 from fleet_contract.resources.learning import Resources
-from fleet_operator.desired import learner, pods, robots, simulation
+from fleet_operator.desired import clerk, learner, pods, robots, simulation
 from fleet_operator.desired.transport import Transport
 from helpers.audit import documents
 from helpers.kube import Kube
@@ -42,6 +42,7 @@ def made() -> Iterator[Json]:
             learner.learner_job(job, 1, to),
             simulation.gate_job(job, gate, GateStatus(name=Gate.SIMULATION, run=1), of, to),
             robots.robot_pod(job, robot, to),
+            clerk.clerk_job(job, to),
         ):
             one["metadata"]["name"] += suffix
             yield from pods_of([one])
@@ -66,7 +67,7 @@ async def submit(kube: Kube, pod: Json) -> None:
 async def test_each_is_admitted_where_only_restricted_pods_are(
     kube: Kube, every: dict[str, Json]
 ) -> None:
-    assert len(every) == 10, sorted(every)
+    assert len(every) == 12, sorted(every)
     await kube.create("serviceaccounts", {"metadata": {"name": TOKEN}})
     await restrict(kube)
     for pod in every.values():

@@ -10,10 +10,11 @@ from pathlib import Path
 import nats
 
 from fleet_cli.local.cluster import LocalCluster
+from fleet_contract import names
 from fleet_contract.names import StreamMeta
 from helpers.contexts import with_contexts
 from helpers.kube import Kube
-from helpers.ring import JOBS
+from helpers.ring import JOBS, without_keys
 from helpers.s3 import running_object_server
 
 WITHIN = 300.0  # seconds; the measurements share two cores with the fleet
@@ -34,7 +35,9 @@ async def test_the_play_runs_on_a_cluster_of_theirs_and_leaves_only_what_was_the
             env=os.environ | {"KUBECONFIG": str(with_contexts(cluster, tmp_path / "mine"))},
         )
         try:
-            said, _ = await asyncio.wait_for(process.communicate(), WITHIN)
+            talk = asyncio.create_task(process.communicate())
+            await without_keys(kube, names.simulated_robot("demo", 0))
+            said, _ = await asyncio.wait_for(talk, WITHIN)
         finally:
             if process.returncode is None:
                 process.terminate()

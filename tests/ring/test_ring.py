@@ -22,7 +22,7 @@ from helpers.fleet import FLEET, Shell
 from helpers.identity import as_operator, closed_broker, connected, entrust
 from helpers.kube import Kube, condition
 from helpers.nats import streams_gone
-from helpers.ring import JOBS, ROBOTS, SLOW, VERSIONS, job
+from helpers.ring import JOBS, ROBOTS, SLOW, VERSIONS, job, without_keys
 from helpers.s3 import running_object_server
 
 OUT_WITHIN = 10.0  # seconds
@@ -160,6 +160,7 @@ async def test_the_ring_closes_on_s3_with_credentials_from_a_secret(
             stable = found["status"].get("stable") or {}
             return int(stable.get("sequence", 0)) > 1
 
+        await without_keys(kube, names.simulated_robot("ring", 0))
         await kube.until(JOBS, "ring", on_a_checked_version, SLOW)
         kept = {path.name for path in (tmp_path / "objects" / "fleet" / "jobs" / uid).iterdir()}
         assert {"blobs", "epochs", "journal", "versions"} <= kept

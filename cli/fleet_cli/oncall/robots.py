@@ -81,8 +81,11 @@ def enrolled(
         for name, value in told.items()
         if not value
     ]
+    grants = names.granted(told[Env.STORAGE_URL])
+    if grants:
+        told[Env.STORAGE_GRANTS] = "true"
     secret = transport.storage.secret_ref.name or operator.get(Env.STORAGE_SECRET, "")
-    if secret:
+    if secret and not grants:
         missing.append(f"AWS_…: the keys of the store, as in Secret {secret}")
     if asked and not credentials:
         missing.append(

@@ -45,6 +45,7 @@ from fleet_contract.messages.policy import (
     Rule,
     TensorRef,
 )
+from fleet_contract.messages.storage import Ask, Grant
 from fleet_contract.messages.telemetry import (
     Event,
     EventKind,
@@ -63,6 +64,7 @@ from fleet_contract.messages.telemetry import (
 __all__ = [
     "INLINE_MAX",
     "Announcement",
+    "Ask",
     "Assignment",
     "AssignmentRole",
     "AssignmentState",
@@ -76,6 +78,7 @@ __all__ = [
     "Fallback",
     "FileRef",
     "GateReport",
+    "Grant",
     "Heartbeat",
     "Interface",
     "Kept",

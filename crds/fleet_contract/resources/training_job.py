@@ -61,8 +61,9 @@ class Storage(Spec):
     secret_ref: SecretReference = Field(
         default=SecretReference(),
         description="A Secret of the job's namespace whose keys become environment variables of "
-        "learner and simulated robots; for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
-        "AWS_ENDPOINT_URL and AWS_REGION. While it is missing, the pods wait for it.",
+        "learner, gates and clerk; for s3:// AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
+        "AWS_ENDPOINT_URL and AWS_REGION. While it is missing, the pods wait for it. Simulated "
+        "robots get them too, unless the store is s3://: there the clerk lets them in.",
         json_schema_extra=_NEW_RUN,
     )
 

@@ -58,9 +58,10 @@ def entry(user: User) -> str:
 
 
 def of_job(job: FleetTrainingJob) -> list[Wanted]:
-    """A job's learner and its gate."""
+    """A job's learner, its gate and its clerk."""
     name, uid = job.metadata.name, job.metadata.uid
-    return [Wanted(User(role, name, name, uid)) for role in (Identity.LEARNER, Identity.GATE)]
+    roles = (Identity.LEARNER, Identity.GATE, Identity.CLERK)
+    return [Wanted(User(role, name, name, uid)) for role in roles]
 
 
 def of_robot(robot: RobotActor, job: FleetTrainingJob) -> Wanted:

@@ -34,7 +34,9 @@ def digest(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def environment(job: FleetTrainingJob, to: Transport, *, spec: str, **more: str) -> list[Manifest]:
+def environment(
+    job: FleetTrainingJob, to: Transport, *, spec: str = "", **more: str
+) -> list[Manifest]:
     """Variables of every pod of a job, by ``names.Env``; ``more`` by its members' names."""
     more |= {"NATS_CREDENTIALS": f"{NATS}/{CREDENTIALS}"} if to.accounts else {}
     values = {
@@ -47,7 +49,8 @@ def environment(job: FleetTrainingJob, to: Transport, *, spec: str, **more: str)
         Env.LAST_WORDS: LAST_WORDS,
         Env.TRUST_DIR: TRUST,
     } | {Env[name]: value for name, value in more.items()}
-    told = {name: value for name, value in values.items() if value or name is not Env.LOG_FORMAT}
+    optional = {Env.LOG_FORMAT, Env.SPEC}
+    told = {name: value for name, value in values.items() if value or name not in optional}
     return [{"name": name.value, "value": value} for name, value in told.items()]
 
 

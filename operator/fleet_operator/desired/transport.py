@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from fleet_contract import names
 from fleet_contract.resources import FleetTrainingJob
 from fleet_contract.resources.fleet import Simulated
 from fleet_contract.resources.learning import Learner
@@ -18,6 +19,11 @@ class Transport(NamedTuple):
     storage_secret: str = ""  # empty: none
     log_format: str = ""  # empty: the programs' own
     accounts: bool = False  # whether that NATS takes nobody but whom the operator minted
+
+    @property
+    def grants(self) -> bool:
+        """Whether robots come to the store by the clerk's leave, without a key of it."""
+        return names.granted(self.storage_url)
 
 
 def resolve(job: FleetTrainingJob, settings: Settings) -> Transport:

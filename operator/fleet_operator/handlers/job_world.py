@@ -34,6 +34,8 @@ class World(NamedTuple):
     pods: tuple[Pod, ...]
     gate_runs: tuple[learner.Run, ...]
     gate_pods: tuple[Pod, ...]
+    clerks: tuple[learner.Run, ...]
+    clerk_pods: tuple[Pod, ...]
     line: Subscription | None
     streams_fault: str
     keys_fault: str
@@ -69,7 +71,8 @@ async def observe(office: Office, raw: Object) -> World:
         )
     except (Retry, RefusedError) as unreachable:
         fault = str(unreachable)
-    selector = f"{Label.JOB}={name},{Label.ROLE} in ({Role.LEARNER},{Role.GATE})"
+    roles = f"{Role.LEARNER},{Role.GATE},{Role.CLERK}"
+    selector = f"{Label.JOB}={name},{Label.ROLE} in ({roles})"
     robots = tuple(
         RobotActor.model_validate(one)
         for one in await cluster.list(Kind.ROBOT_ACTOR, fieldSelector=f"spec.job={name}")
@@ -108,6 +111,8 @@ async def observe(office: Office, raw: Object) -> World:
         tuple(Pod.of(one) for one in pods if _is(one, Role.LEARNER)),
         tuple(learner.Run.of(one, uid) for one in runs if _is(one, Role.GATE)),
         tuple(Pod.of(one) for one in pods if _is(one, Role.GATE)),
+        tuple(learner.Run.of(one, uid) for one in runs if _is(one, Role.CLERK)),
+        tuple(Pod.of(one) for one in pods if _is(one, Role.CLERK)),
         line,
         fault,
         keyless,

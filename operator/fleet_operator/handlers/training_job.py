@@ -25,7 +25,7 @@ from fleet_operator.decide.gates import ENDED
 from fleet_operator.decide.rollout import Decision, State, decide
 from fleet_operator.desired import learner as desired_learner
 from fleet_operator.desired import robots as desired_robots
-from fleet_operator.handlers import endings, job_gates
+from fleet_operator.handlers import endings, job_clerk, job_gates
 from fleet_operator.handlers.job_rollout import apply_rollout
 from fleet_operator.handlers.job_world import (
     World,
@@ -90,6 +90,7 @@ async def reconcile(office: Office, name: str) -> float | None:
     refusal, taken, assigned, begun = "", "", before.assignment, run.number - run.create
     try:
         begun, taken = await _apply_children(office, world, run, crew)
+        taken = await job_clerk.apply(office, world) or taken
         if world.line is not None:
             counts = since >= pace.job(len(world.robots))
             assigned = await apply_rollout(
@@ -110,7 +111,7 @@ async def reconcile(office: Office, name: str) -> float | None:
         episodes=episodes_of(world),
         data_age=office.inbox.now - world.line.feed.last_outcome_at if world.line else 0.0,
         streams_fault=world.streams_fault,
-        storage_fault=world.line.feed.learner_fault(office.inbox.heard_since) if world.line else "",
+        storage_fault=job_clerk.storage_fault(office, world),
         robots_fault=robots_fault(world),
         refusal=refusal,
         taken=taken,

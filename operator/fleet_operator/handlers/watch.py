@@ -58,7 +58,7 @@ class Watch:
     async def child(self, body: kopf.Body, **_: Any) -> None:
         self._heard(body)
         labels = body["metadata"]["labels"]
-        if labels.get(Label.ROLE) in {Role.LEARNER, Role.GATE}:
+        if labels.get(Label.ROLE) in {Role.LEARNER, Role.GATE, Role.CLERK}:
             self.office.wake(Key(Kind.TRAINING_JOB, labels[Label.JOB]))
         elif Label.ROBOT in labels:
             self.office.wake(Key(Kind.ROBOT_ACTOR, labels[Label.ROBOT]))

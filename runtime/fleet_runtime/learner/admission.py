@@ -66,10 +66,16 @@ class Rules:
         if record.task not in self.tasks:
             message = f"task {record.task!r} is not one of {sorted(self.tasks)}"
             raise Reject(RejectCode.UNKNOWN_TASK, message)
-        if record.uri is not None and record.uri != names.payload_key(self.job_uid, record.digest):
+        if record.uri not in self._places(record):
             # Anything else would let a robot have the learner read objects that are not its own.
             message = f"uri {record.uri!r} is not the payload key of its digest"
             raise Reject(RejectCode.MALFORMED, message)
+
+    def _places(self, record: Record) -> set[str | None]:
+        """Where its payload may lie, if not in the message."""
+        owners = ("", record.robot)  # with keys of the store, or let in by the clerk
+        keys = {names.payload_key(self.job_uid, record.digest, owner) for owner in owners}
+        return {None, *keys}
 
     def check_payload(self, record: Record, payload: bytes) -> Episode:
         """The episode in a payload whose digest is right. Raises `Reject`."""
@@ -120,7 +126,11 @@ def fetch_payload(store: Store, record: Record, inline: bytes, strikes: Strikes)
             payload = store.get(record.uri, max_bytes=record.size)
         except Missing:
             raise strikes.broken(record, f"payload {record.uri} is not in the store") from None
-    if len(payload) != record.size or digest_of(payload) != record.digest:
+    whole = digest_of(payload) == record.digest
+    if record.uri is not None and not whole:
+        # It is not what its name says, and a robot without keys could put nothing in its place.
+        store.delete(record.uri)
+    if len(payload) != record.size or not whole:
         raise strikes.broken(record, "payload does not match the record's size and digest")
     return payload
 

@@ -20,12 +20,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_BY_ROBOT = "by robot"
+
 
 class Office(NamedTuple):
     """A claimed epoch."""
 
     epoch: int
     address: str  # where the first rank awaits the others; empty where there are none
+    by_robot: bool  # it takes payloads that lie below their robots' names; one of before does not
 
 
 def claim(store: Store, job_uid: str, holder: str, address: str = "") -> int:
@@ -37,6 +40,7 @@ def claim(store: Store, job_uid: str, holder: str, address: str = "") -> int:
         epoch = _last(store, job_uid) + 1
         # The time makes the body unlike any other claimant's: equal content would count as ours.
         body = {"epoch": epoch, "holder": holder, "address": address, "atNs": time.time_ns()}
+        body["payloads"] = _BY_ROBOT
         try:
             store.create(names.epoch_key(job_uid, epoch), json.dumps(body).encode())
         except Exists:
@@ -50,7 +54,8 @@ def newest(store: Store, job_uid: str) -> Office | None:
     if (epoch := _last(store, job_uid)) == 0:
         return None
     body = json.loads(store.get(names.epoch_key(job_uid, epoch)))
-    return Office(epoch, str(body.get("address", "")))
+    by_robot = body.get("payloads") == _BY_ROBOT
+    return Office(epoch, str(body.get("address", "")), by_robot)
 
 
 def guard(store: Store, job_uid: str, epoch: int) -> None:

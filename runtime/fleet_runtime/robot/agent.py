@@ -26,6 +26,7 @@ from fleet_runtime.artifacts import Store
 from fleet_runtime.robot.desk import Desk
 from fleet_runtime.robot.fetch import Library, Memory
 from fleet_runtime.robot.follower import Follower
+from fleet_runtime.robot.granted import Clerk, Granted
 from fleet_runtime.robot.guard import Guard, GuardSettings
 from fleet_runtime.robot.identity import Identity
 from fleet_runtime.robot.loop import ControlLoop
@@ -95,7 +96,10 @@ class Agent:
         self._standing = Standing(folder / "standing.json")
         self._outbox = Outbox(self._who, folder / "events")
         self._moved = Moved()
-        self._store = Store(settings.storage_url)
+        self._granted = (
+            Granted(settings.storage_url, settings.robot) if settings.storage_grants else None
+        )
+        self._store = self._granted or Store(settings.storage_url)
         self._library = Library(
             self._store,
             folder / "policies",
@@ -245,6 +249,10 @@ class Agent:
             verify=self._verifier(Signatory.OPERATOR),
         )
         try:
+            if self._granted is not None:
+                clerk = Clerk(self._who, wire)
+                await clerk.listen()
+                self._granted.connect(clerk)
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._uploader.run())
                 group.create_task(self._follower.run())

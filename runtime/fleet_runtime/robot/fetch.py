@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from fleet_contract.messages import FileRef, Verifier
+    from fleet_runtime.artifacts import Objects
     from fleet_runtime.policies.base import Policy
     from fleet_runtime.robot.env import RobotSpec
 
@@ -55,7 +56,7 @@ class Library:
 
     def __init__(
         self,
-        store: Store,
+        store: Objects,
         folder: Path,
         *,
         job_uid: str,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from fleet_runtime.artifacts import Store
+    from fleet_runtime.artifacts import Objects
 
 WHOLE = 2**20
 """Bytes up to which an object comes in one request and leaves nothing here."""
@@ -36,7 +36,7 @@ class Parts:
         self._piece = FIRST
 
     def fetch(
-        self, store: Store, key: str, digest: str, size: int, came: Callable[[int], None]
+        self, store: Objects, key: str, digest: str, size: int, came: Callable[[int], None]
     ) -> bytes:
         """The object of this digest and size; `came` is told bytes as they come.
 
@@ -81,7 +81,7 @@ class Parts:
                 with contextlib.suppress(OSError):
                     path.unlink()
 
-    def _next(self, store: Store, key: str, start: int, end: int) -> bytes:
+    def _next(self, store: Objects, key: str, start: int, end: int) -> bytes:
         try:
             data = store.read(key, start, end)
         except Retry:

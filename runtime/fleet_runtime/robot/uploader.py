@@ -21,7 +21,7 @@ from fleet_runtime.wire import backoff
 
 if TYPE_CHECKING:
     from fleet_contract.messages import Verifier
-    from fleet_runtime.artifacts import Store
+    from fleet_runtime.artifacts import Objects
     from fleet_runtime.robot.identity import Identity
     from fleet_runtime.robot.spool import Spool
     from fleet_runtime.wire import Wire
@@ -42,7 +42,7 @@ class Uploader:
         who: Identity,
         spool: Spool,
         wire: Wire,
-        store: Store,
+        store: Objects,
         *,
         credit: int,
         poll: float,
@@ -200,7 +200,7 @@ class Uploader:
         return found
 
     async def _by_reference(self, record: Record, payload: bytes) -> Record:
-        key = names.payload_key(self._who.job_uid, record.digest)
+        key = names.payload_key(self._who.job_uid, record.digest, self._store.owner)
         try:
             await asyncio.to_thread(self._store.create, key, payload)
         except Exists:
