@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import secrets
+import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -12,20 +14,25 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fleet_contract.errors import RejectCode
+from fleet_contract.errors import Reject, RejectCode
 from fleet_contract.messages import Outcome, Receipt, Record
 from fleet_runtime.algorithms import find
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience.batch import EVERYTHING, SOURCES, SampleSpec, Side, Source
 from fleet_runtime.experience.spaces import Spaces
-from fleet_runtime.learner import retention
+from fleet_runtime.learner import intake, retention
 from fleet_runtime.learner.admission import Rules
+from fleet_runtime.learner.handoff import Handoff
 from fleet_runtime.learner.intake import Intake, News
 from fleet_runtime.learner.journal import Journal
+from fleet_runtime.learner.loop import Training
+from fleet_runtime.learner.progress import Progress
 from fleet_runtime.learner.recall import Experience
 from fleet_runtime.learner.receipts import spool_of
 from fleet_runtime.learner.retention import Base
+from fleet_runtime.metrics import LearnerMetrics
 from fleet_runtime.replay.index import ReplayIndex
+from fleet_runtime.replay.sampler import AdaptiveSampler
 from helpers.learner import (
     ACTION,
     JOB_UID,
@@ -299,6 +306,38 @@ def test_parts_that_do_not_fit_each_other_are_never_one_episode(store: Store) ->
     assert life.told[-1].news is News.ENDED
 
 
+def test_an_episode_too_long_for_the_memory_trains_in_its_parts_or_when_aborted_not_at_all(
+    store: Store,
+) -> None:
+    life = Life(store, DAGGER, cache_steps=12)
+    life.take(*parts(helped(), 8, 12)[:2])
+    with pytest.raises(Reject, match="the cache holds 12"):
+        life.take(parts(helped(), 8, 12)[2])
+    assert life.drawable == 10
+    life.take(*parts(helped("f", outcome="aborted"), 8, 12, first=4)[:2])
+    with pytest.raises(Reject, match="the cache holds 12"):
+        life.take(parts(helped("f", outcome="aborted"), 8, 12, first=4)[2])
+    assert life.drawable == 10
+
+
+def test_one_round_takes_the_ends_of_no_more_episodes_than_memory_has_room_for(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them is read again as a whole."""
+    life = Life(store, DAGGER)
+    lasts = []
+    for number in range(4):
+        made = helped(f"e{number}", robot=f"r{number}", seed=number)
+        *others, last = parts(made, 5, 10, 15)
+        robot = experience_subject(f"r{number}")
+        found = life.intake.judge([cast("Delivery", Sent(message(*others), subject=robot))])
+        life.enter(life.experience.admitted(life.journal.append(found.entries)))
+        lasts.append(cast("Delivery", Sent(message(last), subject=robot)))
+    monkeypatch.setattr(intake, "ROUND_BYTES", 2 * made.nbytes - 1)
+    life.intake.judge(lasts)
+    assert len(lasts) == 2
+
+
 def test_strangers_cannot_add_to_an_episode(store: Store) -> None:
     life, made = Life(store, DAGGER), parts(helped(), 8, 12)
     life.take(made[0])
@@ -327,6 +366,63 @@ def test_a_learner_that_dies_in_the_middle_of_an_episode_has_it_again(store: Sto
     after.take(second, last)
     assert (after.drawable, after.index.steps) == (10, 20)
     assert Life(store, DAGGER).view == after.view
+
+
+def test_another_rank_that_reads_up_to_where_the_first_has_come_sees_the_same(
+    store: Store,
+) -> None:
+    other = Life(store, DAGGER)
+    first = Life(store, DAGGER)
+    told = [*parts(helped("e"), 8, 12), *parts(helped("f", seed=3), 10, first=4)]
+    for entry in [told[0], told[2], told[1], *told[3:]]:
+        first.take(entry)
+        other.enter(other.experience.admitted(other.journal.read(first.journal.position)))
+        assert other.view == first.view
+    assert first.drawable == 20
+
+
+async def test_a_step_is_measured_once_when_it_can_be_drawn_and_an_episode_counts_at_its_end(
+    store: Store,
+) -> None:
+    life, made = Life(store, DAGGER), helped(time=np.arange(20) * 0.5)
+    now = time.time()
+    for told, payload in parts(made, 8, 12):
+        # As a robot's clock has it: the newest step of each part is ten seconds old.
+        life.take((told.model_copy(update={"ended_at": now - 10}), payload))
+    nobody = cast("Any", None)
+    run = Training(
+        algorithm_name="hg-dagger",
+        algorithm=find("hg-dagger").create(SPACES, {"hidden": 16, "layers": 1}),
+        index=ReplayIndex(
+            SPACES, DAGGER, life.experience.load, load_part=life.experience.load_part
+        ),
+        sampler=AdaptiveSampler(len(TASKS)),
+        feed=nobody,
+        limiter=None,
+        handoff=Handoff(),
+        publisher=nobody,
+        checkpointer=nobody,
+        progress=Progress(),
+        metrics=LearnerMetrics("default", "job"),
+        epoch=1,
+        offline_steps=0,
+        from_scratch=True,
+        by_task=Counter(),
+    )
+    ages = []
+    for admitted in life.told:
+        run.handoff.put([admitted])
+        run.take_in()
+        ages.append(np.concatenate([run.progress.ages.popleft(), []]))
+        assert run.episodes == (admitted.news is News.JOINED)
+    assert len(run.progress.latencies) == 1
+    assert run.through == 3
+    # Every eighth of the human's three, two and five frames, then of the policy's ten.
+    assert [len(one) for one in ages] == [1, 1, 1, 2]
+    newest = [7, 11, 19, 19]
+    oldest = [5, 8, 15, 0]
+    for one, end, begin in zip(ages, newest, oldest, strict=True):
+        assert one[0] == pytest.approx(10 + (end - begin) * 0.5, abs=5)
 
 
 def test_steps_are_read_again_from_parts_when_they_have_left_the_memory(store: Store) -> None:

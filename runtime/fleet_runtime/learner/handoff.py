@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
 
-from fleet_contract.errors import FleetError, Retry
+from fleet_contract.errors import FleetError, Reject, Retry
 from fleet_runtime.experience import codec
 from fleet_runtime.experience.batch import Side
 from fleet_runtime.learner.admission import trains
@@ -59,7 +59,11 @@ class Admitted(NamedTuple):
         elif self.news is News.PART:
             index.add_part(self.episode, self.record.segment, Side.ONLINE)
         else:
-            index.add(self.episode, Side.ONLINE)
+            try:
+                index.add(self.episode, Side.ONLINE)
+            except Reject:
+                index.end(self.record.episode_id, keep=keeps(self.record))
+                raise
 
 
 def admitted(

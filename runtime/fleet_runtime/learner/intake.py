@@ -158,7 +158,8 @@ class Intake:
         found.entries.append(Entry(record, b"" if record.uri else payload))
         if episode is not None:
             found.episodes[key] = episode
-            found.bytes += episode.nbytes
+            # With the last part the whole will be read again: as many parts, about as large.
+            found.bytes += episode.nbytes * (1 + record.segment * record.last)
 
     def _repeated(self, record: Record, inline: bytes, found: Round) -> None:
         """A record that was settled before: tell its robot again."""
