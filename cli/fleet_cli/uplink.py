@@ -59,6 +59,7 @@ def uplink(job: FleetTrainingJobSpec) -> Uplink | str:
     hours = SPOOL_BYTES / a_second / 3600
     sent = [shape.horizon / rate] if shape.horizon else []
     streaming = job.transport.experience.mode is ExperienceMode.STREAMING
+    unit = "parts of episodes" if streaming else "episodes"
     if streaming:
         sent.append(seconds(job.transport.experience.every))
     if sent:
@@ -76,8 +77,7 @@ def uplink(job: FleetTrainingJobSpec) -> Uplink | str:
         f"episodes of {shape.horizon / rate:.3g} s, the longest there are"
         if shape.horizon
         else "episodes long enough",
-        f"a spool of {SPOOL_BYTES / 2**30:g} GiB and {SPOOL_RECORDS} "
-        f"{'parts of episodes' if streaming else 'episodes'}, and a disk for it",
+        f"a spool of {SPOOL_BYTES / 2**30:g} GiB and {SPOOL_RECORDS} {unit}, and a disk for it",
     )
     return Uplink(8e-6 * a_second, hours, simulated.replicas, assumed)
 
