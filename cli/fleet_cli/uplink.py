@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fleet_cli import plugins
 from fleet_contract.agents import SPOOL_BYTES, SPOOL_RECORDS
+from fleet_contract.resources.base import seconds
+from fleet_contract.resources.experience import ExperienceMode
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -55,8 +57,13 @@ def uplink(job: FleetTrainingJobSpec) -> Uplink | str:
     frames = [_frame(one, lossless=shape.lossless) for one in shape.images.values()]
     a_second = rate * (a_step(shape) + sum(frames))
     hours = SPOOL_BYTES / a_second / 3600
-    if shape.horizon:
-        hours = min(hours, SPOOL_RECORDS * shape.horizon / rate / 3600)
+    sent = [shape.horizon / rate] if shape.horizon else []
+    streaming = job.transport.experience.mode is ExperienceMode.STREAMING
+    unit = "parts of episodes" if streaming else "episodes"
+    if streaming:
+        sent.append(seconds(job.transport.experience.every))
+    if sent:
+        hours = min(hours, SPOOL_RECORDS * min(sent) / 3600)
     cameras = [
         f"{name} {one[1]} × {one[0]} at {size / 1000:.1f} kB a frame "
         f"({'lossless, not compressed' if shape.lossless else 'JPEG at quality 90'})"
@@ -70,7 +77,7 @@ def uplink(job: FleetTrainingJobSpec) -> Uplink | str:
         f"episodes of {shape.horizon / rate:.3g} s, the longest there are"
         if shape.horizon
         else "episodes long enough",
-        f"a spool of {SPOOL_BYTES / 2**30:g} GiB and {SPOOL_RECORDS} episodes, and a disk for it",
+        f"a spool of {SPOOL_BYTES / 2**30:g} GiB and {SPOOL_RECORDS} {unit}, and a disk for it",
     )
     return Uplink(8e-6 * a_second, hours, simulated.replicas, assumed)
 

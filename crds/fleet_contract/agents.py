@@ -8,6 +8,7 @@ from pydantic import Field
 
 from fleet_contract.messages import PolicyRef
 from fleet_contract.resources.base import Model
+from fleet_contract.resources.experience import Experience
 from fleet_contract.resources.fleet import Interventions
 from fleet_contract.resources.learning import (
     AlgorithmSpec,
@@ -25,7 +26,7 @@ from fleet_contract.resources.simulation import SimulatedWorld
 SPOOL_BYTES = 4 * 2**30
 """What a robot's spool keeps; beyond it the oldest payloads are given up."""
 SPOOL_RECORDS = 100_000
-"""Episodes it keeps at most."""
+"""Episodes, or parts of them, that it keeps at most."""
 
 EXIT_REFUSED = 78
 """EX_CONFIG of sysexits.h: only another spec can help, starting it again would change nothing."""
@@ -42,6 +43,7 @@ class RobotConfig(Model):
     link: Link = Link.NORMAL
     """Metered: whole policies only while it has none."""
     guard: Guard = Guard()
+    experience: Experience = Experience()
     credit: int = 64
     """Most records in the broker that no receipt has settled; the rest stay in the spool."""
 
@@ -61,6 +63,7 @@ class LearnerConfig(Model):
     batch_size: int = 256
     updates_per_episode: float = 0
     control_hz: float = 20.0
+    experience: Experience = Experience()
 
 
 class GateConfig(Model):

@@ -43,17 +43,18 @@ def of_version(store: Store, job_uid: str, sequence: int) -> dict[str, Any]:
     journal = Journal(store, job_uid, NOBODY, base.position)
     ledger, library = Ledger(base.spools), Library(journal)
     through = manifest.lineage.through
-    episodes = [
-        _told(entry.record) | {"segment": segment.position}
+    # Of one that came in parts the newest word counts; as yet unfinished it has no outcome.
+    episodes = {
+        change.record.episode_id: _told(change.record) | {"segment": segment.position}
         for segment in journal.replay()
         if segment.position <= through
-        for entry, _ in absorb(segment, ledger, library)
-    ]
+        for change in absorb(segment, ledger, library)
+    }
     return {
         "manifest": {"uri": key, "digest": digest_of(data), "step": manifest.step},
         "segments": {"first": manifest.lineage.first, "through": through},
         "told": manifest.lineage.episodes,
-        "episodes": episodes,
+        "episodes": list(episodes.values()),
         "forgotten": sum(base.episodes.values()),
     }
 
@@ -61,9 +62,15 @@ def of_version(store: Store, job_uid: str, sequence: int) -> dict[str, Any]:
 def of_episode(store: Store, job_uid: str, episode_id: str) -> dict[str, Any]:
     """Its record, the version that acted and those that learned from it. Raises FleetError."""
     base = retention.newest(store, job_uid)
-    found = None
+    found, since, ended = None, NOBODY, False
     for segment, record, refusal in _records(store, job_uid, base.position):
-        if record.episode_id == episode_id and (found is None or found["refused"]):
+        if record.episode_id != episode_id:
+            continue
+        if not refusal:  # it may have been learned from since its first part came
+            since = min(since, segment.position)
+        # Of parts the last one tells most: how it ended.
+        if found is None or found["refused"] or (record.last and not (refusal or ended)):
+            ended = record.last and not refusal
             found = _told(record) | {
                 "robotUid": record.robot_uid,
                 "spool": record.spool_id,
@@ -83,7 +90,7 @@ def of_episode(store: Store, job_uid: str, episode_id: str) -> dict[str, Any]:
         found["learned"] = [
             one.sequence
             for one in _manifests(store, job_uid)
-            if one.lineage.first <= found["segment"] <= one.lineage.through
+            if one.lineage.first <= since <= one.lineage.through
         ]
     return found
 

@@ -10,7 +10,9 @@ from typer.testing import CliRunner
 
 from fleet_cli.main import app
 from fleet_cli.uplink import Uplink, line, uplink
+from fleet_contract.agents import SPOOL_RECORDS
 from fleet_contract.resources import FleetTrainingJobSpec
+from fleet_contract.resources.training_job import Transport
 
 GIB = 2**30
 
@@ -52,6 +54,16 @@ def test_the_figures_are_those_of_the_format(spec: FleetTrainingJobSpec, a_secon
     found = told(spec)
     assert found.mbits == pytest.approx(8e-6 * a_second)
     assert found.hours == pytest.approx(4 * GIB / a_second / 3600)
+
+
+def test_a_spool_of_parts_is_full_of_records_sooner() -> None:
+    experience = {"mode": "Streaming", "every": "1s"}
+    streaming = job().model_copy(
+        update={"transport": Transport.model_validate({"experience": experience})}
+    )
+    found = told(streaming)
+    assert found.hours == pytest.approx(SPOOL_RECORDS / 3600)
+    assert "100000 parts of episodes" in found.assumed[-1]
 
 
 def test_the_page_on_cameras_says_the_same() -> None:

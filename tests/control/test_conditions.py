@@ -567,6 +567,20 @@ def test_only_a_change_of_the_spec_makes_another_run() -> None:
     assert learner.spec_hash(job(publish={"everySteps": 26})) != before
 
 
+def test_streaming_makes_another_learner_and_other_robots_its_interval_other_robots_alone() -> None:
+    def hashes(**experience: str) -> tuple[str, str]:
+        made = job(transport={"experience": experience})
+        return learner.spec_hash(made), robots.template_hash(made, robot(), TO)
+
+    plain, told, often = hashes(), hashes(mode="Streaming"), hashes(mode="Streaming", every="1s")
+    assert hashes(mode="Episode") == plain
+    assert told[0] != plain[0]
+    assert often[0] == told[0]
+    assert len({plain[1], told[1], often[1]}) == 3
+    made = job(transport={"experience": {"mode": "Streaming"}})
+    assert learner.config(made).experience == robots.config(made, robot()).experience
+
+
 def test_overrides_merge_by_name() -> None:
     first = {"name": "a", "image": "i", "command": ["run"], "env": [{"name": "x", "value": "1"}]}
     second = {"name": "a", "command": ["sleep", "9"], "env": [{"name": "y", "value": "2"}]}

@@ -62,12 +62,13 @@ async def struck(
     records: int,
     strikes: Sequence[Strike],
     disguise: Callable[[Wire], Wire] = lambda wire: wire,
+    cuts: tuple[int, ...] = (),
 ) -> dict[str, Any]:
     """So many episodes, and each strike at a moment of its own of their way."""
     rng = random.Random(seed)
     moments = sorted(rng.randrange(records) for _ in strikes)
     did = []
-    async with plane(folder, robots=ROBOTS, disguise=disguise) as here:
+    async with plane(folder, robots=ROBOTS, disguise=disguise, cuts=cuts) as here:
         async with living(here, records) as all_lived:
             for strike, moment in zip(strikes, moments, strict=True):
                 await here.until(partial(_come, here, moment))
@@ -189,12 +190,14 @@ async def rots(folder: Path, seed: int, records: int, kind: str) -> dict[str, An
     return await struck(folder, seed, records, [rot(kind)])
 
 
-async def repeats(folder: Path, seed: int, records: int, times: int = 2) -> dict[str, Any]:
+async def repeats(
+    folder: Path, seed: int, records: int, times: int = 2, cuts: tuple[int, ...] = ()
+) -> dict[str, Any]:
     """Row 4: robots send again what arrived, at once and much later; learner and broker die."""
     rng = random.Random(seed)
     strikes = [learner_dies] * times + [broker_dies]
     rng.shuffle(strikes)
-    return await struck(folder, seed, records, strikes, lambda wire: Twice(wire, rng))
+    return await struck(folder, seed, records, strikes, lambda wire: Twice(wire, rng), cuts)
 
 
 class Twice(Wire):

@@ -22,7 +22,6 @@ from fleet_contract.errors import FleetError, Retry
 from fleet_contract.messages import digest_of
 from fleet_operator.bus import Bus
 from fleet_runtime.artifacts import Store
-from fleet_runtime.experience import codec
 from fleet_runtime.learner.journal import Journal
 from fleet_runtime.learner.recall import Experience
 from fleet_runtime.learner.retention import Base
@@ -30,7 +29,7 @@ from fleet_runtime.robot.identity import Identity
 from fleet_runtime.robot.spool import Spool
 from fleet_runtime.robot.uploader import Uploader
 from fleet_runtime.wire import Wire
-from helpers.learner import JOB, JOB_UID, NAMESPACE, episode, record
+from helpers.learner import JOB, JOB_UID, NAMESPACE, episode, parts
 from helpers.nats import Broker
 
 if TYPE_CHECKING:
@@ -43,12 +42,14 @@ PATIENCE = 120.0
 CREDIT = 64
 POLL = 1.0
 STEPS = 8
+CUTS = (3, 6)
+"""Steps before which an episode is cut where it travels in parts."""
 
 
 class Made(NamedTuple):
     """What a robot spooled."""
 
-    episode: str
+    episode: str  # "" of a part that others follow
     digest: str  # of the payload
     content: str  # of what trains
 
@@ -56,11 +57,11 @@ class Made(NamedTuple):
 class Sender:
     """One robot's spool and uploader."""
 
-    def __init__(self, name: str, folder: Path, store: Store) -> None:
+    def __init__(self, name: str, folder: Path, store: Store, cuts: tuple[int, ...]) -> None:
         self.name = name
         self.spool = Spool(folder, job_uid=JOB_UID)
         self.made: dict[int, Made] = {}
-        self._store = store
+        self._store, self._cuts, self._lived = store, cuts, 0
 
     @asynccontextmanager
     async def sending(
@@ -82,11 +83,12 @@ class Sender:
 
     def live(self) -> None:
         """One episode, spooled."""
-        number = len(self.made) + 1
+        self._lived = number = self._lived + 1
         made = episode(f"{self.name}-{number}", robot=self.name, steps=STEPS, seed=number)
-        payload = codec.encode(made)
-        kept = self.spool.append(record(made, number, payload), payload)
-        self.made[kept.n] = Made(made.id, kept.digest, taker.content(made))
+        for draft, payload in parts(made, *self._cuts):
+            kept = self.spool.append(draft, payload)
+            told = made.id if kept.last else ""
+            self.made[kept.n] = Made(told, kept.digest, taker.content(made))
         self.uploader.wake()
 
     @property
@@ -162,8 +164,8 @@ class Learner:
 class Plane:
     """All of it in one folder."""
 
-    def __init__(self, folder: Path, broker: Broker, robots: int) -> None:
-        self.folder, self.broker = folder, broker
+    def __init__(self, folder: Path, broker: Broker, robots: int, cuts: tuple[int, ...]) -> None:
+        self.folder, self.broker, self._cuts = folder, broker, cuts
         self.store = Store(f"file://{folder}/store")
         self.robots: list[Sender] = []
         self.more(robots)
@@ -173,7 +175,10 @@ class Plane:
     def more(self, count: int) -> list[Sender]:
         """Further robots, not yet sending."""
         numbers = range(len(self.robots), len(self.robots) + count)
-        made = [Sender(f"robot-{i}", self.folder / f"robot-{i}", self.store) for i in numbers]
+        made = [
+            Sender(f"robot-{i}", self.folder / f"robot-{i}", self.store, self._cuts)
+            for i in numbers
+        ]
         self.robots += made
         return made
 
@@ -216,10 +221,11 @@ async def plane(
     *,
     robots: int,
     disguise: Callable[[Wire], Wire] = lambda wire: wire,
+    cuts: tuple[int, ...] = (),
 ) -> AsyncIterator[Plane]:
-    """At work."""
+    """At work; `cuts` of each episode, where it travels in parts."""
     with Broker(folder / "nats") as broker:
-        here = Plane(folder, broker, robots)
+        here = Plane(folder, broker, robots, cuts)
         await here.streams()
         await here.learner.start()
         keeping = asyncio.create_task(here.keep())
@@ -255,7 +261,7 @@ async def judged(here: Plane) -> dict[str, Any]:
         lost += sum(not times[one.name, n] for n in one.receipted)
     lines = [line.split() for line in here.learner.told() if line != taker.READY]
     trained = Counter((line[1], line[2]) for line in lines if line[0] != "holds")
-    wanted = Counter((what.episode, what.content) for what in made.values())
+    wanted = Counter((what.episode, what.content) for what in made.values() if what.episode)
     held = int(lines[-1][1]) if lines and lines[-1][0] == "holds" else -1
     # An earlier life may have been killed between two lines, but told none twice.
     twice = sum((trained - wanted).values()) + sum(map(_again, _lives(here)))
@@ -271,7 +277,8 @@ async def judged(here: Plane) -> dict[str, Any]:
         > 1,
         f"{twice} episodes trained twice or as others": bool(twice),
         f"{behind} records were never receipted": bool(behind),
-        f"the replay holds {held} of {len(made)} episodes": not behind and held != len(made),
+        f"the replay holds {held} of {wanted.total()} episodes": not behind
+        and held != wanted.total(),
         f"{sum((wanted - trained).values())} episodes do not train": not behind
         and bool(wanted - trained),
     }

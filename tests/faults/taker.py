@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleet_runtime.artifacts import Store
-from fleet_runtime.experience.batch import EVERYTHING, SampleSpec, Side
+from fleet_runtime.experience.batch import EVERYTHING, SampleSpec
 from fleet_runtime.experience.spaces import Spaces
 from fleet_runtime.experience.types import ARRAYS
 from fleet_runtime.learner import epoch as office
@@ -29,6 +29,7 @@ from fleet_runtime.learner import journal
 from fleet_runtime.learner.admission import Rules
 from fleet_runtime.learner.handoff import Handoff
 from fleet_runtime.learner.ingest import Ingest
+from fleet_runtime.learner.intake import News
 from fleet_runtime.learner.progress import Progress
 from fleet_runtime.learner.recall import Experience
 from fleet_runtime.learner.retention import Base
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from fleet_runtime.experience.types import Episode
+    from fleet_runtime.learner.handoff import Admitted
 
 SPEC = SampleSpec(chunk=4, rows=16, online=EVERYTHING)
 CACHE, CACHE_BYTES = 2000, 2**19
@@ -69,19 +71,28 @@ class Taker:
         )
         self.epoch = office.claim(store, JOB_UID, "taker")
         self.experience = Experience.since(Base(), store, JOB_UID, self.epoch)
-        self.index = ReplayIndex(self.spaces, SPEC, self.experience.load, cache_steps=CACHE)
+        self.index = ReplayIndex(
+            self.spaces,
+            SPEC,
+            self.experience.load,
+            cache_steps=CACHE,
+            load_part=self.experience.load_part,
+        )
         self.handoff = Handoff()
 
-    def take(self, where: str, episode: Episode, ended: float) -> None:
-        """Into the replay, and told."""
-        self.index.add(episode, Side.ONLINE)
+    def take(self, where: str, admitted: Admitted, ended: float) -> None:
+        """Into the replay; an episode that is whole is told."""
+        admitted.enter(self.index)
+        episode = admitted.episode
+        if episode is None or admitted.news is News.PART:
+            return
         self.life.write(f"{where} {episode.id} {content(episode)} {time.time() - ended:.4f}\n")
         self.life.flush()
 
     async def run(self) -> None:
         """Until SIGTERM."""
-        for episode in self.experience.episodes(self.experience.journal.replay()):
-            self.take("journal", episode, 0.0)
+        for admitted in self.experience.admitted(self.experience.journal.replay()):
+            self.take("journal", admitted, 0.0)
         asked = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
         wire = await Wire.connect(self.url, "taker")
@@ -110,7 +121,7 @@ class Taker:
 
     def _drain(self) -> None:
         for admitted in self.handoff.take(10**6):
-            self.take("ingest", admitted.episode, admitted.record.ended_at)
+            self.take("ingest", admitted, admitted.record.ended_at)
 
     def _ingest(self, wire: Wire) -> Ingest:
         journal, ledger, library = self.experience

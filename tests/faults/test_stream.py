@@ -7,6 +7,7 @@ from subprocess import PIPE
 import pytest
 
 from faults import hostile, losses, power, publishing
+from faults.stream import CUTS
 from fleet_runtime import wire
 from fleet_runtime.robot.files import write_whole
 from helpers.cable import Harm
@@ -24,6 +25,14 @@ async def test_what_is_sent_again_to_one_learner_after_the_other_trains_once(
     found = await losses.repeats(tmp_path, 1, 200, times=1)
     assert found["wrong"] == []
     assert found["lives"] == 2
+
+
+async def test_parts_sent_again_across_a_learners_death_are_each_episode_once(
+    tmp_path: Path,
+) -> None:
+    found = await losses.repeats(tmp_path, 1, 100, times=1, cuts=CUTS)
+    assert found["wrong"] == []
+    assert (found["records"], found["held"], found["lives"]) == (300, 100, 2)
 
 
 async def test_bad_inputs_of_every_family_are_refused_and_cost_their_neighbours_nothing(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from fleet_contract.resources.experience import Experience
     from fleet_runtime.policies.base import Policy
     from fleet_runtime.robot.env import Robot
     from fleet_runtime.robot.human import Human
@@ -53,6 +54,7 @@ class Alone:
         thinker: Asks | None = None,
         hear: Callable[[Event], None] | None = None,
         until: Callable[[], bool] = lambda: False,
+        experience: Experience | None = None,
     ) -> None:
         """`hear` is told each event in the control thread, in place of `events`; `until` is asked
         after each, and ends the loop."""
@@ -62,7 +64,7 @@ class Alone:
         self.events: list[Event] = []
         self.hz: list[float] = []
         self._news = threading.Condition()
-        self._spool = Spool(folder, job_uid="uid-1")
+        self.spool = Spool(folder, job_uid="uid-1")
         self.desk = Desk()
         low, high = robot.spec.action_low, robot.spec.action_high
         loop = ControlLoop(
@@ -72,11 +74,12 @@ class Alone:
             shadow=Shadow(low, high, guard),
             schedule=Schedule(dict.fromkeys(robot.spec.tasks, 1.0)),
             desk=self.desk,
-            spool=self._spool,
+            spool=self.spool,
             memory=Memory(folder / "memory.json"),
             standing=Standing(folder / "standing.json"),
             report=Reporter(who, put=self._put, spooled=lambda: None, distrusted=lambda: None),
             period=1 / hz,
+            experience=experience,
             clock=clock,
             thinker=thinker,
         )
@@ -90,7 +93,7 @@ class Alone:
         self.desk.stop(0)
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
-        self._spool.close()
+        self.spool.close()
 
     def of(self, kind: EventKind) -> list[Event]:
         return [event for event in self.events if event.kind is kind]

@@ -19,9 +19,10 @@ import numpy as np
 from nats.aio.client import Client
 
 from fleet_contract import names
-from fleet_contract.messages import Receipt, Record, digest_of, encode_batch
+from fleet_contract.messages import Outcome, Receipt, Record, digest_of, encode_batch
 from fleet_contract.names import Channel, Env
 from fleet_runtime.experience import codec
+from fleet_runtime.experience.parts import cut
 from fleet_runtime.experience.types import Episode
 from helpers.nats import connect
 
@@ -92,6 +93,26 @@ def entry(n: int, *, robot: str = "ada", **over: Any) -> tuple[Record, bytes]:
     made = episode(f"{robot}-{n}", robot=robot, seed=n, **over)
     payload = codec.encode(made)
     return record(made, n, payload), payload
+
+
+def parts(made: Episode, *cuts: int, first: int = 1, **over: Any) -> list[tuple[Record, bytes]]:
+    """An episode as a robot streams it, cut before these steps; numbers from `first`."""
+    bounds = [0, *cuts, None]
+    found = []
+    for number, (start, stop) in enumerate(itertools.pairwise(bounds)):
+        part = cut(made, start or 0, stop)
+        payload = codec.encode(part)
+        last = stop is None
+        place = {"segment": number, "last": last, "outcome": made.outcome if last else None}
+        found.append((record(part, first + number, payload, **(place | over)), payload))
+    return found
+
+
+def closing(after: Record) -> tuple[Record, bytes]:
+    """What a robot says at its start of an episode that it was in the middle of."""
+    end = {"n": after.n + 1, "segment": after.segment + 1, "last": True}
+    nothing = {"outcome": Outcome.ABORTED, "digest": digest_of(b""), "size": 0}
+    return after.model_copy(update=end | nothing), b""
 
 
 def message(*entries: tuple[Record, bytes]) -> bytes:

@@ -159,7 +159,7 @@ def test_any_order_and_repetition_of_batches_admits_each_episode_once(
         found = intake.judge([cast("Delivery", sent)])
         if found.entries:
             (segment,) = journal.append(found.entries)
-            fresh += [e.record.n for e, _ in absorb(segment, ledger, library)]
+            fresh += [one.record.n for one in absorb(segment, ledger, library)]
     wanted = {n for batch in batches for n in batch}
     assert sorted(fresh) == sorted(wanted)
     again = Ledger()
@@ -178,7 +178,7 @@ async def test_what_was_sent_is_journaled_handed_over_and_receipted_with_its_pos
         await receipts.until(settles(1, 2, 3))
     last = Receipt.open(receipts.heard[-1])
     assert (last.through, last.stream_position, last.learner_epoch) == (3, 2, 1)
-    assert {a.episode.id for a in bench.taken()} == {"ada-1", "ada-2", "ada-3"}
+    assert {a.record.episode_id for a in bench.taken()} == {"ada-1", "ada-2", "ada-3"}
     assert sorted(e.record.n for e in bench.journaled()) == [1, 2, 3]
 
 
@@ -348,7 +348,7 @@ async def test_a_robot_cannot_spend_another_robots_numbers(broker: Broker, store
         await send(broker.url, message((forged, b"x")), robot="eve")
         await send(broker.url, message(ENTRIES[1]))
         await receipts.until(settles(1))
-    assert [(a.record.robot, a.episode.id) for a in bench.taken()] == [("ada", "ada-1")]
+    assert [(a.record.robot, a.record.episode_id) for a in bench.taken()] == [("ada", "ada-1")]
     assert Receipt.open(receipts.heard[-1]).rejects == ()
 
 

@@ -130,7 +130,7 @@ def retained(store: Store, learner: int = 1) -> tuple[Retention, Experience]:
     keeper = Retention(store, JOB_UID, learner, base, LearnerMetrics(NAMESPACE, JOB))
     keeper.sweep()
     found = Experience.since(base, store, JOB_UID, learner)
-    for _ in found.episodes(found.journal.replay()):
+    for _ in found.admitted(found.journal.replay()):
         pass
     return keeper, found
 
@@ -258,7 +258,7 @@ async def test_a_learner_killed_amid_what_it_removes_goes_on_with_all_it_held(
         await ended
     base = retention.newest(store, JOB_UID)
     found = Experience.since(base, store, JOB_UID, 99)
-    held = [one.id for one in found.episodes(found.journal.replay())]
+    held = [one.record.episode_id for one in found.admitted(found.journal.replay())]
     assert held[-4:] == [f"ada-{n}" for n in range(total - 3, total + 1)]
     assert sum(base.episodes.values()) + len(held) == total
     assert len(held) < 8

@@ -13,7 +13,7 @@ from fleet_runtime.learner.journal import Entry, Journal
 from fleet_runtime.learner.publish import Versions
 from fleet_runtime.lineage import main, of_episode, of_version
 from fleet_runtime.metrics import LearnerMetrics
-from helpers.learner import JOB, JOB_UID, NAMESPACE, entry
+from helpers.learner import JOB, JOB_UID, NAMESPACE, entry, episode, parts
 from learning.test_learner_publish import snapshot
 
 MANIFEST = digest_of(b"the manifest that acted")
@@ -76,6 +76,24 @@ def test_an_episode_has_the_version_that_acted_and_those_that_learned_from_it(
     refused = of_episode(store, JOB_UID, "ada-3")
     assert "a third finger" in refused["refused"]
     assert refused["learned"] == []
+
+
+def test_an_episode_in_parts_is_behind_versions_from_its_first_part_on(tmp_path: Path) -> None:
+    store = Store(f"file://{tmp_path}")
+    epoch.claim(store, JOB_UID, "test")
+    journal = Journal(store, JOB_UID, 1)
+    for part in parts(episode("long"), 8, 12):
+        journal.append([Entry(*part)])
+    journal.append([acted(5, 2)])
+    versions(store, 1, 2, 3)
+    behind = [of_version(store, JOB_UID, version)["episodes"] for version in (1, 2, 3)]
+    assert [[(one["id"], one["outcome"]) for one in told] for told in behind] == [
+        [("long", "")],
+        [("long", "success")],
+        [("long", "success"), ("ada-5", "success")],
+    ]
+    found = of_episode(store, JOB_UID, "long")
+    assert (found["outcome"], found["number"], found["learned"]) == ("success", 3, [1, 2, 3])
 
 
 def test_what_has_left_the_journal_is_counted_and_said(

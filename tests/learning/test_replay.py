@@ -31,7 +31,7 @@ EVERYTHING = SampleSpec(4, 16, frozenset(Source), frozenset(Source))
 PATTERNS = st.text(alphabet=".hs", min_size=1, max_size=30)
 
 
-def index_of(*made: Episode, spec: SampleSpec = EVERYTHING, **limits: int) -> ReplayIndex:
+def index_of(*made: Episode, spec: SampleSpec = EVERYTHING, **limits: Any) -> ReplayIndex:
     kept = {one.id: one for one in made}
     index = ReplayIndex(SPACES, spec, kept.__getitem__, **limits)
     for one in made:

@@ -60,6 +60,7 @@ def enrolled(
         seed=robot.spec.seed,
         link=robot.spec.link,
         guard=robot.spec.guard,
+        experience=transport.experience,
     )
     told = {
         Env.NAMESPACE: job.metadata.namespace,

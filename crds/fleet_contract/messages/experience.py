@@ -41,7 +41,7 @@ class Outcome(StrEnum):
 
 
 class Record(Wire):
-    """One unit of experience: a whole episode, or one segment of it."""
+    """One unit of experience: a whole episode, or one part of it."""
 
     robot: str
     robot_uid: str
@@ -50,8 +50,10 @@ class Record(Wire):
     n: int = Field(ge=1)
     """Position in the robot's spool, from 1; (robotUid, spoolId, n) names a record for good."""
     episode_id: str
-    segment: int = 0
+    segment: int = Field(default=0, ge=0)
+    """Which part of its episode it is, from 0; (episodeId, segment) is sent once."""
     last: bool = True
+    """No further part follows; only the last one says how the episode ended."""
     manifest: Digest | None = None
     sequence: int = 0
     assignment_epoch: int = 0
@@ -70,6 +72,16 @@ class Record(Wire):
     @property
     def key(self) -> tuple[str, str, int]:
         return (self.robot_uid, self.spool_id, self.n)
+
+    @property
+    def whole(self) -> bool:
+        """It is an episode of its own."""
+        return self.segment == 0 and self.last
+
+    @property
+    def closes(self) -> bool:
+        """It only says that an episode of which parts were sent was broken off."""
+        return self.last and self.segment > 0 and self.size == 0
 
 
 _MAGIC = b"FLB1"

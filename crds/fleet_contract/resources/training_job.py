@@ -14,6 +14,7 @@ from fleet_contract.resources.base import (
     Spec,
     cel,
 )
+from fleet_contract.resources.experience import Experience
 from fleet_contract.resources.fleet import Robots
 from fleet_contract.resources.job_status import FleetTrainingJobStatus
 from fleet_contract.resources.learning import (
@@ -73,6 +74,11 @@ class Transport(Spec):
 
     nats: Nats = Field(default=Nats(), description="The message plane.")
     storage: Storage = Field(default=Storage(), description="The object store.")
+    experience: Experience = Field(
+        default=Experience(),
+        description="When robots send what they live through.",
+        json_schema_extra=_NEW_RUN,
+    )
 
 
 class Goal(Spec):
@@ -153,7 +159,7 @@ class FleetTrainingJobSpec(Spec):
         cel(
             "self.transport.nats == oldSelf.transport.nats"
             " && self.transport.storage.url == oldSelf.transport.storage.url",
-            "transport is immutable, but for its Secret: apply a new job",
+            "transport is immutable, but for its Secret and experience: apply a new job",
         ),
         cel("self.tasks.exists(t, t.weight > 0.0)", "at least one task needs a weight above 0"),
         cel(

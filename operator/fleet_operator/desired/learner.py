@@ -6,6 +6,7 @@ from fleet_contract import names
 from fleet_contract.agents import LearnerConfig
 from fleet_contract.names import Identity, Kind, Label, Role
 from fleet_contract.resources import FleetTrainingJob
+from fleet_contract.resources.experience import ExperienceMode
 from fleet_contract.resources.learning import Learner
 from fleet_operator.desired import pods
 from fleet_operator.desired.transport import Transport
@@ -22,9 +23,11 @@ def spec_hash(job: FleetTrainingJob) -> str:
     """
     fields = {"tasks", "algorithm", "policy", "offline", "sampler", "learner", "publish"}
     secret = job.spec.transport.storage.secret_ref.name
+    mode = job.spec.transport.experience.mode
     return pods.digest(
         job.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True, include=fields)
         | ({"secret": secret} if secret else {})
+        | ({"experience": mode.value} if mode is not ExperienceMode.EPISODE else {})
     )
 
 
@@ -44,6 +47,7 @@ def config(job: FleetTrainingJob) -> LearnerConfig:
         batch_size=spec.learner.batch_size,
         updates_per_episode=spec.learner.updates_per_episode,
         control_hz=spec.robots.simulated.control_hz,
+        experience=spec.transport.experience,
     )
 
 

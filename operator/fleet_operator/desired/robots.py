@@ -44,6 +44,7 @@ def config(job: FleetTrainingJob, robot: RobotActor) -> RobotConfig:
         seed=robot.spec.seed,
         link=robot.spec.link,
         guard=robot.spec.guard,
+        experience=job.spec.transport.experience,
     )
 
 

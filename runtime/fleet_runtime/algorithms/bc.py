@@ -41,6 +41,8 @@ class BC(Learner[BCConfig, "Trainable"]):
             rows=config.batch_size,
             offline=frozenset(config.offline),
             online=frozenset(config.online),
+            # A subclass that updates in its own way may look at what only the end tells.
+            unfinished=type(self).update is BC.update,
         )
 
     def update(self, batches: Iterator[Batch]) -> Update:

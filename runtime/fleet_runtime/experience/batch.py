@@ -63,6 +63,10 @@ class SampleSpec:
     Chunks may start at every step. Unless `through_takeovers`, chunks and windows never cross a
     change of control: the validity mask of a batch ends where the human took over or handed back,
     and always at the end of the episode.
+
+    What a policy's frame is evidence of is known at the episode's end alone, a human's is one
+    whatever comes of it. Who takes `unfinished` ones must not look at a batch's `success` and
+    `remaining`; chunks and windows then end where the part of the episode does that is there.
     """
 
     chunk: int  # H
@@ -71,6 +75,7 @@ class SampleSpec:
     online: frozenset[Source] = SUCCESSES  # … and from the online side
     windows: tuple[int, ...] = ()  # steps ahead at which it wants to see again, W of them
     through_takeovers: bool = False  # a chunk is what was executed, whoever decided it
+    unfinished: bool = False  # it takes a human's frames while their episode still runs
 
     def sources(self, side: Side) -> frozenset[Source]:
         """The sources of one side."""

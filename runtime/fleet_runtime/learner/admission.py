@@ -15,7 +15,7 @@ from fleet_contract import names
 from fleet_contract.errors import FleetError, Reject, RejectCode
 from fleet_contract.messages import EpisodeMode, digest_of
 from fleet_runtime.artifacts import Missing
-from fleet_runtime.experience import codec
+from fleet_runtime.experience import codec, parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,9 +57,11 @@ class Rules:
             raise Reject(RejectCode.MALFORMED, message)
         if record.evicted:
             return
-        if record.segment != 0 or not record.last:
-            message = "a segment of an episode; this learner takes whole ones, upload it as one"
-            raise Reject(RejectCode.MALFORMED, message)
+        if record.segment >= parts.MOST:
+            message = f"part {record.segment} of an episode, at most {parts.MOST} are taken"
+            raise Reject(RejectCode.TOO_LARGE, message)
+        if record.outcome is None and record.closes:
+            raise Reject(RejectCode.MALFORMED, "it closes an episode and does not say how")
         if record.size > codec.MAX_BYTES:
             message = f"{record.size} bytes, at most {codec.MAX_BYTES} are taken"
             raise Reject(RejectCode.TOO_LARGE, message)

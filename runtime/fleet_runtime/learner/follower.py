@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fleet_contract.errors import Reject
-from fleet_runtime.experience.batch import Side
 from fleet_runtime.learner import build, retention
 from fleet_runtime.learner.checkpoint import unpack
 from fleet_runtime.learner.crew import join
@@ -81,6 +80,7 @@ class Follower:
             self._algorithm.sample_spec,
             self._experience.load,
             max_steps=config.checkpoint.experience_steps,
+            load_part=self._experience.load_part,
         )
         self._feed = SteadyFeed(Feed(self._index, self._sampler), self._index, stop)
         demonstrations = patiently(
@@ -114,8 +114,8 @@ class Follower:
         """Index the journal up to a position, of which the first rank knows."""
         if through <= self._experience.journal.position:
             return
-        for episode in self._experience.episodes(self._experience.journal.read(through)):
+        for admitted in self._experience.admitted(self._experience.journal.read(through)):
             try:
-                self._index.add(episode, Side.ONLINE)
+                admitted.enter(self._index)
             except (Reject, ValueError) as fault:
-                log.warning("episode %s cannot train: %s", episode.id, fault)
+                log.warning("episode %s cannot train: %s", admitted.record.episode_id, fault)

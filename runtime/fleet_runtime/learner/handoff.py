@@ -8,26 +8,88 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, NamedTuple
+
+from fleet_contract.errors import FleetError, Reject, Retry
+from fleet_runtime.experience import codec
+from fleet_runtime.experience.batch import Side
+from fleet_runtime.learner.admission import trains
+from fleet_runtime.learner.intake import News, keeps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fleet_contract.messages import Record
     from fleet_runtime.experience.types import Episode
+    from fleet_runtime.learner.intake import Change
+    from fleet_runtime.learner.library import Library
+    from fleet_runtime.replay.index import ReplayIndex
+
+log = logging.getLogger(__name__)
 
 ROOM_BYTES = 256 * 2**20
 """Decoded bytes in flight before ingest stops pulling; the broker and the robots' disks hold on."""
 
 
 class Admitted(NamedTuple):
-    """One episode in the journal."""
+    """What the journal holds anew of an episode."""
 
     record: Record
-    episode: Episode
-    position: int  # of its segment
+    episode: Episode | None  # or the part of it; None where it ended without having become whole
+    position: int  # of the journal segment that says so
+    news: News = News.WHOLE
+
+    @property
+    def nbytes(self) -> int:
+        """Decoded bytes."""
+        return self.episode.nbytes if self.episode else 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether an episode was lived through with it."""
+        return self.news is not News.PART and self.record.last and trains(self.record)
+
+    def enter(self, index: ReplayIndex) -> None:
+        """Make it sampleable. Raises `Reject` or ValueError where it cannot be."""
+        if self.episode is None:
+            index.end(self.record.episode_id, keep=keeps(self.record))
+        elif self.news is News.PART:
+            index.add_part(self.episode, self.record.segment, Side.ONLINE)
+        else:
+            try:
+                index.add(self.episode, Side.ONLINE)
+            except Reject:
+                index.end(self.record.episode_id, keep=keeps(self.record))
+                raise
+
+
+def admitted(
+    change: Change, position: int, library: Library, judged: Episode | None = None
+) -> Admitted | None:
+    """A change with what it is about, decoded; `judged` where that was done already.
+
+    None where the bytes are of no use, which is told. Raises `Retry`.
+    """
+    record, news, episode = change.record, change.news, judged
+    try:
+        if episode is not None or news is News.ENDED:
+            pass
+        elif change.inline:
+            episode = codec.decode(change.inline)
+        elif news is News.PART:
+            episode = library.load_part(record.episode_id, record.segment)
+        else:
+            episode = library.load(record.episode_id)
+    except Retry:
+        raise
+    except (FleetError, ValueError) as fault:
+        log.error("episode %s cannot train: %s", record.episode_id, fault)  # noqa: TRY400
+        if news is not News.JOINED:
+            return None
+    return Admitted(record, episode, position, news if episode else News.ENDED)
 
 
 class Handoff:
@@ -49,7 +111,7 @@ class Handoff:
             self._loop, self._space = asyncio.get_running_loop(), asyncio.Event()
         with self._changed:
             self._queue.extend(admitted)
-            self._bytes += sum(item.episode.nbytes for item in admitted)
+            self._bytes += sum(item.nbytes for item in admitted)
             self._full = self._bytes > self._room
             if self._full:
                 self._space.clear()
@@ -71,7 +133,7 @@ class Handoff:
             return []
         with self._changed:
             taken = [self._queue.popleft() for _ in range(min(most, len(self._queue)))]
-            self._bytes -= sum(item.episode.nbytes for item in taken)
+            self._bytes -= sum(item.nbytes for item in taken)
             freed = self._full and self._bytes <= self._room
             self._full = self._full and not freed
         # Only then: waking the event loop costs this thread its turn, for milliseconds.

@@ -18,8 +18,8 @@ from fleet_contract import names
 from fleet_contract.errors import Reject, Retry
 from fleet_contract.messages import digest_of
 from fleet_contract.names import Channel, Stream, Traffic
-from fleet_runtime.learner.handoff import Admitted
-from fleet_runtime.learner.intake import Intake, absorb
+from fleet_runtime.learner.handoff import admitted
+from fleet_runtime.learner.intake import Fresh, Intake, News, absorb
 from fleet_runtime.wire import backoff
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
     from fleet_contract.messages import Signer
     from fleet_runtime.artifacts import Store
-    from fleet_runtime.experience.types import Episode
     from fleet_runtime.learner.admission import Rules
-    from fleet_runtime.learner.handoff import Handoff
+    from fleet_runtime.learner.handoff import Admitted, Handoff
     from fleet_runtime.learner.intake import Round
     from fleet_runtime.learner.journal import Journal, Segment
     from fleet_runtime.learner.library import Library
@@ -140,8 +139,8 @@ class Ingest:
 
     async def _apply(self, found: Round) -> None:
         await self._until_stored(lambda: self._quarantine(found.quarantine))
-        admitted = await self._until_stored(lambda: self._commit(found))
-        self._handoff.put(admitted)
+        await self._until_stored(lambda: self._commit(found))
+        self._handoff.put(await self._until_stored(lambda: self._decoded(found)))
         self._progress.moved.received[Traffic.EXPERIENCE] += found.fetched
         self._metrics.records("repeated").inc(len(found.repeated))
         for record in filter(self._ledger.settled, found.repeated):
@@ -181,38 +180,40 @@ class Ingest:
             self._kept_bytes += len(payload)
         payloads.clear()
 
-    def _commit(self, found: Round) -> list[Admitted]:
+    def _commit(self, found: Round) -> None:
         """Journal the entries, taking in what an older learner wrote meanwhile."""
-        admitted = []
         while found.entries:
             for segment in self._journal.append(found.entries):
-                admitted += self._take_in(segment, found.episodes)
+                self._take_in(segment, found)
             found.entries = [
                 entry
                 for entry in found.entries
                 if not self._ledger.settled(entry.record)
-                and (entry.refusal or entry.record.episode_id not in self._library)
+                and (entry.refusal or not self._library.has(entry.record))
             ]
         self._progress.journal_position = self._journal.position
-        return admitted
 
-    def _take_in(
-        self, segment: Segment, episodes: dict[tuple[str, str, str, int], Episode]
-    ) -> list[Admitted]:
-        admitted = []
-        for entry, place in absorb(segment, self._ledger, self._library):
-            episode = episodes.get((entry.record.robot, *entry.record.key))
-            if segment.epoch != self._epoch or episode is None:
-                episode = self._library.load(entry.record.episode_id)
-            admitted.append(Admitted(entry.record, episode, place.position))
-            log.debug("episode %s at %s", entry.record.episode_id, place)
+    def _decoded(self, found: Round) -> list[Admitted]:
+        """What the replay gets; an episode whose last part has come is read again as a whole."""
+        read = (
+            admitted(change, position, self._library, judged)
+            for change, position, judged in found.fresh
+        )
+        return [one for one in read if one is not None]
+
+    def _take_in(self, segment: Segment, found: Round) -> None:
+        for change in absorb(segment, self._ledger, self._library):
+            record, judged = change.record, None
+            if segment.epoch == self._epoch and change.news in {News.WHOLE, News.PART}:
+                judged = found.episodes.get((record.robot, *record.key))
+            found.fresh.append(Fresh(change, segment.position, judged))
+            log.debug("%s of episode %s at %d", change.news, record.episode_id, segment.position)
         for entry in segment.entries:
             if entry.refusal:
                 self._progress.rejected += 1
                 self._metrics.rejected(entry.refusal.code).inc()
             else:
                 self._metrics.records("evicted" if entry.record.evicted else "admitted").inc()
-        return admitted
 
     async def _tell(self) -> None:
         """Send the receipts that are due; what cannot be sent stays due."""

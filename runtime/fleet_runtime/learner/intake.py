@@ -1,18 +1,20 @@
 """The judgement over messages from robots, and what a journaled segment changes. No network.
 
 `Intake.judge` turns messages into a `Round`, an inert list of what to do; it changes nothing.
-`absorb` settles a segment that is in the journal, alike at work and in a replay.
+`absorb` settles a segment that is in the journal, alike at work and in a replay, and says what that
+changes for the replay: an episode is new, or a part of one, or all parts of one are there.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from fleet_contract import names
 from fleet_contract.errors import Reject, RejectCode, Retry
-from fleet_contract.messages import read_batch
+from fleet_contract.messages import EpisodeMode, Outcome, read_batch
 from fleet_runtime.learner.admission import Resend, Strikes, fetch_payload, trains
 from fleet_runtime.learner.journal import Entry
 from fleet_runtime.learner.receipts import SpoolKey, spool_of
@@ -44,9 +46,37 @@ class Round:
     later: list[Delivery] = dataclasses.field(default_factory=list)
     touched: set[SpoolKey] = dataclasses.field(default_factory=set)
     repeated: list[Record] = dataclasses.field(default_factory=list)
+    fresh: list[Fresh] = dataclasses.field(default_factory=list)  # once it is journaled
     keys: set[tuple[str, str, str, int]] = dataclasses.field(default_factory=set)
     bytes: int = 0
     fetched: int = 0  # bytes that came from the store
+
+
+class News(enum.Enum):
+    """What a journaled record changes for the replay."""
+
+    WHOLE = enum.auto()  # an episode that came as one
+    PART = enum.auto()  # a part of an episode
+    JOINED = enum.auto()  # the parts of an episode are all there: it is whole
+    ENDED = enum.auto()  # no more parts will come, and it is not whole
+
+
+class Change(NamedTuple):
+    """One of these, and whose."""
+
+    news: News
+    record: Record
+    """Of an episode in parts that is over: its last, or the newest where there is no last one."""
+    inline: bytes = b""
+    """The payload of this record, where it lay in the segment."""
+
+
+class Fresh(NamedTuple):
+    """A change that the journal tells of, and where."""
+
+    change: Change
+    position: int
+    judged: Episode | None  # what was decoded to judge it
 
 
 class Intake:
@@ -115,7 +145,7 @@ class Intake:
                 self._repeated(record, inline, found)
                 return
             episode = None
-            if not record.evicted:
+            if not (record.evicted or record.closes):
                 payload = fetch_payload(self._store, record, inline, self._strikes)
                 found.fetched += len(payload) if record.uri else 0
                 episode = self._rules.check_payload(record, payload)
@@ -128,7 +158,8 @@ class Intake:
         found.entries.append(Entry(record, b"" if record.uri else payload))
         if episode is not None:
             found.episodes[key] = episode
-            found.bytes += episode.nbytes
+            # With the last part the whole will be read again: as many parts, about as large.
+            found.bytes += episode.nbytes * (1 + record.segment * record.last)
 
     def _repeated(self, record: Record, inline: bytes, found: Round) -> None:
         """A record that was settled before: tell its robot again."""
@@ -141,11 +172,12 @@ class Intake:
                 found.quarantine.append(inline)
 
     def _unique(self, record: Record, found: Round) -> None:
-        taken = record.episode_id in self._library or any(
-            episode.id == record.episode_id for episode in found.episodes.values()
+        taken = self._library.has(record) or any(
+            _same(record, entry.record) for entry in found.entries if not entry.refusal
         )
         if taken:
-            message = f"episode {record.episode_id!r} was admitted from another record"
+            part = "" if record.whole else f"part {record.segment} of "
+            message = f"{part}episode {record.episode_id!r} was admitted from another record"
             raise Reject(RejectCode.CONFLICT, message)
 
     def _refuse(
@@ -168,20 +200,60 @@ class Intake:
         found.touched.add(spool_of(record))
 
 
-def absorb(segment: Segment, ledger: Ledger, library: Library) -> list[tuple[Entry, Place]]:
-    """Settle a journaled segment and remember its payloads; the entries that are new and train.
+def _same(one: Record, other: Record) -> bool:
+    """Whether two records cannot both be what they say."""
+    if other.evicted or one.episode_id != other.episode_id:
+        return False
+    return one.whole or other.whole or one.segment == other.segment
+
+
+def absorb(segment: Segment, ledger: Ledger, library: Library) -> list[Change]:
+    """Settle a journaled segment and remember its payloads; what is new and trains.
 
     Replay and work at run time both go through here, so that both end in the same state.
     """
-    fresh = []
+    changes: list[Change] = []
     for entry, place in zip(segment.entries, segment.places, strict=True):
-        known = ledger.settled(entry.record)
-        ledger.settle(entry.record, entry.refusal)
-        if known or entry.refusal or entry.record.evicted:
+        record = entry.record
+        known = ledger.settled(record)
+        ledger.settle(record, entry.refusal)
+        if known:
             continue
-        if entry.record.episode_id in library:
-            continue
-        library.add(entry.record.episode_id, place)
-        if trains(entry.record):
-            fresh.append((entry, place))
-    return fresh
+        if entry.refusal is None:
+            changes += _taken(entry, place, library)
+        over = library.running.over(record, ledger, admitted=entry.refusal is None)
+        changes += [change for last in over if (change := _over(last, library))]
+    return changes
+
+
+def _taken(entry: Entry, place: Place, library: Library) -> list[Change]:
+    record = entry.record
+    if record.evicted or record.closes:
+        if not record.whole:
+            library.running.part(record)
+        return []
+    if library.has(record):
+        return []
+    if record.whole:
+        library.add(record.episode_id, place)
+        news = News.WHOLE
+    else:
+        library.add_part(record.episode_id, record.segment, place)
+        library.running.part(record)
+        news = News.PART
+    return [Change(news, record, entry.payload)] if trains(record) else []
+
+
+def _over(last: Record, library: Library) -> Change | None:
+    """What an episode in parts has become, by its last record."""
+    if last.mode is not EpisodeMode.LIVE:
+        return None
+    count = last.segment + (not last.closes)
+    if last.last and not last.evicted and library.join(last.episode_id, count):
+        return Change(News.JOINED, last)
+    return Change(News.ENDED, last)
+
+
+def keeps(last: Record) -> bool:
+    """Whether what there is of an episode trains though it is not whole: its end is known."""
+    return last.last and last.outcome not in {None, Outcome.ABORTED, Outcome.DISCARDED}

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fleet_contract.errors import Reject, Retry
-from fleet_contract.messages import LearnerStage, Lineage, TaskTraining
+from fleet_contract.messages import LearnerStage, Lineage, Outcome, TaskTraining
 from fleet_runtime.algorithms.ranks import ALONE, Order
 from fleet_runtime.experience.batch import Side
 from fleet_runtime.learner.checkpoint import Saved, pack
+from fleet_runtime.learner.intake import News
 from fleet_runtime.learner.library import Unreadable
 from fleet_runtime.learner.publish import Snapshot
 from fleet_runtime.learner.steady import SteadyFeed
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from fleet_runtime.algorithms.base import Algorithm
     from fleet_runtime.algorithms.ranks import Ranks
     from fleet_runtime.experience.batch import Batch
+    from fleet_runtime.experience.types import Episode
     from fleet_runtime.learner.announce import Publisher
     from fleet_runtime.learner.checkpoint import Checkpointer
     from fleet_runtime.learner.crew import Crew
@@ -126,23 +128,33 @@ class Training:
         taken = self.handoff.take() if self.ranks.count == 1 else self.handoff.take(sys.maxsize)
         for admitted in taken:
             self.through = max(self.through, admitted.position + 1)
+            record = admitted.record
             try:
-                self.index.add(admitted.episode, Side.ONLINE)
+                admitted.enter(self.index)
             except (Reject, ValueError) as fault:
-                log.warning("episode %s cannot train: %s", admitted.episode.id, fault)
+                log.warning("episode %s cannot train: %s", record.episode_id, fault)
                 continue
-            self.by_task[admitted.episode.task] += 1
-            self.metrics.episodes(admitted.episode.task, admitted.episode.outcome).inc()
-            self._measure(admitted)
+            if admitted.counts:
+                self.by_task[record.task] += 1
+                outcome = record.outcome.value if record.outcome else Outcome.ABORTED.value
+                self.metrics.episodes(record.task, outcome).inc()
+            if admitted.episode is not None and not record.closes:
+                self._measure(admitted, admitted.episode)
         if taken:
             self.look()
 
-    def _measure(self, admitted: Admitted) -> None:
-        """How old it is by now; its robot's clock told when it ended."""
-        time_ = admitted.episode.time
+    def _measure(self, admitted: Admitted, episode: Episode) -> None:
+        """How old it is by now; its robot's clock told when it ended. A step counts once."""
         latency = max(0.0, time.time() - admitted.record.ended_at)
-        self.progress.latencies.append(latency)
-        self.progress.ages.append(latency + time_[-1] - time_[::MEASURED])
+        early = episode.intervention & self.index.spec.unfinished
+        new = np.ones(len(episode), bool)
+        if admitted.news is News.PART:
+            new = early
+        elif admitted.news is News.JOINED:
+            new = ~early
+        if admitted.news is not News.PART:
+            self.progress.latencies.append(latency)
+        self.progress.ages.append(latency + episode.time[-1] - episode.time[new][::MEASURED])
 
     def agree(self, stop: threading.Event) -> Order:
         """What all ranks do next; one that was asked to leave has all of them stop after that."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fleet_contract.errors import FleetError, Retry
 from fleet_contract.messages import LearnerStage
-from fleet_runtime.experience.batch import Side
+from fleet_contract.resources.experience import ExperienceMode
 from fleet_runtime.learner import build, retention
 from fleet_runtime.learner.interface import initial_policy, spaces_of
 from fleet_runtime.learner.loop import Training
@@ -34,11 +34,10 @@ if TYPE_CHECKING:
     from fleet_runtime.algorithms.base import Algorithm
     from fleet_runtime.artifacts import Store
     from fleet_runtime.experience.spaces import Spaces
-    from fleet_runtime.experience.types import Episode
     from fleet_runtime.learner.admission import Rules
     from fleet_runtime.learner.announce import Publisher
     from fleet_runtime.learner.checkpoint import Checkpointer, Checkpoints, Saved, Tensors
-    from fleet_runtime.learner.handoff import Handoff
+    from fleet_runtime.learner.handoff import Admitted, Handoff
     from fleet_runtime.learner.journal import Segment
     from fleet_runtime.learner.offline import Demonstration
     from fleet_runtime.learner.progress import Progress
@@ -126,13 +125,13 @@ class Preparation:
         spaces = told or self._shown_spaces()
         if spaces is not None:
             self._build(spaces, algorithm)
-        for episode in self.experience.episodes(self._segments()):
+        for admitted in self.experience.admitted(self._segments()):
             try:
-                self._add_online(episode)
+                self._add_online(admitted)
             except Retry:
                 raise
             except (FleetError, ValueError) as fault:
-                log.error("episode %s cannot train: %s", episode.id, fault)  # noqa: TRY400
+                log.error("episode %s cannot train: %s", admitted.record.episode_id, fault)  # noqa: TRY400
         if parts.stop.is_set():
             return
         parts.progress.journal_position = self._through = journal.position
@@ -159,7 +158,7 @@ class Preparation:
             parts.progress.stage = LearnerStage.WAITING_FOR_DATA
             parts.handoff.wait(1.0)
             for admitted in parts.handoff.take():
-                self._add_online(admitted.episode)
+                self._add_online(admitted)
                 self._through = max(self._through, admitted.position + 1)
         if self._training is not None:
             self._training.through = self._through
@@ -217,11 +216,19 @@ class Preparation:
             algorithm = build.create(
                 config, spaces, initial=self._initial, normalization=statistics
             )
+        unfinished = algorithm.sample_spec.unfinished
+        if config.experience.mode is ExperienceMode.STREAMING and not unfinished:
+            log.info(
+                "robots send episodes in parts; %s learns from one when it has ended, for it looks "
+                "at how it ended",
+                config.algorithm.name,
+            )
         index = ReplayIndex(
             spaces,
             algorithm.sample_spec,
             self.experience.load,
             max_steps=config.checkpoint.experience_steps,
+            load_part=self.experience.load_part,
         )
         index_demonstrations(index, self._demonstrations)
         sampler = build.sampler(config, self._saved)
@@ -250,11 +257,13 @@ class Preparation:
         )
         self._demonstrations = []
 
-    def _add_online(self, episode: Episode) -> None:
+    def _add_online(self, admitted: Admitted) -> None:
         if self._training is None:
-            self._build(spaces_of(episode, self._tasks))
+            if admitted.episode is None:
+                return
+            self._build(spaces_of(admitted.episode, self._tasks))
         training = self._training
         if training is None:  # pragma: no cover - _build has just made it
             return
-        training.index.add(episode, Side.ONLINE)
-        training.by_task[episode.task] += 1
+        admitted.enter(training.index)
+        training.by_task[admitted.record.task] += admitted.counts

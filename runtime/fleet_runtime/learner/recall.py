@@ -7,8 +7,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple
 
 from fleet_contract.errors import FleetError, Misconfigured, Reject, Retry
-from fleet_runtime.experience import codec
 from fleet_runtime.experience.batch import Side, by_name
+from fleet_runtime.learner.handoff import admitted
 from fleet_runtime.learner.intake import absorb
 from fleet_runtime.learner.journal import Journal
 from fleet_runtime.learner.library import Library, Unreadable
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fleet_runtime.artifacts import Store
     from fleet_runtime.experience.spaces import Spaces
     from fleet_runtime.experience.types import Episode
+    from fleet_runtime.learner.handoff import Admitted
     from fleet_runtime.learner.journal import Segment
     from fleet_runtime.learner.retention import Base
     from fleet_runtime.replay.index import ReplayIndex
@@ -45,28 +46,30 @@ class Experience(NamedTuple):
         journal = Journal(store, job_uid, epoch, base.position)
         return cls(journal, Ledger(base.spools), Library(journal))
 
-    def episodes(self, segments: Iterable[Segment]) -> Iterator[Episode]:
-        """The new episodes of each segment, which is thereby settled. Raises `Retry`."""
+    def admitted(self, segments: Iterable[Segment]) -> Iterator[Admitted]:
+        """What is new in each segment, which is thereby settled. Raises `Retry`."""
         for segment in segments:
-            for entry, place in absorb(segment, self.ledger, self.library):
-                try:
-                    if place.uri is None:
-                        yield codec.decode(entry.payload)
-                    else:
-                        yield self.library.load(entry.record.episode_id)
-                except Retry:
-                    raise
-                except (FleetError, ValueError) as fault:
-                    log.error("episode %s cannot train: %s", entry.record.episode_id, fault)  # noqa: TRY400
+            for change in absorb(segment, self.ledger, self.library):
+                found = admitted(change, segment.position, self.library)
+                if found is not None:
+                    yield found
 
     def load(self, episode_id: str) -> Episode:
         """An episode read again. Raises `Retry`, or `Unreadable` where that will never help."""
-        try:
-            return self.library.load(episode_id)
-        except Retry:
-            raise
-        except (FleetError, Reject) as fault:
-            raise Unreadable(episode_id, fault) from fault
+        return _read(episode_id, lambda: self.library.load(episode_id))
+
+    def load_part(self, episode_id: str, number: int) -> Episode:
+        """A part of one read again; raises as `load`."""
+        return _read(episode_id, lambda: self.library.load_part(episode_id, number))
+
+
+def _read(episode_id: str, read: Callable[[], Episode]) -> Episode:
+    try:
+        return read()
+    except Retry:
+        raise
+    except (FleetError, Reject) as fault:
+        raise Unreadable(episode_id, fault) from fault
 
 
 def read_demonstrations(

@@ -96,6 +96,11 @@ class Ledger:
     def __iter__(self) -> Iterator[SpoolKey]:
         return iter(list(self._spools))
 
+    def through(self, key: SpoolKey) -> int:
+        """Every number of this spool up to here is spent."""
+        spool = self._spools.get(key)
+        return spool.through if spool else 0
+
     def settled(self, record: Record) -> bool:
         """Whether this record's number is spent: journaled or refused, whichever came first."""
         spool = self._spools.get(spool_of(record))

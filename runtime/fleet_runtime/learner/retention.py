@@ -73,7 +73,8 @@ def folded(base: Base, segments: Iterable[Segment], until: int) -> Base:
         for entry in segment.entries:
             known = ledger.settled(entry.record)
             ledger.settle(entry.record, entry.refusal)
-            if not known and entry.refusal is None and trains(entry.record):
+            ended = entry.record.last and trains(entry.record)
+            if not known and entry.refusal is None and ended:
                 episodes[entry.record.task] += 1
     return Base(position=until, episodes=dict(sorted(episodes.items())), spools=ledger.told())
 

@@ -4,6 +4,9 @@ SOP (arXiv 2601.03044) keeps frame metadata in RAM and fetches payloads lazily; 
 costs a few hundred bytes, its steps come through `load` into a bounded arena, and a batch is drawn
 by (task, side) pool. Adding, relabelling and dropping are idempotent by episode id, because
 delivery is at least once.
+
+A part of an episode that still runs is an entry by itself: chunks and windows stay inside it. When
+the episode is whole it takes the place of its parts, so no step can be drawn twice.
 """
 
 from __future__ import annotations
@@ -15,13 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fleet_contract.errors import Reject, RejectCode
-from fleet_runtime.experience.batch import SOURCES, Batch, SampleSpec, Side, source_of
+from fleet_runtime.experience.batch import SOURCES, Batch, SampleSpec, Side, Source, source_of
 from fleet_runtime.replay.arena import Arena, row_bytes
 from fleet_runtime.replay.memory import share
 from fleet_runtime.replay.selectors import UniformRuns
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from numpy.typing import NDArray
 
@@ -29,9 +32,13 @@ if TYPE_CHECKING:
     from fleet_runtime.experience.types import Bool, Episode, Outcome
 
 
+WHOLE = -1
+"""In the place of a part's number."""
+
+
 @dataclasses.dataclass
 class Entry:
-    """What is remembered of an episode."""
+    """What is remembered of an episode, or of a part of one."""
 
     id: str
     task: int
@@ -39,6 +46,7 @@ class Entry:
     steps: int
     outcome: Outcome
     eligible: int  # steps that can be drawn
+    part: int = WHOLE
 
 
 class ReplayIndex:
@@ -53,8 +61,10 @@ class ReplayIndex:
         cache_steps: int = 200_000,
         cache_bytes: int | None = None,
         max_steps: int = 10_000_000,
+        load_part: Callable[[str, int], Episode] | None = None,
     ) -> None:
         """`load` fetches an episode by id, as first added; what it raises reaches the caller.
+        `load_part` fetches a part of one; without it none are taken in.
 
         `cache_steps` and `cache_bytes` (None: a share of the machine's) both bound the decoded
         steps in memory: 200,000 of Meta-World's size are 34 MB, 4 GiB hold 150,000 with a camera
@@ -65,6 +75,7 @@ class ReplayIndex:
         self.spaces = spaces
         self.spec = spec
         self._load = load
+        self._load_part = load_part
         self._max_steps = max_steps
         sizes = spaces.observation_size, spaces.action_size, spaces.images
         room = share() if cache_bytes is None else cache_bytes
@@ -72,17 +83,26 @@ class ReplayIndex:
         self._arena = Arena(self._cache_steps, *sizes)
         self._runs = UniformRuns(len(spaces.tasks) * len(Side), facts=3)
         self._numbers: dict[str, int] = {}  # id → number, oldest first
-        self._entries: dict[int, Entry] = {}
+        self._parts: dict[str, dict[int, int]] = {}  # id → part → number, of episodes not whole
+        self._torn: set[str] = set()  # episodes not whole of which a part was dropped
+        self._entries: dict[int, Entry] = {}  # oldest first; an episode is as old as its first part
         self._next = 0
         self.steps = 0
         self.dropped = 0
         """Episodes dropped to make room."""
 
     def __len__(self) -> int:
+        """Whole episodes."""
         return len(self._numbers)
 
     def __contains__(self, episode_id: object) -> bool:
+        """Whether this episode is here as a whole."""
         return episode_id in self._numbers
+
+    @property
+    def unfinished(self) -> int:
+        """Episodes of which there are parts alone."""
+        return len(self._parts)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -97,9 +117,46 @@ class ReplayIndex:
         return self._runs.sizes.reshape(-1, len(Side)).copy()
 
     def add(self, episode: Episode, side: Side) -> tuple[str, ...]:
-        """Take an episode in, once; returns the ids dropped to make room. Validates first."""
+        """Take an episode in, once; returns the ids dropped to make room. Validates first.
+
+        It takes the place of its parts. One of which a part was dropped to make room already is not
+        taken in: it is as old as its oldest part.
+        """
+        if episode.id in self._torn:
+            self._torn.discard(episode.id)
+            return ()
         if episode.id in self._numbers:
             return ()
+        self._demand(episode)
+        number = self._place(self._parts.pop(episode.id, {}).values())
+        self._numbers[episode.id] = number
+        self._enter(number, episode, side)
+        return self._shrink()
+
+    def add_part(self, part: Episode, number: int, side: Side) -> tuple[str, ...]:
+        """Take a part of an episode that is not whole, once; as `add`."""
+        if part.id in self._numbers or part.id in self._torn:
+            return ()
+        if number in self._parts.get(part.id, {}):
+            return ()
+        if self._load_part is None:
+            raise ValueError(f"part {number} of episode {part.id}: this index takes whole ones")
+        self._demand(part)
+        place = self._place(())
+        self._parts.setdefault(part.id, {})[number] = place
+        self._enter(place, part, side, number)
+        return self._shrink()
+
+    def end(self, episode_id: str, *, keep: bool) -> None:
+        """This episode will never be whole; `keep`: what there is of it goes on being drawn."""
+        self._torn.discard(episode_id)
+        parts = self._parts.get(episode_id, {})
+        if not keep:
+            self._parts.pop(episode_id, None)
+            for number in parts.values():
+                self._remove(number)
+
+    def _demand(self, episode: Episode) -> None:
         episode.validate(
             observation_size=self.spaces.observation_size,
             action_size=self.spaces.action_size,
@@ -109,26 +166,37 @@ class ReplayIndex:
         if len(episode) > self._cache_steps:
             message = f"{len(episode)} steps, the cache holds {self._cache_steps}"
             raise Reject(RejectCode.TOO_LARGE, message)
-        number = self._next
-        self._next += 1
-        entry = Entry(
+
+    def _place(self, parts: Iterable[int]) -> int:
+        """The oldest of these places, all of which are made free; a new one where there is none."""
+        taken = sorted(parts)
+        if not taken:
+            self._next += 1
+            return self._next - 1
+        for number in taken[1:]:
+            self._remove(number)
+        self._runs.remove(taken[0])
+        self._arena.forget(taken[0])
+        self.steps -= self._entries[taken[0]].steps
+        return taken[0]
+
+    def _enter(self, number: int, episode: Episode, side: Side, part: int = WHOLE) -> None:
+        entry = self._entries[number] = Entry(
             id=episode.id,
             task=self.spaces.task_id(episode.task),
             side=side,
             steps=len(episode),
             outcome=episode.outcome,
             eligible=0,
+            part=part,
         )
-        self._numbers[episode.id] = number
-        self._entries[number] = entry
         self.steps += entry.steps
         self._index(number, entry, episode)
         if entry.eligible:
             self._arena.put(number, episode)
-        return self._shrink()
 
     def oldest(self, side: Side) -> str | None:
-        """The id of the episode that came first, None where there is none."""
+        """The id of the episode that came first, parts counted; None where there is none."""
         return next((entry.id for entry in self._entries.values() if entry.side is side), None)
 
     def relabel(self, episode_id: str, outcome: Outcome) -> bool:
@@ -144,15 +212,26 @@ class ReplayIndex:
         return True
 
     def drop(self, episode_id: str) -> bool:
-        """Forget an episode; False when it was not here."""
+        """Forget an episode and what there is of it in parts; False when it was not here."""
+        parts = self._parts.pop(episode_id, {})
+        if parts:
+            self._torn.add(episode_id)
         number = self._numbers.pop(episode_id, None)
-        if number is None:
-            return False
-        entry = self._entries.pop(number)
+        numbers = [*parts.values(), *([] if number is None else [number])]
+        for gone in numbers:
+            self._remove(gone)
+        return bool(numbers)
+
+    def _remove(self, number: int) -> None:
+        self.steps -= self._entries.pop(number).steps
         self._runs.remove(number)
         self._arena.forget(number)
-        self.steps -= entry.steps
-        return True
+
+    def _fetch(self, number: int) -> Episode:
+        entry = self._entries[number]
+        if entry.part == WHOLE or self._load_part is None:
+            return self._load(entry.id)
+        return self._load_part(entry.id, entry.part)
 
     def sample(self, counts: NDArray[np.int64], rng: np.random.Generator) -> Batch:
         """A batch with `counts[task, side]` uniform draws from each pool."""
@@ -170,7 +249,7 @@ class ReplayIndex:
             stop,
             self.spec.chunk,
             np.minimum(step[:, None] + ahead, steps[:, None] - 1),
-            lambda n: self._load(self._entries[n].id),
+            self._fetch,
         )
         valid: Bool = step[:, None] + np.arange(self.spec.chunk) < stop[:, None]
         return Batch(
@@ -193,24 +272,29 @@ class ReplayIndex:
         pool = entry.task * len(Side) + entry.side
         wanted = self.spec.sources(entry.side)
         for start, stop, human in segments(episode.intervention):
-            source = source_of(episode, human=human)
+            if entry.part == WHOLE:
+                source = source_of(episode, human=human)
+            else:
+                source = self._unfinished(episode, human=human)
             if source in wanted:
                 facts = SOURCES.index(source), entry.steps, int(episode.success)
                 self._runs.add(pool, number, start, stop, *facts)
                 entry.eligible += stop - start
 
+    def _unfinished(self, part: Episode, *, human: bool) -> Source | None:
+        """As `source_of`, of what does not depend on how the episode ends."""
+        shown = self.spec.unfinished and human and part.mode == "live"
+        return Source.HUMAN if shown else None
+
     def _shrink(self) -> tuple[str, ...]:
-        if self.steps <= self._max_steps:
-            return ()
-        dropped, excess = [], self.steps - self._max_steps
-        for number, entry in self._entries.items():
-            if excess <= 0:
+        dropped: list[str] = []
+        while self.steps > self._max_steps:
+            online = ((n, e.id) for n, e in self._entries.items() if e.side is Side.ONLINE)
+            number, oldest = next(online, (self._next - 1, ""))
+            if number == self._next - 1:
                 break
-            if entry.side is Side.ONLINE and number != self._next - 1:
-                dropped.append(entry.id)
-                excess -= entry.steps
-        for episode_id in dropped:
-            self.drop(episode_id)
+            self.drop(oldest)
+            dropped.append(oldest)
         self.dropped += len(dropped)
         return tuple(dropped)
 

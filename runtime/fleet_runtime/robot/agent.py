@@ -133,6 +133,7 @@ class Agent:
             standing=self._standing,
             report=self._reporter,
             period=1.0 / (spec.control_hz * spec.time_scale),
+            experience=spec.experience,
             clock=clock,
             thinker=thinker,
         )

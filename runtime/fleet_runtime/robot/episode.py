@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fleet_runtime.experience.parts import UNFINISHED
 from fleet_runtime.experience.types import ARRAYS, Episode
 from fleet_runtime.robot.guard import unfit
 from fleet_runtime.robot.human import Control
@@ -159,28 +160,47 @@ class EpisodeRun:
         """The attempt as data; ValueError while it runs or when it ended before its first step."""
         if self._outcome is None or self.steps == 0:
             raise ValueError("the attempt is not over, or has no step")
-        arrays: dict[str, Any] = {
-            name: np.array(self._rows[name], ARRAYS[name][0]) for name in ARRAYS
+        return self._made(0, self.steps, self._outcome, self._source)()
+
+    def part(self, start: int) -> Callable[[], Episode]:
+        """What makes a part (see `experience.parts`) of the steps from `start` but the newest.
+
+        The attempt goes on; call what is returned in any thread.
+        """
+        return self._made(start, self.steps - 1, "aborted", UNFINISHED)
+
+    def _made(self, start: int, stop: int, outcome: Outcome, source: str) -> Callable[[], Episode]:
+        rows = {
+            name: self._rows[name][start : stop + letters.startswith("T+1")]
+            for name, (_, letters) in ARRAYS.items()
         }
-        arrays["observation"] = arrays["observation"][: self.steps + 1]
-        return Episode(
-            id=self._stamp.id,
-            robot=self._stamp.robot,
-            task=self.task,
-            outcome=self._outcome,
-            outcome_source=self._source,
-            mode=self._stamp.mode,
-            policy_digest=self._stamp.policy_digest,
-            policy_sequence=self._stamp.policy_sequence,
-            terminated=self._outcome in {"success", "failure"},
-            truncated=self._outcome not in {"success", "failure"},
-            duration_s=max(0.0, self._clock() - self._started),
-            images={
-                camera: np.stack([seen[camera] for seen in self._frames[: self.steps + 1]])
-                for camera in self._robot.spec.images
-            },
-            **arrays,
-        )
+        frames = self._frames[start : stop + 1]
+        duration = max(0.0, self._clock() - self._started)
+
+        def made() -> Episode:
+            arrays: dict[str, Any] = {
+                name: np.array(rows[name], dtype) for name, (dtype, _) in ARRAYS.items()
+            }
+            return Episode(
+                id=self._stamp.id,
+                robot=self._stamp.robot,
+                task=self.task,
+                outcome=outcome,
+                outcome_source=source,
+                mode=self._stamp.mode,
+                policy_digest=self._stamp.policy_digest,
+                policy_sequence=self._stamp.policy_sequence,
+                terminated=outcome in {"success", "failure"},
+                truncated=outcome not in {"success", "failure"},
+                duration_s=duration,
+                images={
+                    camera: np.stack([seen[camera] for seen in frames])
+                    for camera in self._robot.spec.images
+                },
+                **arrays,
+            )
+
+        return made
 
     def _look(self) -> None:
         self._seen = self._robot.observe()

@@ -1,6 +1,6 @@
 """The control loop: one thread that drives the robot and needs no network to do so.
 
-begin (perhaps another policy) → reset → steps at the control rate → spool the whole episode → tell.
+begin (perhaps another policy) → reset → steps at the control rate → spool the episode → tell.
 Whatever a policy does, the guard stands between it and the robot; whatever the robot raises ends
 the episode in a safe stop, and the robot is connected anew.
 """
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fleet_contract.errors import Reject, Retry
-from fleet_contract.messages import Outcome as Ended
-from fleet_contract.messages import Record, RobotState, TaskTally, Trip, Uptake, digest_of
-from fleet_runtime.experience import codec
+from fleet_contract.messages import RobotState, TaskTally, Trip, Uptake
+from fleet_contract.resources.experience import Experience
 from fleet_runtime.robot.episode import EpisodeRun, Stamp, answer
 from fleet_runtime.robot.human import Control
 from fleet_runtime.robot.reports import tallied
+from fleet_runtime.robot.scribe import Scribe
 from fleet_runtime.robot.shadow import Asked
 from fleet_runtime.robot.shadow_slot import ShadowSlot
 from fleet_runtime.robot.swap import Slot
@@ -68,23 +68,30 @@ class ControlLoop:
         standing: Standing,
         report: Reporter,
         period: float,
+        experience: Experience | None = None,
         clock: Clock | None = None,
         thinker: Asks | None = None,
     ) -> None:
-        """`period`: seconds of the clock per control step."""
+        """`period`: seconds of the clock per control step; `experience`: when it is spooled."""
         self._robot = robot
         self._human = human
         self._guard = guard
         self._shadow = shadow
         self._schedule = schedule
         self._desk = desk
-        self._spool = spool
         self._memory = memory
         self._standing = standing
         self._report = report
         self._period = period
         self._clock = clock or RealClock()
         self._thinker = thinker or Thinker()
+        self._scribe = Scribe(
+            report.who,
+            spool,
+            quality=robot.spec.image_quality,
+            wanted=experience or Experience(),
+            spooled=report.spooled,
+        )
         self._run: EpisodeRun | None = None
         self._slowest: float | None = None  # seconds of an inference in this episode
         self._newest: int | None = None  # greatest sequence that drove
@@ -92,6 +99,7 @@ class ControlLoop:
     def run(self) -> None:
         """The thread's life. Returns when the desk says stop; raises only our own faults."""
         faults = 0
+        self._scribe.close_unfinished()
         while not self._desk.stopping:
             done = self._desk.tally.episodes
             try:
@@ -107,6 +115,7 @@ class ControlLoop:
                 self._run = None
                 self._rest()
                 self._close()
+        self._scribe.close()
         self._shadow.close()
         self._thinker.close()
 
@@ -123,8 +132,8 @@ class ControlLoop:
             policy_digest=loaded.digest,
             policy_sequence=loaded.ref.sequence,
         )
-        started = time.time()
         episode = None
+        self._scribe.begin(loaded, self._clock.now())
         beside = self._desk.accompany(lambda slot: slot.begin(loaded.digest)).active
         self._shadow.begin(beside, loaded, task)
         try:
@@ -161,7 +170,7 @@ class ControlLoop:
             self._desk.accompany(ShadowSlot.end)
             account = self._shadow.end()
             if episode is not None:
-                self._keep(episode, loaded, started)
+                self._keep(episode, loaded)
             if episode is not None and account is not None:
                 self._report.shadow(episode, account)
             if guard.distrust:
@@ -193,6 +202,7 @@ class ControlLoop:
             if self._guard.abort and not run.done:
                 run.abort("guard")
                 self._rest()
+            self._scribe.tick(run, clock.now())
             # A late step is not caught up with: a burst of actions is worse than a slow one.
             due = max(due + self._period, clock.now())
             clock.sleep(max(0.0, due - clock.now()))
@@ -260,12 +270,10 @@ class ControlLoop:
             fetch, wait = loaded.fetched - loaded.heard, time.monotonic() - loaded.fetched
             self._desk.tally.uptake = Uptake(sequence=sequence, fetch=fetch, wait=wait, total=total)
 
-    def _keep(self, episode: Episode, loaded: Loaded, started: float) -> None:
+    def _keep(self, episode: Episode, loaded: Loaded) -> None:
         tally = self._desk.tally
         try:
-            payload = codec.encode(episode, quality=self._robot.spec.image_quality)
-            draft = self._draft(episode, payload, loaded, started)
-            self._spool.append(draft, payload)
+            self._scribe.end(episode)
             tally.spool_fault = ""
         except (Reject, Retry) as fault:
             tally.lost += 1
@@ -277,26 +285,6 @@ class ControlLoop:
         so_far = tally.tasks.get(episode.task, TaskTally())
         tally.tasks = {**tally.tasks, episode.task: tallied(so_far, episode)}
         self._report.outcome(episode, loaded, latency=self._slowest)
-
-    def _draft(self, episode: Episode, payload: bytes, loaded: Loaded, started: float) -> Record:
-        who = self._report.who
-        return Record(
-            robot=who.robot,
-            robot_uid=who.robot_uid,
-            job_uid=who.job_uid,
-            spool_id="",
-            n=1,  # the spool gives both
-            episode_id=episode.id,
-            manifest=loaded.digest,
-            sequence=loaded.ref.sequence,
-            assignment_epoch=loaded.epoch,
-            task=episode.task,
-            outcome=Ended(episode.outcome),
-            digest=digest_of(payload),
-            size=len(payload),
-            started_at=started,
-            ended_at=time.time(),
-        )
 
     def _distrust(self, loaded: Loaded) -> None:
         slot = self._desk.change(Slot.distrust)

@@ -47,20 +47,20 @@ class Reporter:
         """Args:
         who: this robot.
         put: keeps an event until it is stored.
-        spooled: called when an episode was kept (or should have been).
+        spooled: called when an episode or a part of one was kept (or should have been).
         distrusted: called when the guard took a policy back.
         """
         self.who = who
         self.distrusted = distrusted
         self._put = put
         self.refusals = 0
-        self._spooled = spooled
+        self.spooled = spooled
 
     def outcome(self, episode: Episode, loaded: Loaded, *, latency: float | None) -> None:
         """An episode is over and kept; `latency`: seconds of its slowest inference."""
         detail = episode.outcome_source
         self._ended(EventKind.OUTCOME, episode, loaded, latency=latency, detail=detail)
-        self._spooled()
+        self.spooled()
 
     def shadow(self, episode: Episode, account: Account) -> None:
         """What a policy would have done that computed beside the one the episode ran under."""

@@ -2,9 +2,9 @@
 
 One file per record, `<n>.rec`: a batch of one, so its header carries the payload's digest. Numbers
 grow from 1 and are never used twice under one spool id: the header file remembers how far they
-have come before the last file that shows it is deleted. A wiped disk is a new spool id. Files of
-other jobs below the same folder are kept apart, bounded, and never sent: a job made anew under an
-old name must not ingest them.
+have come, and whether the newest is a part of an episode that goes on, before the last file that
+shows it is deleted. A wiped disk is a new spool id. Files of other jobs below the same folder are
+kept apart, bounded, and never sent: a job made anew under an old name must not ingest them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ import shutil
 import threading
 from typing import IO, TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from fleet_contract.agents import SPOOL_BYTES, SPOOL_RECORDS
 from fleet_contract.errors import Fenced, Reject, RejectCode, Retry
-from fleet_contract.messages import Record, decode_batch, digest_of, encode_batch
+from fleet_contract.messages import Outcome, Record, decode_batch, digest_of, encode_batch
 from fleet_runtime.robot.files import flush_folder, full, remedy, remove_unfinished, write_whole
 
 if TYPE_CHECKING:
@@ -79,6 +81,7 @@ class Spool:
         self.spool_id: str = header["spoolId"]
         self._promised: int = header["next"]
         self._next = max([self._promised, *(n + 1 for n in self._files)])
+        self._unfinished = self._goes_on(header.get("unfinished"))
         _bound_closed(root, keep=self.folder)
 
     def close(self) -> None:
@@ -137,7 +140,20 @@ class Spool:
                         raise Retry(f"spool {self.folder}: {fault}; {remedy(fault)}") from fault
             self._files[record.n] = len(data)
             self._next = record.n + 1
+            self._unfinished = None if record.last else record
             return record
+
+    def close_unfinished(self) -> Record | None:
+        """Append that no more will come of the episode whose part came last; None where none did.
+
+        To be called while no episode is under way. Raises as `append`.
+        """
+        part = self._unfinished
+        if part is None:
+            return None
+        end = {"segment": part.segment + 1, "last": True, "outcome": Outcome.ABORTED}
+        nothing = {"digest": digest_of(b""), "size": 0, "evicted": False}
+        return self.append(part.model_copy(update=end | nothing), b"")
 
     def read(self, n: int) -> tuple[Record, bytes]:
         """A record and its payload, empty where it is a tombstone.
@@ -163,7 +179,7 @@ class Spool:
                 return 0
             if max(here) >= self._promised:
                 # First remember that these numbers are spent, then delete what shows it.
-                self._write_header({"spoolId": self.spool_id, "next": self._next})
+                self._write_header(self._header())
                 self._promised = self._next
             for n in here:
                 self._path(n).unlink(missing_ok=True)
@@ -227,13 +243,35 @@ class Spool:
 
     def _read_header(self) -> dict[str, Any] | None:
         try:
-            header = json.loads((self.folder / _HEADER).read_bytes())
-            return {"spoolId": str(header["spoolId"]), "next": int(header["next"])}
+            header: dict[str, Any] = json.loads((self.folder / _HEADER).read_bytes())
+            return header | {"spoolId": str(header["spoolId"]), "next": int(header["next"])}
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as fault:
             log.error("%s is unreadable (%s); a new spool begins", self.folder / _HEADER, fault)  # noqa: TRY400
             return None
+
+    def _header(self) -> dict[str, Any]:
+        header: dict[str, Any] = {"spoolId": self.spool_id, "next": self._next}
+        if (part := self._unfinished) is not None:
+            told = part.model_dump(mode="json", by_alias=True, exclude_none=True)
+            header["unfinished"] = told
+        return header
+
+    def _goes_on(self, told: object) -> Record | None:
+        """The newest record, as a file shows it or the header tells, where its episode goes on."""
+        newest = max(self._files, default=0)
+        try:
+            if newest >= self._promised:
+                record, _ = _parse(self._path(newest).read_bytes())
+            elif told is None:
+                return None
+            else:
+                record = Record.model_validate(told)
+        except (OSError, Reject, ValidationError) as fault:
+            log.warning("whether an episode of %s goes on is not known: %s", self.folder, fault)
+            return None
+        return None if record.last else record
 
     def _write_header(self, header: dict[str, Any]) -> None:
         write_whole(self.folder / _HEADER, json.dumps(header).encode())
