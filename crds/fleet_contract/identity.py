@@ -206,11 +206,11 @@ def user_jwt(user: User, key: PrivateKey, account: Account, now: int, expires: i
 
 
 def administrator_jwt(key: PrivateKey, root: Root, now: int, expires: int) -> str:
-    """A user who may tell the server of accounts, and nothing else."""
+    """A user who may tell the server of accounts and of newer files, and nothing else."""
     nats = {
         "type": "user",
         "version": 2,
-        "pub": {"allow": [names.CLAIMS_UPDATE]},
+        "pub": {"allow": [names.CLAIMS_UPDATE, names.reload("*")]},
         "sub": {"allow": [f"{names.inbox(Identity.OPERATOR, ADMINISTRATOR)}.>"]},
         **dict.fromkeys(("subs", "data", "payload"), UNLIMITED),
     }

@@ -240,6 +240,9 @@ class Env(StrEnum):
     KEY_FILE = "FLEET_KEY_FILE"
     NATS_ACCOUNTS = "FLEET_NATS_ACCOUNTS"
     NATS_CREDENTIALS = "FLEET_NATS_CREDENTIALS"
+    NATS_TLS = "FLEET_NATS_TLS"
+    NATS_NAMES = "FLEET_NATS_NAMES"
+    NATS_CA = "FLEET_NATS_CA"
     COMPLETION_INDEX = "JOB_COMPLETION_INDEX"  # Kubernetes sets it in the pods of an Indexed Job
 
 
@@ -259,6 +262,15 @@ NATS_USERS = "fleetloop-nats-users"
 """The Secret that holds them: a credentials file an entry."""
 NATS_SERVER = "fleetloop-nats-server"
 """The ConfigMap by which a broker of the namespace's own takes them."""
+
+NATS_TLS = "fleetloop-nats-tls"
+"""The Secret with the certificate of a broker of the namespace's own, as ``kubernetes.io/tls``."""
+NATS_AUTHORITY = "fleetloop-nats-authority"
+"""The Secret with the keys that sign it: the present one's and the next one's."""
+NATS_CA = "fleetloop-nats-ca"
+"""The ConfigMap with those whose signature on a broker's certificate is taken; nothing secret."""
+CA = "ca.crt"
+"""Its one entry."""
 
 READER = "reader"
 """What whoever only looks on is called there."""
@@ -378,6 +390,11 @@ def gate_heartbeat_subject(namespace: str, job: str) -> str:
 
 CLAIMS_UPDATE = "$SYS.REQ.CLAIMS.UPDATE"
 """Where a server takes a newer form of an account; it tells the others of its cluster."""
+
+
+def reload(server: str) -> str:
+    """Where a server, called by its id, is told to read its files anew."""
+    return f"$SYS.REQ.SERVER.{server}.RELOAD"
 
 
 def inbox(role: Identity, whose: str) -> str:

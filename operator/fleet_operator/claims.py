@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import Callable
 
 import nats.errors
 from nats.aio.client import Client
 
-from fleet_contract import names
+from fleet_contract import names, tls
 from fleet_contract.errors import Retry
 from fleet_contract.identity import ADMINISTRATOR, Passport
 from fleet_contract.names import Identity
@@ -16,15 +17,30 @@ WITHIN = 5.0  # seconds
 GOODBYE = 1.0  # seconds
 
 
-async def tell(url: str, administrator: Passport, account: str) -> None:
-    """The server knows this form of an account, and has put out who is out. Raises ``Retry``."""
+class _Client(tls.Verifying, Client):
+    known = f"ConfigMap {names.NATS_CA} says whose signature is taken, else the machine does"
+
+
+async def tell(
+    url: str,
+    administrator: Passport,
+    account: str,
+    *,
+    authorities: str = "",
+    stale: Callable[[bytes | None], bool] = lambda _: False,
+) -> None:
+    """The server knows this form of an account, and has put out who is out. Raises ``Retry``.
+
+    ``stale`` is shown its certificate; where that is not what its files hold it reads them anew.
+    """
     said = ""
 
     async def failed(fault: Exception) -> None:
         nonlocal said
         said = str(fault)
 
-    client = Client()
+    client = _Client()
+    client.authorities = lambda: authorities
     try:
         async with asyncio.timeout(WITHIN):
             await client.connect(
@@ -37,9 +53,11 @@ async def tell(url: str, administrator: Passport, account: str) -> None:
                 signature_cb=administrator.prove,
             )
             answer = await client.request(names.CLAIMS_UPDATE, account.encode(), timeout=WITHIN)
-        heard = json.loads(answer.data)
-        if heard.get("error"):
-            raise Retry(f"NATS at {url} does not take our account: {heard['error']}")
+            heard = json.loads(answer.data)
+            if heard.get("error"):
+                raise Retry(f"NATS at {url} does not take our account: {heard['error']}")
+            if stale(client.shown):
+                await client.request(names.reload(client.server_id), timeout=WITHIN)
     except (OSError, TimeoutError, ValueError, nats.errors.Error) as fault:
         raise Retry(
             f"NATS at {url} does not take our account ({said or repr(fault)}): is it there, and "

@@ -12,6 +12,7 @@ from fleet_contract.names import Identity, Kind, Label
 from fleet_contract.resources import FleetTrainingJob, RobotActor
 from fleet_contract.trust import PrivateKey
 from fleet_operator import claims
+from fleet_operator.certificates import Certificates
 from fleet_operator.cluster import Cluster, Object, RefusedError
 from fleet_operator.decide import identities as decide
 from fleet_operator.decide.identities import Keys, Wanted
@@ -25,9 +26,9 @@ logger = logging.getLogger(__name__)
 class Identities:
     """One per process, for the one broker whose accounts are ours."""
 
-    def __init__(self, cluster: Cluster, url: str) -> None:
+    def __init__(self, cluster: Cluster, url: str, certificates: Certificates) -> None:
         self.url = url
-        self._cluster = cluster
+        self._cluster, self._certificates = cluster, certificates
         self._keys: Keys | None = None
         self._known: Mapping[str, User] = {}
         self._own = PrivateKey.generate()
@@ -133,4 +134,9 @@ class Identities:
         account = identity.account_jwt(
             keys.account, self._cluster.namespace, keys.root, now, keys.revoked
         )
-        await claims.tell(self.url, Passport(token, key), account)
+        known = self._certificates
+        await claims.tell(
+            *(self.url, Passport(token, key), account),
+            authorities=await known.authorities(),
+            stale=known.seen,
+        )

@@ -109,13 +109,17 @@ async def spoil(
     manifest: str,
     *,
     accounts: bool = False,
+    authorities: str = "",
 ) -> int:
     """Publish a copy of a version with its weights scrambled; returns its sequence.
 
     It is signed as the learner's own: what catches it must be what it does.
     """
     secret = await api.get(f"/api/v1/namespaces/{namespace}/secrets/{names.LEARNER_KEY}")
-    with NamedTemporaryFile() as key, NamedTemporaryFile() as who:  # for this user alone
+    with NamedTemporaryFile() as key, NamedTemporaryFile() as who, NamedTemporaryFile() as ca:
+        # for this user alone
+        ca.write(authorities.encode())
+        ca.flush()
         key.write(base64.b64decode(secret["data"][names.KEY]))
         key.flush()
         if accounts:
@@ -126,6 +130,7 @@ async def spoil(
             *("--nats", nats, "--manifest", manifest, "--key-file", key.name),
             *("--namespace", namespace, "--job", job, "--job-uid", uid),
             *(("--credentials", who.name) if accounts else ()),
+            *(("--authorities", ca.name) if authorities else ()),
             store=store,
         )
     return int(answer["sequence"])
