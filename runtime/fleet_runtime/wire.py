@@ -168,7 +168,7 @@ class Wire:
                 closed_cb=wire._closed,
             )
             if _cancels() > cancels:  # the library swallowed it: see `_translated`
-                raise asyncio.CancelledError
+                raise asyncio.CancelledError  # noqa: TRY301 - as the library should have
         except BaseException:
             # Given up half-way, it would keep its socket until the program ends.
             with contextlib.suppress(Exception):

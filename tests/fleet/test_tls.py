@@ -12,7 +12,7 @@ from fleet_contract import names
 from fleet_contract.names import Channel, Stream
 from fleet_runtime.wire import Wire
 from helpers.nats import Broker, make_streams, running_broker
-from helpers.tls import DAY, Authority, said, secured, shows, tls_broker
+from helpers.tls import DAY, Authority, put, said, secured, shows, tls_broker
 
 WITHIN = 60.0  # seconds
 SUBJECT = names.robot_subject("default", "r1", "job", Channel.EXPERIENCE)
@@ -138,10 +138,6 @@ async def test_a_certificate_that_will_not_do_is_refused_in_words_and_tried_agai
             assert late._client.shown == right
         finally:
             await late.close()
-
-
-def put(path: Path, text: str) -> None:
-    path.write_text(text)
 
 
 async def test_a_server_without_tls_gets_nothing_from_who_asked_for_it(

@@ -1,6 +1,7 @@
 """Brokers that show a certificate, good ones and others."""
 
 import asyncio
+import base64
 import ssl
 import time
 from collections.abc import Iterator, Sequence
@@ -10,8 +11,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fleet_contract import certificates
+from fleet_cli.local.node.api import Json
+from fleet_contract import certificates, names
 from fleet_contract.trust import PrivateKey
+from helpers.identity import closed_broker
+from helpers.kube import Kube
 from helpers.nats import Broker
 
 DAY = 24 * 3600
@@ -51,6 +55,43 @@ def settings(folder: Path) -> str:
         f'tls {{ cert_file: "{folder}/tls.crt", key_file: "{folder}/tls.key", '
         'min_version: "1.3" }\n'
     )
+
+
+@contextmanager
+def sealed_broker(folder: Path) -> Iterator[Broker]:
+    """Takes nobody without an identity, and waits for its certificate: start it when it is there.
+
+    Its address is known already.
+    """
+    Authority().signs(folder / "certificate")
+    with closed_broker(folder, more=settings(folder / "certificate")) as broker:
+        broker.kill()
+        yield broker
+
+
+async def as_its_node_does(kube: Kube, folder: Path, *, after: bytes = b"") -> bytes:
+    """Show a broker the certificate that the operator makes, once it is another (DER)."""
+
+    def there(found: Json) -> bool:
+        return entry(found, "tls.crt") != after
+
+    def entry(found: Json, name: str) -> bytes:
+        return base64.b64decode(found["data"][name])
+
+    found = await kube.until("secrets", names.NATS_TLS, there, 60)
+    for name in ("tls.crt", "tls.key"):
+        put(folder / "certificate" / name, entry(found, name))
+    return entry(found, "tls.crt")
+
+
+async def believed(kube: Kube) -> str:
+    """Whose signature on a broker's certificate is taken in the namespace."""
+    found = await kube.get("configmaps", names.NATS_CA)
+    return str(found["data"][names.CA])
+
+
+def put(path: Path, content: bytes | str) -> None:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
 @contextmanager
