@@ -4,6 +4,7 @@ Kubernetes names of jobs and robots are DNS labels of at most ``NAME_MAX`` chara
 stand in a NATS subject as one token: a robot called ``a.b`` could otherwise use ``a``'s rights.
 """
 
+import zlib
 from enum import StrEnum
 
 # --- Kubernetes ---------------------------------------------------------------------------
@@ -259,7 +260,10 @@ NATS_ROOT = ("root", "system")
 """Entries of it that a broker trusts; who brings a broker of its own to many namespaces gives them
 to each, else the operator makes them."""
 NATS_USERS = "fleetloop-nats-users"
-"""The Secret that holds them: a credentials file an entry."""
+"""The Secret that holds them: a credentials file an entry. Robots' lie in ``NATS_ROBOTS``."""
+NATS_ROBOTS = tuple(f"{NATS_USERS}-{number:02}" for number in range(32))
+"""Secrets among which robots are spread by their names: each has room for some 1,000. RBAC can
+name these; a Secret for each robot it could not, and who writes those might write any other."""
 NATS_SERVER = "fleetloop-nats-server"
 """The ConfigMap by which a broker of the namespace's own takes them."""
 
@@ -277,8 +281,15 @@ READER = "reader"
 
 
 def user(role: Identity, whose: str) -> str:
-    """An entry of ``NATS_USERS``: of a robot by its name, of learner and gate by their job's."""
+    """The entry of one who was minted: a robot by its name, learner and gate by their job's."""
     return f"{role}.{whose}"
+
+
+def users(entry: str) -> str:
+    """The Secret in which an entry lies."""
+    if not entry.startswith(f"{Identity.ROBOT}."):
+        return NATS_USERS
+    return NATS_ROBOTS[zlib.crc32(entry.encode()) % len(NATS_ROBOTS)]
 
 
 def learner_job(job: str, run: int) -> str:

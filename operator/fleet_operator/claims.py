@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import Callable
 
 import nats.errors
@@ -15,6 +16,9 @@ from fleet_contract.names import Identity
 
 WITHIN = 5.0  # seconds
 GOODBYE = 1.0  # seconds
+RELOADED_WITHIN = 1.0  # seconds
+
+logger = logging.getLogger(__name__)
 
 
 class _Client(tls.Verifying, Client):
@@ -57,7 +61,7 @@ async def tell(
             if heard.get("error"):
                 raise Retry(f"NATS at {url} does not take our account: {heard['error']}")
             if stale(client.shown):
-                await client.request(names.reload(client.server_id), timeout=WITHIN)
+                await _look_anew(client)
     except (OSError, TimeoutError, ValueError, nats.errors.Error) as fault:
         raise Retry(
             f"NATS at {url} does not take our account ({said or repr(fault)}): is it there, and "
@@ -68,3 +72,15 @@ async def tell(
         # The library waits for ever for the end of a connection whose certificate it refused.
         with contextlib.suppress(Exception):
             await asyncio.wait_for(client.close(), GOODBYE)
+
+
+async def _look_anew(client: _Client) -> None:
+    """The server reads its files. Where it does not it goes on as it is, and is asked again."""
+    why = ""
+    try:
+        answer = await client.request(names.reload(client.server_id), timeout=RELOADED_WITHIN)
+        why = str(json.loads(answer.data).get("error") or "")
+    except (TimeoutError, ValueError, nats.errors.Error) as fault:
+        why = repr(fault)
+    if why:
+        logger.warning("NATS does not read its files anew, a newer certificate, say: %s", why)

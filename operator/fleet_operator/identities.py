@@ -31,6 +31,8 @@ class Identities:
         self._cluster, self._certificates = cluster, certificates
         self._keys: Keys | None = None
         self._known: Mapping[str, User] = {}
+        self._secrets = {names.NATS_USERS, *names.NATS_ROBOTS}
+        """Those that there may be: a small fleet's look is a small one, but for the first."""
         self._own = PrivateKey.generate()
         self._lock = asyncio.Lock()
 
@@ -79,8 +81,8 @@ class Identities:
 
     async def _bring_up_to_date(self, found: Object, keys: Keys, *, tell: bool) -> None:
         now = int(time.time())
-        before = await self._cluster.get("Secret", names.NATS_USERS)
-        entries = decide.entries_of(before)
+        before = {name: await self._cluster.get("Secret", name) for name in sorted(self._secrets)}
+        entries = decide.together(before)
         wanted, leaving = await self._everybody()
         make = PrivateKey.generate
         minted = decide.minted(entries, wanted, leaving, keys.account, now, make)
@@ -94,8 +96,10 @@ class Identities:
         self._keys = keys
         if minted.out:  # they stay in the entries until the server knows
             await self._tell(keys)
-        if before is None or minted.entries != entries:
-            await self._write(decide.users(before, minted.entries))
+        self._secrets = {names.NATS_USERS, *(name for name, one in before.items() if one)}
+        for one in decide.users(before, minted.entries):
+            self._secrets.add(one["metadata"]["name"])
+            await self._write(one)
         self._known = {entry: one.user for entry, one in wanted.items()}
         if tell and not minted.out:
             await self._tell(keys)

@@ -28,7 +28,8 @@ from helpers.tls import as_its_node_does, sealed_broker, secured
 
 ACCOUNT = "fleetloop-operator"
 GRANTED = granted(documents(setup.BASE / "permissions.yaml"))
-OURS = {names.NATS_KEYS, names.NATS_USERS, names.NATS_AUTHORITY, names.NATS_TLS, names.NATS_CA}
+OURS = {names.NATS_KEYS, names.NATS_USERS, *names.NATS_ROBOTS}
+OURS |= {names.NATS_AUTHORITY, names.NATS_TLS, names.NATS_CA}
 AT_OUR_BROKER = {cell for cell in GRANTED if cell.name in OURS}
 
 FORBIDDEN = 403
@@ -62,9 +63,14 @@ async def asked_at_a_closed_broker(
         authority = kube.path("secrets", names.NATS_AUTHORITY)
         await kube.api.patch(authority, {"data": {"present": None}})  # the next one follows
         await as_its_node_does(kube, folder, after=leaf)
-        await enroll(kube, "job", "guest")
-        await minted(kube, Identity.ROBOT, "guest")
-        await kube.delete(ROBOTS, "guest")
+        # So many that there is one at least in each Secret of robots', and then none.
+        guests = [f"guest-{number}" for number in range(160)]
+        home = {names.users(names.user(Identity.ROBOT, guest)): guest for guest in guests}
+        await enroll(kube, "job", *home.values())
+        for guest in home.values():
+            await minted(kube, Identity.ROBOT, guest)
+            await kube.delete(ROBOTS, guest)
+        await kube.delete(JOBS, "bad")  # its learner and gate go from where they lie
         return await cluster.until_asked(kube.namespace, ACCOUNT, GRANTED)
 
 

@@ -216,14 +216,14 @@ def test_a_configmap_of_a_persons_is_left_alone_and_taken() -> None:
 @pytest.mark.parametrize(
     ("url", "more", "expected"),
     [
-        ("tls://nats:4222", "", ["nats", "nats.ns", "nats.ns.svc"]),
+        ("tls://nats:4222", "", ["nats", "nats.ns", "nats.ns.svc", "nats.ns.svc.cluster.local"]),
         ("tls://nats.data:4222", "", ["nats.data"]),
         (
             "tls://10.0.0.1:4222",
             "fleet.example, b.example",
             ["10.0.0.1", "fleet.example", "b.example"],
         ),
-        ("tls://a:1,tls://b:2", "a", ["a", "b", "a.ns", "a.ns.svc", "b.ns", "b.ns.svc"]),
+        ("tls://a.x:1,tls://b:2", "c", ["a.x", "b", "c"]),
     ],
 )
 def test_a_server_is_called_by_its_address_and_what_somebody_added(

@@ -34,7 +34,7 @@ from fleet_operator.desired.streams import streams
 from fleet_runtime.wire import Wire
 from helpers.identity import ROOT, account, closed_broker, connected, made, tell, turned_away
 from helpers.nats import Broker
-from helpers.tls import shows
+from helpers.tls import put, shows
 
 SPACE = "fleet-a"
 U1, U2 = "11111111-aaaa", "22222222-bbbb"
@@ -306,7 +306,7 @@ async def test_what_a_stolen_robots_credentials_can_do_and_what_they_cannot(tmp_
 
 
 async def test_the_broker_of_the_dev_component_is_started_with_what_the_operator_makes(
-    tmp_path: Path,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kubectl = binaries.resolve("kubectl")["kubectl"]
     items = await asyncio.to_thread(setup.manifests, kubectl, SPACE, [setup.DEV])
@@ -346,6 +346,13 @@ async def test_the_broker_of_the_dev_component_is_started_with_what_the_operator
         await claims.tell(at, passport, text, authorities=believed, stale=stale)
         await asyncio.wait_for(shows(running, shown.leaf or b""), 30)
         assert await turned_away(at, made(WHO["r1"], ours), shown.authorities) == ""
+
+        # Where it cannot, it shows what it has, and nobody waits for it.
+        put(tmp_path / "tls.crt", "rubbish")
+        known = shown.authorities
+        await claims.tell(at, passport, text, authorities=known, stale=lambda _: True)
+        assert "does not read its files anew" in caplog.text
+        assert await turned_away(at, made(WHO["r1"], ours), known) == ""
     assert list((tmp_path / "data" / "accounts").glob("*.jwt"))
     assert setup.is_told(items, names.Env.NATS_ACCOUNTS) == "true"
     assert setup.is_told(items, names.Env.NATS_TLS) == "true"

@@ -53,9 +53,17 @@ class Guest(tls.Verifying, Client):
 
 @asynccontextmanager
 async def connected(
-    url: str, text: str, inbox: str, refusals: list[str] | None = None, authorities: str = ""
+    url: str,
+    text: str,
+    inbox: str,
+    refusals: list[str] | None = None,
+    authorities: str = "",
+    host: str = "",
 ) -> AsyncIterator[Guest]:
-    """A bare connection with these credentials; ``refusals`` gets what the server says."""
+    """A bare connection with these credentials; ``refusals`` gets what the server says.
+
+    ``host``: who its certificate is for, where the URL calls it otherwise.
+    """
     client, said = Guest(), [] if refusals is None else refusals
     client.authorities = lambda: authorities
     ended = asyncio.Event()
@@ -73,6 +81,7 @@ async def connected(
         closed_cb=closed,
         allow_reconnect=False,
         inbox_prefix=inbox,
+        tls_hostname=host or None,
         user_jwt_cb=lambda: bytearray(who.token.encode()),
         signature_cb=who.prove,
     )
@@ -130,7 +139,7 @@ async def minted(kube: Kube, role: Identity, whose: str, *, after: str = "") -> 
     def there(found: Json) -> bool:
         return entries_of(found).get(entry, after) != after
 
-    found = await kube.until("secrets", names.NATS_USERS, there)
+    found = await kube.until("secrets", names.users(entry), there)
     return entries_of(found)[entry]
 
 

@@ -92,7 +92,8 @@ async def measure(
 async def credentials(api: Api, namespace: str, role: Identity, whose: str) -> str:
     """An identity at the broker, as soon as the operator has minted it."""
     path, entry = f"/api/v1/namespaces/{namespace}/secrets", names.user(role, whose)
-    async for kind, seen in api.watch(path, fieldSelector=f"metadata.name={names.NATS_USERS}"):
+    selector = f"metadata.name={names.users(entry)}"
+    async for kind, seen in api.watch(path, fieldSelector=selector):
         for item in seen["items"] if kind == "LISTED" else [seen]:
             if entry in item.get("data", {}):
                 return base64.b64decode(item["data"][entry]).decode()

@@ -14,7 +14,7 @@ from fleet_contract import names
 from fleet_contract.agents import RobotConfig
 from fleet_contract.identity import claims, token_of
 from fleet_contract.names import ConditionType as C
-from fleet_contract.names import Env, Kind, Label
+from fleet_contract.names import Env, Identity, Kind, Label
 from fleet_contract.resources import FleetTrainingJob, RobotActor, RobotMode
 from fleet_operator.decide.identities import entries_of, entry, of_robot
 
@@ -92,8 +92,8 @@ def enrolled(
     if asked and not credentials:
         missing.append(
             f"the file {CREDENTIALS}: the operator has not made it yet, or Secret "
-            f"{names.NATS_USERS} is not yours to see; `fleet robots credentials "
-            f"{robot.metadata.name}` asks again"
+            f"{names.users(names.user(Identity.ROBOT, robot.metadata.name))} is not yours to see; "
+            f"`fleet robots credentials {robot.metadata.name}` asks again"
         )
     ours = told[Env.NATS_URL] == operator.get(Env.NATS_URL) and yes(operator, Env.NATS_TLS)
     if ours and not authorities:
@@ -179,9 +179,10 @@ async def _minted(kube: Kube, user: User) -> str:
     """The robot's credentials as soon as the operator has made them; empty where it does not."""
     with contextlib.suppress(Fault, TimeoutError):
         async with asyncio.timeout(MINTED_WITHIN):
-            selector = f"metadata.name={names.NATS_USERS}"
+            secret = names.users(entry(user))
+            selector = f"metadata.name={secret}"
             async for known in kube.follow("Secret", fieldSelector=selector):
-                text = entries_of(known.get(names.NATS_USERS)).get(entry(user), "")
+                text = entries_of(known.get(secret)).get(entry(user), "")
                 if text and claims(token_of(text))["nats"]["tags"] == user.tags:
                     return text
     return ""

@@ -51,7 +51,8 @@ class Wanted(NamedTuple):
 def hosts(url: str, namespace: str, more: str) -> list[str]:
     """What a server is called by: as its address says, in the cluster, and as somebody added."""
     called = [urlsplit(one).hostname or "" for one in url.split(",")]
-    inside = [f"{one}.{namespace}{end}" for one in called for end in ("", ".svc")]
+    ends = ("", ".svc", ".svc.cluster.local")
+    inside = [f"{one}.{namespace}{end}" for one in called for end in ends]
     inside = inside if all("." not in one and ":" not in one for one in called) else []
     added = [one.strip() for one in more.split(",")]
     return list(dict.fromkeys(filter(None, [*called, *inside, *added, *LOOPBACK])))

@@ -66,7 +66,7 @@ CREDENTIALS = "user.creds"
 def _identity(entry: str) -> Manifest:
     """Of all that the operator minted, this one's alone."""
     items = [{"key": entry, "path": CREDENTIALS}]
-    secret = {"secretName": names.NATS_USERS, "items": items, "defaultMode": 0o440}
+    secret = {"secretName": names.users(entry), "items": items, "defaultMode": 0o440}
     return {"name": "nats", "secret": secret}
 
 
@@ -100,7 +100,7 @@ def pod_spec(
     """A pod's spec; ``grace`` is in seconds. Overrides are merged in last.
 
     Every one gets the public keys, who may sign the certificate of NATS and, where NATS has
-    accounts, the identity of ``user``, an entry of ``names.NATS_USERS``; one that ``signs`` gets
+    accounts, the identity of ``user``, an entry of ``names.users``; one that ``signs`` gets
     the learner's private key too: as files, which a pod sees change and which are in no listing of
     processes or variables.
 
