@@ -111,7 +111,7 @@ class Delivery:
 class Wire:
     """One connection to the broker, for as long as the program lives."""
 
-    def __init__(self, client: Client, url: str, moved: Moved | None = None) -> None:
+    def __init__(self, client: _Client, url: str, moved: Moved | None = None) -> None:
         self.moved = moved or Moved()
         self._client = client
         self._url = url

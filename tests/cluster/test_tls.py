@@ -39,7 +39,8 @@ async def test_the_authority_is_followed_by_the_next_under_a_robot_at_work(
     told = {"FLEET_NATS_ACCOUNTS": "true", "FLEET_NATS_TLS": "true", "FLEET_RESYNC_SECONDS": "1"}
     with sealed_broker(tmp_path / "nats") as broker:
         url = secured(broker)
-        operator = await Operator(cluster, kube.namespace, url, **told).start()
+        operator = Operator(cluster, kube.namespace, url, log=tmp_path / "operator.log", **told)
+        await operator.start()
         try:
             leaf = await as_its_node_does(kube, tmp_path / "nats")
             broker.start()

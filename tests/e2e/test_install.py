@@ -85,8 +85,9 @@ async def test_a_deleted_job_leaves_nothing(kubectl: Kubectl, kube: Kube) -> Non
     address = kubectl("get", "pod", "nats-0", "--output=jsonpath={.status.podIP}")
     inbox = names.inbox(Identity.OPERATOR, names.FIELD_MANAGER)
     # Nobody comes to this broker without an identity and TLS, a test as little as a robot.
-    at, ours = f"tls://{address}:4222", {"authorities": await believed(kube), "host": "nats"}
-    async with connected(at, await as_operator(kube), inbox, **ours) as connection:
+    who, ca = await as_operator(kube), await believed(kube)
+    at = f"tls://{address}:4222"
+    async with connected(at, who, inbox, authorities=ca, host="nats") as connection:
         await asyncio.to_thread(kubectl, "delete", f"ftj/{JOB}", "--wait")
         async with asyncio.timeout(SLOW):
             await streams_gone(connection, uid)
