@@ -67,7 +67,8 @@ async def test_a_wire_goes_on_with_tls_as_soon_as_the_server_asks_for_it(
     async with wired(url, believed) as wire, wired(url, believed) as other:
         assert wire._client.shown is not None
         await other.subscribe("here", hear)
-        await other._client.flush()
+        for _ in range(2):  # the library's first ping overtakes what is still in its buffer
+            await other._client.flush()
         await wire.publish("here", b"hello")
         assert await asyncio.wait_for(heard.get(), WITHIN) == b"hello"
 
