@@ -202,4 +202,5 @@ async def test_leaf_and_authority_are_renewed_under_a_robot_at_work_and_nothing_
             for one in found:
                 await one.ack()
     assert stored > 0
-    assert held == set(range(stored))
+    # The last one may have landed though its ack did not come.
+    assert set(range(stored)) <= held <= set(range(stored + 1))
