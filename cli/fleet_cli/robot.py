@@ -72,10 +72,12 @@ def laid_out(view: Enrolled, folder: Path) -> dict[str, str]:
 
     A program at work takes newer ones from there as they come.
     """
+    from fleet_contract import names
     from fleet_contract.names import Env
 
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     trust, spool, credentials = folder / "trust", folder / "spool", folder / "user.creds"
+    authorities = folder / names.CA
     for below in (trust, spool):
         below.mkdir(exist_ok=True, mode=0o700)
     told = view.environment | {Env.TRUST_DIR.value: str(trust), Env.SPOOL_DIR.value: str(spool)}
@@ -85,6 +87,10 @@ def laid_out(view: Enrolled, folder: Path) -> dict[str, str]:
     if view.credentials:
         _write(credentials, view.credentials)
         told[Env.NATS_CREDENTIALS.value] = str(credentials)
+    told.pop(Env.NATS_CA.value, None)
+    if view.authorities:
+        _write(authorities, view.authorities)
+        told[Env.NATS_CA.value] = str(authorities)
     return told
 
 

@@ -14,6 +14,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from enum import Enum
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -87,7 +88,12 @@ class Passport(NamedTuple):
 
 def public(key: PrivateKey, level: Level) -> str:
     """A public key as NATS spells it."""
-    return _spelled(bytes([level.value]) + bytes.fromhex(key.public))
+    return _public(key.public, level)
+
+
+@lru_cache(maxsize=64)  # an account's are asked for with each of its users
+def _public(key: str, level: Level) -> str:
+    return _spelled(bytes([level.value]) + bytes.fromhex(key))
 
 
 def seed(key: PrivateKey, level: Level) -> str:
@@ -206,11 +212,11 @@ def user_jwt(user: User, key: PrivateKey, account: Account, now: int, expires: i
 
 
 def administrator_jwt(key: PrivateKey, root: Root, now: int, expires: int) -> str:
-    """A user who may tell the server of accounts, and nothing else."""
+    """A user who may tell the server of accounts and of newer files, and nothing else."""
     nats = {
         "type": "user",
         "version": 2,
-        "pub": {"allow": [names.CLAIMS_UPDATE]},
+        "pub": {"allow": [names.CLAIMS_UPDATE, names.reload("*")]},
         "sub": {"allow": [f"{names.inbox(Identity.OPERATOR, ADMINISTRATOR)}.>"]},
         **dict.fromkeys(("subs", "data", "payload"), UNLIMITED),
     }

@@ -4,6 +4,7 @@ Kubernetes names of jobs and robots are DNS labels of at most ``NAME_MAX`` chara
 stand in a NATS subject as one token: a robot called ``a.b`` could otherwise use ``a``'s rights.
 """
 
+import zlib
 from enum import StrEnum
 
 # --- Kubernetes ---------------------------------------------------------------------------
@@ -243,6 +244,9 @@ class Env(StrEnum):
     KEY_FILE = "FLEET_KEY_FILE"
     NATS_ACCOUNTS = "FLEET_NATS_ACCOUNTS"
     NATS_CREDENTIALS = "FLEET_NATS_CREDENTIALS"
+    NATS_TLS = "FLEET_NATS_TLS"
+    NATS_NAMES = "FLEET_NATS_NAMES"
+    NATS_CA = "FLEET_NATS_CA"
     COMPLETION_INDEX = "JOB_COMPLETION_INDEX"  # Kubernetes sets it in the pods of an Indexed Job
 
 
@@ -259,17 +263,36 @@ NATS_ROOT = ("root", "system")
 """Entries of it that a broker trusts; who brings a broker of its own to many namespaces gives them
 to each, else the operator makes them."""
 NATS_USERS = "fleetloop-nats-users"
-"""The Secret that holds them: a credentials file an entry."""
+"""The Secret that holds them: a credentials file an entry. Robots' lie in ``NATS_ROBOTS``."""
+NATS_ROBOTS = tuple(f"{NATS_USERS}-{number:02}" for number in range(32))
+"""Secrets among which robots are spread by their names: each has room for some 1,000. RBAC can
+name these; a Secret for each robot it could not, and who writes those might write any other."""
 NATS_SERVER = "fleetloop-nats-server"
 """The ConfigMap by which a broker of the namespace's own takes them."""
+
+NATS_TLS = "fleetloop-nats-tls"
+"""The Secret with the certificate of a broker of the namespace's own, as ``kubernetes.io/tls``."""
+NATS_AUTHORITY = "fleetloop-nats-authority"
+"""The Secret with the keys that sign it: the present one's and the next one's."""
+NATS_CA = "fleetloop-nats-ca"
+"""The ConfigMap with those whose signature on a broker's certificate is taken; nothing secret."""
+CA = "ca.crt"
+"""Its one entry."""
 
 READER = "reader"
 """What whoever only looks on is called there."""
 
 
 def user(role: Identity, whose: str) -> str:
-    """An entry of ``NATS_USERS``: of a robot by its name, of learner and gate by their job's."""
+    """The entry of one who was minted: a robot by its name, learner and gate by their job's."""
     return f"{role}.{whose}"
+
+
+def users(entry: str) -> str:
+    """The Secret in which an entry lies."""
+    if not entry.startswith(f"{Identity.ROBOT}."):
+        return NATS_USERS
+    return NATS_ROBOTS[zlib.crc32(entry.encode()) % len(NATS_ROBOTS)]
 
 
 def learner_job(job: str, run: int) -> str:
@@ -388,6 +411,11 @@ def gate_heartbeat_subject(namespace: str, job: str) -> str:
 
 CLAIMS_UPDATE = "$SYS.REQ.CLAIMS.UPDATE"
 """Where a server takes a newer form of an account; it tells the others of its cluster."""
+
+
+def reload(server: str) -> str:
+    """Where a server, called by its id, is told to read its files anew."""
+    return f"$SYS.REQ.SERVER.{server}.RELOAD"
 
 
 def inbox(role: Identity, whose: str) -> str:

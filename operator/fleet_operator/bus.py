@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
-from fleet_contract import names
+from fleet_contract import names, tls
 from fleet_contract.errors import Fenced, Retry
 from fleet_contract.names import Identity, Stream
 from fleet_operator import metrics, streams
@@ -76,14 +76,30 @@ def _cancels() -> int:
     return task.cancelling() if task is not None else 0
 
 
+class _Client(tls.Verifying, Client):
+    known = f"ConfigMap {names.NATS_CA} says whose signature is taken, else the machine does"
+
+
+async def _machines() -> str:
+    return ""
+
+
 class Bus:
     """One NATS server, connected for good: reconnects for ever, tells of every (re)connect."""
 
     def __init__(
-        self, url: str, identities: "Identities | None" = None, credentials: Path | None = None
+        self,
+        url: str,
+        identities: "Identities | None" = None,
+        credentials: Path | None = None,
+        authorities: Callable[[], Awaitable[str]] = _machines,
     ) -> None:
-        """With ``identities`` we mint our own, else show the file ``credentials``, if any."""
+        """With ``identities`` we mint our own, else show the file ``credentials``, if any.
+
+        ``authorities`` (PEM) may sign the server's certificate; where it is empty, the machine's.
+        """
         self.url = url
+        self._authorities, self._pem = authorities, ""
         self._identities, self._credentials = identities, credentials
         self._minted_at = 0.0
         self._client: Client | None = None
@@ -109,6 +125,8 @@ class Bus:
         async with self._connecting:
             if self._identities is not None:
                 await self._identified(self._identities)
+            if not self.connected:  # it comes back by itself, with whom it then believes
+                self._pem = await self._authorities()
             if self._client is None or self._client.is_closed:
                 self._client = await self._connect()
                 self._connected()
@@ -148,10 +166,11 @@ class Bus:
         async def again() -> None:
             self._connected()
 
-        client = Client()
+        client = _Client()
         who: dict[str, Any] = {"user_credentials": self._credentials and str(self._credentials)}
         if self._identities is not None:
             who = self._passport(self._identities)
+        client.authorities = lambda: self._pem
         try:
             with _heeding():
                 async with asyncio.timeout(CONNECT_TIMEOUT):

@@ -12,6 +12,7 @@ from fleet_contract.names import Identity, Kind, Label
 from fleet_contract.resources import FleetTrainingJob, RobotActor
 from fleet_contract.trust import PrivateKey
 from fleet_operator import claims
+from fleet_operator.certificates import Certificates
 from fleet_operator.cluster import Cluster, Object, RefusedError
 from fleet_operator.decide import identities as decide
 from fleet_operator.decide.identities import Keys, Wanted
@@ -25,11 +26,13 @@ logger = logging.getLogger(__name__)
 class Identities:
     """One per process, for the one broker whose accounts are ours."""
 
-    def __init__(self, cluster: Cluster, url: str) -> None:
+    def __init__(self, cluster: Cluster, url: str, certificates: Certificates) -> None:
         self.url = url
-        self._cluster = cluster
+        self._cluster, self._certificates = cluster, certificates
         self._keys: Keys | None = None
         self._known: Mapping[str, User] = {}
+        self._secrets = {names.NATS_USERS, *names.NATS_ROBOTS}
+        """Those that there may be: a small fleet's look is a small one, but for the first."""
         self._own = PrivateKey.generate()
         self._lock = asyncio.Lock()
 
@@ -78,8 +81,8 @@ class Identities:
 
     async def _bring_up_to_date(self, found: Object, keys: Keys, *, tell: bool) -> None:
         now = int(time.time())
-        before = await self._cluster.get("Secret", names.NATS_USERS)
-        entries = decide.entries_of(before)
+        before = {name: await self._cluster.get("Secret", name) for name in sorted(self._secrets)}
+        entries = decide.together(before)
         wanted, leaving = await self._everybody()
         make = PrivateKey.generate
         minted = decide.minted(entries, wanted, leaving, keys.account, now, make)
@@ -93,8 +96,10 @@ class Identities:
         self._keys = keys
         if minted.out:  # they stay in the entries until the server knows
             await self._tell(keys)
-        if before is None or minted.entries != entries:
-            await self._write(decide.users(before, minted.entries))
+        self._secrets = {names.NATS_USERS, *(name for name, one in before.items() if one)}
+        for one in decide.users(before, minted.entries):
+            self._secrets.add(one["metadata"]["name"])
+            await self._write(one)
         self._known = {entry: one.user for entry, one in wanted.items()}
         if tell and not minted.out:
             await self._tell(keys)
@@ -133,4 +138,9 @@ class Identities:
         account = identity.account_jwt(
             keys.account, self._cluster.namespace, keys.root, now, keys.revoked
         )
-        await claims.tell(self.url, Passport(token, key), account)
+        known = self._certificates
+        await claims.tell(
+            *(self.url, Passport(token, key), account),
+            authorities=await known.authorities(),
+            stale=known.seen,
+        )

@@ -18,6 +18,7 @@ from fleet_contract.errors import FleetError, Retry
 from fleet_contract.names import Kind, Label
 from fleet_operator import metrics
 from fleet_operator.bus import Bus
+from fleet_operator.certificates import Broker, Certificates
 from fleet_operator.cluster import Cluster
 from fleet_operator.decide.deliveries import Deliveries
 from fleet_operator.handlers import endings, robot_actor, telling, training_job
@@ -46,9 +47,10 @@ async def _sweep(office: Office, _: str) -> float | None:
         for one in found if kind in TURNS and office.swept else ():
             if one["uid"] in behind or kind == Kind.TRAINING_JOB:
                 office.wake(Key(kind, one["name"]))
-    if office.identities is not None:
+    for part in (office.certificates, office.identities):
         try:
-            await office.identities.look()
+            if part is not None:
+                await part.look()
         except Retry as fault:
             logger.warning("%s", fault)
     office.swept = True  # at our start the watches bring everything
@@ -122,18 +124,22 @@ async def run(our: Settings, stop: asyncio.Event) -> None:
             return again
 
         queue = WorkQueue(turn, workers=our.workers, first=frozenset({Kind.TRAINING_JOB}))
-        identities = Identities(cluster, our.nats_url) if our.nats_accounts else None
+        broker = Broker(our.nats_url, our.nats_names) if our.nats_tls else None
+        certificates = Certificates(cluster, broker)
+        believed = certificates.authorities
+        identities = Identities(cluster, our.nats_url, certificates) if our.nats_accounts else None
 
         def bus(url: str) -> Bus:
             if url != our.nats_url:  # a server of a job's choice is shown nothing of ours
-                return Bus(url)
-            return Bus(url, identities, our.nats_credentials)
+                return Bus(url, authorities=believed)
+            return Bus(url, identities, our.nats_credentials, believed)
 
         inbox = Inbox(our.namespace, queue.add, queue.add, lost_after=our.lost_after, bus=bus)
         keys = Keys(cluster, our.resync_seconds)
         deliveries = Deliveries(BEHIND * our.resync_seconds)
         office = Office(
-            *(our, cluster, inbox, keys, deliveries, queue.add, queue.add), identities=identities
+            *(our, cluster, inbox, keys, certificates, deliveries, queue.add, queue.add),
+            identities=identities,
         )
         registry = kopf.OperatorRegistry()
         kopf.on.login(registry=registry)(functools.partial(_login, cluster))

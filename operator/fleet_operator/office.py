@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from fleet_contract.names import Kind
 from fleet_contract.resources import FleetTrainingJob
+from fleet_operator.certificates import Certificates
 from fleet_operator.cluster import Cluster, Object
 from fleet_operator.decide.deliveries import Deliveries
 from fleet_operator.identities import Identities
@@ -27,6 +28,7 @@ class Office:
     cluster: Cluster
     inbox: Inbox
     keys: Keys
+    certificates: Certificates
     deliveries: Deliveries
     wake: Callable[[Key], None]
     wake_in: Callable[[Key, float], None]

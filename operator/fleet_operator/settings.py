@@ -22,6 +22,10 @@ class Settings(BaseSettings):
     """Whether that server takes nobody but whom we mint (docs/identity.md)."""
     nats_credentials: Path | None = None
     """A credentials file for our own connection to it, where it is a site's and wants one."""
+    nats_tls: bool = False
+    """Whether we see to that server's certificate (docs/identity.md)."""
+    nats_names: str = ""
+    """What it is called by beside its address, separated by commas; its certificate is for all."""
     storage_url: str = "file:///var/lib/fleetloop/objects"
     """For jobs that name no object store."""
     storage_secret: str = ""

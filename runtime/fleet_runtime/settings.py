@@ -33,6 +33,8 @@ class Settings(BaseSettings):
     storage_url: Annotated[str, Field(min_length=1)]
     nats_credentials: Path | None = None
     """Who we are to NATS, where it asks: a credentials file, read at each connect."""
+    nats_ca: Path | None = None
+    """Who may sign its certificate: PEM, read at each connect; without it the machine's own."""
     resync_seconds: Annotated[float, Field(gt=0)] = 15.0
     """Seconds between two looks at what a message might have told already; jittered by half."""
 

@@ -76,13 +76,18 @@ def by_job(objects: Mapping[str, Described]) -> dict[str, dict[str, Described]]:
 
 
 async def with_streams(
-    nats_url: str, uids: Iterable[str], credentials: Path | None = None
+    nats_url: str,
+    uids: Iterable[str],
+    credentials: Path | None = None,
+    authorities: Path | None = None,
 ) -> set[str]:
     """Those of them that the broker has a stream of. Raises `Retry` where it does not answer."""
     inbox = names.inbox(Identity.READER, names.READER)
     try:
         async with asyncio.timeout(PATIENCE):
-            wire = await Wire.connect(nats_url, "sweep", inbox=inbox, credentials=credentials)
+            wire = await Wire.connect(
+                nats_url, "sweep", inbox=inbox, credentials=credentials, authorities=authorities
+            )
     except TimeoutError:
         raise FleetError(
             f"NATS at {nats_url} does not answer, or takes nobody without an identity "
@@ -102,7 +107,7 @@ def sweep(chosen: argparse.Namespace, now: float) -> int:
         jobs = {uid: store.described(names.job_root(uid)) for uid in chosen.uid}
     else:
         jobs = by_job(store.described(names.JOBS_ROOT))
-    streams = asyncio.run(with_streams(chosen.nats, jobs, chosen.credentials))
+    streams = asyncio.run(with_streams(chosen.nats, jobs, chosen.credentials, chosen.authorities))
     wrong = 0
     for uid, objects in sorted(jobs.items()):
         held = Held(objects, uid in streams)
@@ -136,7 +141,13 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("uid", nargs="*", type=a_uid, help="UID of a job that was deleted")
     made.add_argument("--storage", default=os.environ.get(Env.STORAGE_URL), help=Env.STORAGE_URL)
     made.add_argument("--nats", default=os.environ.get(Env.NATS_URL), help=Env.NATS_URL)
-    file = os.environ.get(Env.NATS_CREDENTIALS)
+    ca, file = os.environ.get(Env.NATS_CA), os.environ.get(Env.NATS_CREDENTIALS)
+    made.add_argument(
+        "--authorities",
+        type=Path,
+        default=Path(ca) if ca else None,
+        help=f"file of who may sign the certificate of NATS; {Env.NATS_CA}",
+    )
     made.add_argument(
         "--credentials",
         type=Path,

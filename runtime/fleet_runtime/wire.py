@@ -25,8 +25,9 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
+from fleet_contract import tls
 from fleet_contract.errors import Reject, RejectCode, Retry
-from fleet_contract.names import StreamMeta, traffic
+from fleet_contract.names import Env, StreamMeta, traffic
 from fleet_runtime.traffic import Moved
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ _ENDED = "user authentication"  # … expired, … revoked
 _REFUSED = "permissions violation"
 
 
-class _Client(Client):
+class _Client(tls.Verifying, Client):
     async def _process_err(self, said: str) -> None:
         if _ENDED in said.lower() and self.is_connected:
             fault = nats.errors.Error(f"{said.strip(chr(39))}: it tries again with what it has")
@@ -110,7 +111,7 @@ class Delivery:
 class Wire:
     """One connection to the broker, for as long as the program lives."""
 
-    def __init__(self, client: Client, url: str, moved: Moved | None = None) -> None:
+    def __init__(self, client: _Client, url: str, moved: Moved | None = None) -> None:
         self.moved = moved or Moved()
         self._client = client
         self._url = url
@@ -131,18 +132,24 @@ class Wire:
         *,
         inbox: str = "_INBOX",
         credentials: Path | None = None,
+        authorities: Path | None = None,
         moved: Moved | None = None,
     ) -> Self:
         """A connection under `name`; waits for as long as the broker is not there.
 
         Args:
-            url: `nats://host:port`, several separated by commas.
+            url: `nats://host:port`, or `tls://` to go on with TLS only; several with commas.
             name: what the broker's operators see.
             inbox: below which answers come to us; an identity may listen below its own only.
             credentials: a NATS credentials file, where the broker wants one; read at each connect.
+            authorities: who may sign the broker's certificate, a file of PEM read at each connect;
+                where there is none, those that the machine knows.
             moved: where the bytes of its messages are counted.
         """
         client = _Client()
+        client.authorities = lambda: tls.in_file(authorities)
+        if authorities is not None:
+            client.known = f"{Env.NATS_CA} names {authorities}"
         wire = cls(client, url, moved)
         shown = _read(credentials)
         cancels = _cancels()

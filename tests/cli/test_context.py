@@ -125,7 +125,7 @@ def test_what_is_installed_names_the_services_that_lead_to_it(cluster: LocalClus
 
 
 def test_a_url_without_a_port_names_none() -> None:
-    with pytest.raises(ValueError, match="write it like nats://nats:4222"):
+    with pytest.raises(ValueError, match="write it like tls://nats:4222"):
         service("s3://bucket")
 
 

@@ -26,6 +26,7 @@ from fleet_cli.oncall import (
     robots,
     text,
 )
+from fleet_cli.robot import laid_out, read
 from fleet_contract.metrics import POLICY_LATENCY
 from fleet_contract.names import PLURALS, Env, Kind, Label, Verb
 from fleet_contract.resources import FleetTrainingJob, RobotActor
@@ -359,6 +360,19 @@ def test_what_a_robot_needs_and_nobody_here_knows_is_said() -> None:
         "AWS_…",
         "the public keys in /etc/fleetloop/trust",
     ]
+
+
+def test_who_may_sign_the_certificate_of_nats_comes_with_the_robots_file(tmp_path: Path) -> None:
+    found, url = RobotActor.model_validate(robot("arm")), "tls://nats:4222"
+    operator = {Env.NATS_URL.value: url, Env.NATS_TLS.value: "true"}
+    view = robots.enrolled(of(job()), found, operator, PUBLIC)
+    assert any("/etc/fleetloop/ca.crt" in one for one in view.missing)
+    view = robots.enrolled(of(job()), found, operator, PUBLIC, authorities="PEM\n")
+    assert not any("ca.crt" in one for one in view.missing)
+    assert "#   PEM" in text.enrolled(view)
+    told = laid_out(read(view.model_dump_json(by_alias=True)), tmp_path)
+    assert Path(told[Env.NATS_CA.value]).read_text() == "PEM\n"
+    assert Env.NATS_CA.value not in laid_out(view.model_copy(update={"authorities": ""}), tmp_path)
 
 
 def test_a_robots_variables_are_a_file_that_a_shell_reads() -> None:

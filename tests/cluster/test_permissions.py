@@ -22,12 +22,15 @@ from helpers.control import (
     training_job,
     trial,
 )
-from helpers.identity import closed_broker, entrust, minted
+from helpers.identity import entrust, minted
 from helpers.kube import Kube, condition
+from helpers.tls import as_its_node_does, sealed_broker, secured
 
 ACCOUNT = "fleetloop-operator"
 GRANTED = granted(documents(setup.BASE / "permissions.yaml"))
-MINTING = {cell for cell in GRANTED if cell.name in {names.NATS_KEYS, names.NATS_USERS}}
+OURS = {names.NATS_KEYS, names.NATS_USERS, *names.NATS_ROBOTS}
+OURS |= {names.NATS_AUTHORITY, names.NATS_TLS, names.NATS_CA}
+AT_OUR_BROKER = {cell for cell in GRANTED if cell.name in OURS}
 
 FORBIDDEN = 403
 
@@ -50,14 +53,24 @@ def tries(sequence: int, job: Json) -> bool:
 async def asked_at_a_closed_broker(
     cluster: AuditedCluster, kube: Kube, folder: Path, settings: dict[Env, str]
 ) -> list[Asked]:
-    """Until every grant was of use: at a broker that takes only whom it mints some are, too."""
+    """Until every grant was of use: at a broker of its own, with TLS and accounts, some are."""
     await entrust(kube)
-    with closed_broker(folder) as broker:
-        minting = settings | {Env.NATS_ACCOUNTS: "true", Env.NATS_URL: broker.url}
-        await asyncio.to_thread(setup.run_operator, cluster, kube.namespace, minting)
-        await enroll(kube, "job", "guest")
-        await minted(kube, Identity.ROBOT, "guest")
-        await kube.delete(ROBOTS, "guest")
+    with sealed_broker(folder) as broker:
+        told = {Env.NATS_ACCOUNTS: "true", Env.NATS_TLS: "true", Env.NATS_URL: secured(broker)}
+        await asyncio.to_thread(setup.run_operator, cluster, kube.namespace, settings | told)
+        leaf = await as_its_node_does(kube, folder)
+        broker.start()
+        authority = kube.path("secrets", names.NATS_AUTHORITY)
+        await kube.api.patch(authority, {"data": {"present": None}})  # the next one follows
+        await as_its_node_does(kube, folder, after=leaf)
+        # So many that there is one at least in each Secret of robots', and then none.
+        guests = [f"guest-{number}" for number in range(160)]
+        home = {names.users(names.user(Identity.ROBOT, guest)): guest for guest in guests}
+        await enroll(kube, "job", *home.values())
+        for guest in home.values():
+            await minted(kube, Identity.ROBOT, guest)
+            await kube.delete(ROBOTS, guest)
+        await kube.delete(JOBS, "bad")  # its learner and gate go from where they lie
         return await cluster.until_asked(kube.namespace, ACCOUNT, GRANTED)
 
 
@@ -117,7 +130,7 @@ async def test_it_needs_exactly_what_it_is_granted_where_only_restricted_pods_ar
 
     await kube.until("configmaps", names.TRUST, followed, within=90.0)
     await keys.of(kube)
-    await cluster.until_asked(kube.namespace, ACCOUNT, GRANTED - MINTING)
+    await cluster.until_asked(kube.namespace, ACCOUNT, GRANTED - AT_OUR_BROKER)
     asked = await asked_at_a_closed_broker(cluster, kube, tmp_path / "nats", often)
     assert [one for one in asked if one.code == FORBIDDEN] == []
     # Its pods have no token, and nobody else works as the namespace's usual account.

@@ -69,6 +69,54 @@ def test_what_was_minted_stays_is_renewed_or_is_out(
         assert identity.claims(identity.token_of(text))["nats"]["tags"] == one.user.tags
 
 
+LIMIT = 2**20  # bytes of a Secret
+
+
+def test_three_thousand_robots_have_room_and_twenty_thousand_would() -> None:
+    robots = [
+        Wanted(User(Identity.ROBOT, f"arm-{n:036}", "job", "u" * 36, "r" * 36)) for n in range(3000)
+    ]
+    minted = mint({}, robots, NOW)
+    secrets = decide.users({}, minted.entries)
+    assert {one["metadata"]["name"] for one in secrets} == set(names.NATS_ROBOTS)
+    sizes = [sum(map(len, decide.entries_of(one).values())) for one in secrets]
+    assert max(sizes) * 20_000 / 3000 < 0.9 * LIMIT
+    found = {one["metadata"]["name"]: one for one in secrets}
+    assert decide.together(found) == minted.entries
+
+    # One who goes or comes is one write.
+    first, *others = robots
+    later = mint(dict(minted.entries), others, NOW)
+    (write,) = decide.users(with_versions(found), later.entries)
+    assert write["metadata"]["name"] == names.users(decide.entry(first.user))
+    assert write["metadata"]["resourceVersion"] == "7"
+
+
+def with_versions(secrets: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: one | {"metadata": one["metadata"] | {"resourceVersion": "7"}}
+        for name, one in secrets.items()
+    }
+
+
+def test_robots_that_lay_beside_all_others_are_written_where_they_belong_before_they_go() -> None:
+    reader = mint({}, [decide.READER], NOW).entries
+    (old,) = decide.users({}, reader)
+    old["data"] |= {ENTRY: base64.b64encode(BEFORE[ENTRY].encode()).decode()}
+    found = with_versions({names.NATS_USERS: old})
+    assert decide.together(found) == BEFORE | dict(reader)
+    writes = decide.users(found, decide.together(found))
+    assert [one["metadata"]["name"] for one in writes] == [names.users(ENTRY), names.NATS_USERS]
+    assert [decide.entries_of(one) for one in writes] == [BEFORE, dict(reader)]
+
+    # An operator that died between the two goes on with what lies where it belongs.
+    half = found | with_versions({names.users(ENTRY): writes[0]})
+    half[names.NATS_USERS]["data"][ENTRY] = base64.b64encode(b"older").decode()
+    assert decide.together(half) == BEFORE | dict(reader)
+    (last,) = decide.users(half, decide.together(half))
+    assert decide.entries_of(last) == dict(reader)
+
+
 def test_where_a_signing_key_is_replaced_all_it_signed_are_out_and_minted_anew() -> None:
     learner = Wanted(User(Identity.LEARNER, "job", "job", "uid-1"))
     before = mint({}, [Wanted(R1), learner], NOW).entries

@@ -13,6 +13,7 @@ from helpers.identity import as_operator, connected
 from helpers.kube import Kube, condition
 from helpers.nats import streams_gone
 from helpers.ring import JOBS, ROBOTS
+from helpers.tls import believed
 
 pytestmark = pytest.mark.usefixtures("installed")
 OVERLAY = "manifests/overlays/kind"
@@ -83,8 +84,10 @@ async def test_a_deleted_job_leaves_nothing(kubectl: Kubectl, kube: Kube) -> Non
     uid = kubectl("get", f"ftj/{JOB}", "--output=jsonpath={.metadata.uid}")
     address = kubectl("get", "pod", "nats-0", "--output=jsonpath={.status.podIP}")
     inbox = names.inbox(Identity.OPERATOR, names.FIELD_MANAGER)
-    # Nobody comes to this broker without an identity, a test as little as a robot.
-    async with connected(f"nats://{address}:4222", await as_operator(kube), inbox) as connection:
+    # Nobody comes to this broker without an identity and TLS, a test as little as a robot.
+    who, ca = await as_operator(kube), await believed(kube)
+    at = f"tls://{address}:4222"
+    async with connected(at, who, inbox, authorities=ca, host="nats") as connection:
         await asyncio.to_thread(kubectl, "delete", f"ftj/{JOB}", "--wait")
         async with asyncio.timeout(SLOW):
             await streams_gone(connection, uid)

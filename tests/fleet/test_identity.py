@@ -4,10 +4,14 @@ The table below is written by hand, in plain subjects, and knows nothing of `per
 """
 
 import asyncio
+import base64
 import json
 import re
 import time
+from functools import partial
+from operator import ne
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import nats.errors
 import pytest
@@ -15,6 +19,7 @@ from nats.js.api import ConsumerConfig, StreamConfig
 
 from fleet_cli import setup
 from fleet_cli.local import binaries
+from fleet_cli.local.node.api import Json
 from fleet_cli.local.pki import ensure_pki
 from fleet_contract import identity, names
 from fleet_contract.errors import Retry, Untrusted
@@ -23,11 +28,13 @@ from fleet_contract.messages import Assignment
 from fleet_contract.names import Identity
 from fleet_contract.trust import PrivateKey
 from fleet_operator import claims
+from fleet_operator.decide import certificates
 from fleet_operator.decide.identities import server
 from fleet_operator.desired.streams import streams
 from fleet_runtime.wire import Wire
 from helpers.identity import ROOT, account, closed_broker, connected, made, tell, turned_away
 from helpers.nats import Broker
+from helpers.tls import put, shows
 
 SPACE = "fleet-a"
 U1, U2 = "11111111-aaaa", "22222222-bbbb"
@@ -310,7 +317,7 @@ async def test_what_a_stolen_robots_credentials_can_do_and_what_they_cannot(tmp_
 
 
 async def test_the_broker_of_the_dev_component_is_started_with_what_the_operator_makes(
-    tmp_path: Path,
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     kubectl = binaries.resolve("kubectl")["kubectl"]
     items = await asyncio.to_thread(setup.manifests, kubectl, SPACE, [setup.DEV])
@@ -321,18 +328,57 @@ async def test_the_broker_of_the_dev_component_is_started_with_what_the_operator
         for item in items
         if item["metadata"]["name"] == "nats" and "spec" in item and item["kind"] == "StatefulSet"
     )
+    url, now, make = setup.is_told(items, names.Env.NATS_URL), int(time.time()), PrivateKey.generate
+    called = certificates.hosts(url, SPACE, "")
+    shown = certificates.wanted(certificates.Found(), SPACE, called, None, now, make)
+    told |= {one["metadata"]["name"]: one for one in shown.writes}
     volumes = {one["name"]: one for one in broker["spec"]["template"]["spec"]["volumes"]}
     for source in volumes["config"]["projected"]["sources"]:
-        for file, content in told[source["configMap"]["name"]]["data"].items():
+        for file, content in files(source, told).items():
             mine = content.replace("/data", str(tmp_path / "data"))
+            mine = mine.replace("/etc/nats", str(tmp_path))
             (tmp_path / file).write_text(re.sub(r"((listen|http): .*)|store_dir: \S+", "", mine))
-    ours = account()
+    ours, who = account(), make()
+    passport = identity.Passport(identity.administrator_jwt(who, ROOT, now, now + 60), who)
     with Broker(tmp_path / "store", "-c", str(tmp_path / "nats.conf")) as running:
-        await tell(running.url, identity.account_jwt(ours, SPACE, ROOT, int(time.time()), {}))
-        assert await turned_away(running.url, made(WHO["r1"], ours)) == ""
-        assert await turned_away(running.url, made(WHO["r1"], account()))
+        at = running.url.replace("nats", urlsplit(url).scheme)
+        text, believed = identity.account_jwt(ours, SPACE, ROOT, now, {}), shown.authorities
+        await claims.tell(at, passport, text, authorities=believed)
+        assert await turned_away(at, made(WHO["r1"], ours), believed) == ""
+        assert await turned_away(at, made(WHO["r1"], account()), believed)
+
+        # Told by the operator, it takes another certificate without being started anew.
+        shown = certificates.wanted(certificates.Found(), SPACE, called, None, now, make)
+        for one in shown.writes:
+            if one["metadata"]["name"] == names.NATS_TLS:
+                for file, content in one["data"].items():
+                    (tmp_path / file).write_bytes(base64.b64decode(content))
+        stale = partial(ne, shown.leaf)
+        await claims.tell(at, passport, text, authorities=believed, stale=stale)
+        await asyncio.wait_for(shows(running, shown.leaf or b""), 30)
+        assert await turned_away(at, made(WHO["r1"], ours), shown.authorities) == ""
+
+        # Where it cannot, it shows what it has, and nobody waits for it.
+        put(tmp_path / "tls.crt", "rubbish")
+        known = shown.authorities
+        await claims.tell(at, passport, text, authorities=known, stale=lambda _: True)
+        assert "does not read its files anew" in caplog.text
+        assert await turned_away(at, made(WHO["r1"], ours), known) == ""
     assert list((tmp_path / "data" / "accounts").glob("*.jwt"))
     assert setup.is_told(items, names.Env.NATS_ACCOUNTS) == "true"
+    assert setup.is_told(items, names.Env.NATS_TLS) == "true"
+
+
+def files(source: Json, told: Json) -> dict[str, str]:
+    """What a source of a projected volume puts there."""
+    if "configMap" in source:
+        found: dict[str, str] = told[source["configMap"]["name"]]["data"]
+        return found
+    data = told[source["secret"]["name"]]["data"]
+    return {
+        item["path"]: base64.b64decode(data[item["key"]]).decode()
+        for item in source["secret"]["items"]
+    }
 
 
 async def test_over_tls_nobody_is_told_anything_whom_the_robot_cannot_verify(
@@ -349,7 +395,7 @@ async def test_over_tls_nobody_is_told_anything_whom_the_robot_cannot_verify(
         administrator = identity.administrator_jwt(key, ROOT, now, now + 60)
         passport = identity.Passport(administrator, key)
         token = identity.account_jwt(ours, SPACE, ROOT, now, {})
-        with pytest.raises(Retry, match="certificate verify failed"):
+        with pytest.raises(Retry, match="signed by nobody we know"):
             await claims.tell(url, passport, token)
         monkeypatch.setenv("SSL_CERT_FILE", str(pki.ca))
         await claims.tell(url, passport, token)

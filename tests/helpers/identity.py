@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from nats.aio.client import Client
 
 from fleet_cli.local.node.api import Json
-from fleet_contract import identity, names
+from fleet_contract import identity, names, tls
 from fleet_contract.identity import Account, Root, User
 from fleet_contract.names import Identity
 from fleet_contract.trust import PrivateKey
@@ -45,7 +45,7 @@ def made(user: User, of: Account, *, key: PrivateKey | None = None, within: int 
     return identity.credentials(identity.user_jwt(user, key, of, now, now + within), key)
 
 
-class Guest(Client):
+class Guest(tls.Verifying, Client):
     """Leaves when it is told to."""
 
     ended: asyncio.Event
@@ -53,10 +53,19 @@ class Guest(Client):
 
 @asynccontextmanager
 async def connected(
-    url: str, text: str, inbox: str, refusals: list[str] | None = None
+    url: str,
+    text: str,
+    inbox: str,
+    refusals: list[str] | None = None,
+    authorities: str = "",
+    host: str = "",
 ) -> AsyncIterator[Guest]:
-    """A bare connection with these credentials; ``refusals`` gets what the server says."""
+    """A bare connection with these credentials; ``refusals`` gets what the server says.
+
+    ``host``: who its certificate is for, where the URL calls it otherwise.
+    """
     client, said = Guest(), [] if refusals is None else refusals
+    client.authorities = lambda: authorities
     ended = asyncio.Event()
 
     async def failed(fault: Exception) -> None:
@@ -72,6 +81,7 @@ async def connected(
         closed_cb=closed,
         allow_reconnect=False,
         inbox_prefix=inbox,
+        tls_hostname=host or None,
         user_jwt_cb=lambda: bytearray(who.token.encode()),
         signature_cb=who.prove,
     )
@@ -82,7 +92,7 @@ async def connected(
         await client.close()
 
 
-async def turned_away(url: str, text: str) -> str:
+async def turned_away(url: str, text: str, authorities: str = "") -> str:
     """What the server says to somebody with these credentials; empty where it lets him in.
 
     By hand: the library leaves the sockets of refused connections to the collector.
@@ -92,6 +102,8 @@ async def turned_away(url: str, text: str) -> str:
     reader, writer = await asyncio.open_connection(at.hostname, at.port)
     try:
         greeting = json.loads((await reader.readline()).removeprefix(b"INFO "))
+        if at.scheme == "tls":
+            await writer.start_tls(tls.context(authorities), server_hostname=at.hostname)
         proof = who.prove(greeting["nonce"]).decode()
         words = {"jwt": who.token, "sig": proof, "verbose": False, "pedantic": False}
         writer.write(f"CONNECT {json.dumps(words)}\r\nPING\r\n".encode())
@@ -127,7 +139,7 @@ async def minted(kube: Kube, role: Identity, whose: str, *, after: str = "") -> 
     def there(found: Json) -> bool:
         return entries_of(found).get(entry, after) != after
 
-    found = await kube.until("secrets", names.NATS_USERS, there)
+    found = await kube.until("secrets", names.users(entry), there)
     return entries_of(found)[entry]
 
 

@@ -71,7 +71,14 @@ async def test_the_operator_may_what_its_role_says_and_its_pods_nothing(
     cells = await served(kube.api)
     assert len(cells) > 800
     objects = [names.OPERATOR_KEY, names.LEARNER_KEY, names.TRUST, names.NATS_KEYS]
-    objects += [names.NATS_USERS, "another"]
+    objects += [
+        names.NATS_USERS,
+        *names.NATS_ROBOTS,
+        names.NATS_AUTHORITY,
+        names.NATS_TLS,
+        names.NATS_CA,
+        "another",
+    ]
     for resource, name, verb in product(("secrets", "configmaps"), objects, USUAL):
         cells.append(Cell(verb, "", resource, name))
     unnamed = {cell for cell in ROLE if not cell.name}

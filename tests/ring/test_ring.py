@@ -19,11 +19,12 @@ from fleet_contract.messages import digest_of
 from fleet_contract.names import Env
 from fleet_runtime.artifacts import Store
 from helpers.fleet import FLEET, Shell
-from helpers.identity import as_operator, closed_broker, connected, entrust
+from helpers.identity import as_operator, connected, entrust
 from helpers.kube import Kube, condition
 from helpers.nats import streams_gone
 from helpers.ring import JOBS, ROBOTS, SLOW, VERSIONS, job, without_keys
 from helpers.s3 import running_object_server
+from helpers.tls import as_its_node_does, believed, sealed_broker, secured
 
 OUT_WITHIN = 10.0  # seconds
 
@@ -39,13 +40,15 @@ async def none_left(api: Api, kube: Kube, *resources: str) -> None:
 async def test_experience_becomes_a_version_that_the_fleet_runs_and_deletion_leaves_nothing(
     cluster: LocalCluster, api: Api, kube: Kube, dataset: str, tmp_path: Path
 ) -> None:
-    """At a broker that takes nobody but whom the operator minted."""
-    with closed_broker(tmp_path / "nats") as broker:
+    """At a broker that takes nobody but whom the operator minted, and shows what it made."""
+    with sealed_broker(tmp_path / "nats") as broker:
         await asyncio.to_thread(install, cluster.kubectl, cluster.kubeconfig, kube.namespace)
         await entrust(kube)
-        told = {Env.NATS_URL: broker.url, Env.NATS_ACCOUNTS: "true"}
+        told = {Env.NATS_URL: secured(broker), Env.NATS_ACCOUNTS: "true", Env.NATS_TLS: "true"}
         await asyncio.to_thread(run_operator, cluster, kube.namespace, told)
-        await comes_round(cluster, api, kube, dataset, broker.url, tmp_path)
+        await as_its_node_does(kube, tmp_path / "nats")
+        broker.start()
+        await comes_round(cluster, api, kube, dataset, secured(broker), tmp_path)
 
 
 async def joins_from_outside(cluster: LocalCluster, kube: Kube, folder: Path) -> None:
@@ -132,7 +135,8 @@ async def comes_round(
     await kube.until_gone("pods", names.robot_pod(names.simulated_robot("ring", 1)), SLOW)
 
     inbox = names.inbox(names.Identity.OPERATOR, names.FIELD_MANAGER)
-    async with connected(url, await as_operator(kube), inbox) as connection:
+    who, ca = await as_operator(kube), await believed(kube)
+    async with connected(url, who, inbox, authorities=ca) as connection:
         await kube.delete(JOBS, "ring")
         async with asyncio.timeout(SLOW):
             await none_left(api, kube, JOBS, ROBOTS, VERSIONS, "batch/v1/jobs")

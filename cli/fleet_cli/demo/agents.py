@@ -92,7 +92,8 @@ async def measure(
 async def credentials(api: Api, namespace: str, role: Identity, whose: str) -> str:
     """An identity at the broker, as soon as the operator has minted it."""
     path, entry = f"/api/v1/namespaces/{namespace}/secrets", names.user(role, whose)
-    async for kind, seen in api.watch(path, fieldSelector=f"metadata.name={names.NATS_USERS}"):
+    selector = f"metadata.name={names.users(entry)}"
+    async for kind, seen in api.watch(path, fieldSelector=selector):
         for item in seen["items"] if kind == "LISTED" else [seen]:
             if entry in item.get("data", {}):
                 return base64.b64decode(item["data"][entry]).decode()
@@ -109,13 +110,17 @@ async def spoil(
     manifest: str,
     *,
     accounts: bool = False,
+    authorities: str = "",
 ) -> int:
     """Publish a copy of a version with its weights scrambled; returns its sequence.
 
     It is signed as the learner's own: what catches it must be what it does.
     """
     secret = await api.get(f"/api/v1/namespaces/{namespace}/secrets/{names.LEARNER_KEY}")
-    with NamedTemporaryFile() as key, NamedTemporaryFile() as who:  # for this user alone
+    with NamedTemporaryFile() as key, NamedTemporaryFile() as who, NamedTemporaryFile() as ca:
+        # for this user alone
+        ca.write(authorities.encode())
+        ca.flush()
         key.write(base64.b64decode(secret["data"][names.KEY]))
         key.flush()
         if accounts:
@@ -126,6 +131,7 @@ async def spoil(
             *("--nats", nats, "--manifest", manifest, "--key-file", key.name),
             *("--namespace", namespace, "--job", job, "--job-uid", uid),
             *(("--credentials", who.name) if accounts else ()),
+            *(("--authorities", ca.name) if authorities else ()),
             store=store,
         )
     return int(answer["sequence"])

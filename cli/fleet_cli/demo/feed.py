@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import nats.errors
 from nats.aio.client import Client
 
-from fleet_contract import names
+from fleet_contract import names, tls
 from fleet_contract.errors import Reject
 from fleet_contract.messages import Announcement, Event, Heartbeat, LearnerHeartbeat
 from fleet_contract.names import Channel, StreamMeta
@@ -25,8 +25,24 @@ if TYPE_CHECKING:
     from fleet_contract.identity import Passport
 
 log = logging.getLogger(__name__)
-GOODBYE = 5.0  # seconds
+GOODBYE = 2.0  # seconds
 LOOK = 0.5  # seconds between two looks at a thing that tells only administrators
+
+
+class _Client(tls.Verifying, Client):
+    known = f"ConfigMap {names.NATS_CA} of the namespace, else this machine, says whose is taken"
+
+
+@asynccontextmanager
+async def _connected(url: str, authorities: str, **options: Any) -> AsyncIterator[Client]:
+    client = _Client()
+    client.authorities = lambda: authorities
+    try:
+        await client.connect(url, name="fleet-demo", **options)
+        yield client
+    finally:
+        with contextlib.suppress(Exception):
+            await asyncio.wait_for(client.close(), GOODBYE)
 
 
 @asynccontextmanager
@@ -37,11 +53,18 @@ async def listening(
     story: Story,
     clock: Callable[[], float],
     who: Passport | None = None,
+    authorities: str = "",
 ) -> AsyncIterator[None]:
-    """Fold everything the job's robots and learner publish into ``story``; ``who`` we are there."""
+    """Fold everything the job's robots and learner publish into ``story``; ``who`` we are there.
+
+    ``authorities`` (PEM) may sign the server's certificate; empty: whom this machine knows.
+    """
+    said = ""
 
     async def on_error(error: Exception) -> None:
-        log.debug("nats: %s", error)
+        nonlocal said
+        level = logging.DEBUG if said == (said := str(error)) else logging.WARNING
+        log.log(level, "NATS at %s: %s", url, error)
 
     async def fold(message: Msg) -> None:
         try:
@@ -62,7 +85,8 @@ async def listening(
         if (who)
         else {}
     )
-    async with _connected(url, max_reconnect_attempts=-1, error_cb=on_error, **shown) as connection:
+    options = {"max_reconnect_attempts": -1, "error_cb": on_error, **shown}
+    async with _connected(url, authorities, **options) as connection:
         for subject in (
             names.robot_subject(namespace, "*", job, Channel.HEARTBEAT),
             names.robot_subject(namespace, "*", job, Channel.EVENT),
@@ -73,23 +97,11 @@ async def listening(
         yield
 
 
-@asynccontextmanager
-async def _connected(url: str, **more: Any) -> AsyncIterator[Client]:
-    """Given up half-way, the library's own would keep its socket."""
-    client = Client()
-    try:
-        await client.connect(url, name="fleet-demo", **more)
-        yield client
-    finally:
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(client.close(), GOODBYE)
-
-
-async def swept(url: str, namespace: str, job: str, within: float) -> bool:
+async def swept(url: str, namespace: str, job: str, within: float, authorities: str = "") -> bool:
     """Whether the streams of a deleted job were removed in so many seconds, by its operator."""
     ours = {StreamMeta.NAMESPACE: namespace, StreamMeta.JOB: job}.items()
     with contextlib.suppress(TimeoutError, nats.errors.Error):
-        async with asyncio.timeout(within), _connected(url) as client:
+        async with asyncio.timeout(within), _connected(url, authorities) as client:
             while True:
                 found = await client.jetstream().streams_info()
                 if not any(ours <= (one.config.metadata or {}).items() for one in found):

@@ -38,6 +38,7 @@ class Remote:
     namespace: str
     nats_url: str
     accounts: bool
+    authorities: str
     store: Store
     door: Path
     first_policy_within: float = 900.0
@@ -77,7 +78,8 @@ def remote(wishes: Wishes, folder: Path, say: Callable[[str], None]) -> Iterator
             environment = site.secret(setup.is_told(items, Env.STORAGE_SECRET))
             nats = service(setup.is_told(items, Env.NATS_URL))
             port = stack.enter_context(forwarded(target, *nats, folder / "nats.log"))
-            nats_url = f"nats://{LOOPBACK}:{port}"
+            scheme = urlsplit(setup.is_told(items, Env.NATS_URL)).scheme
+            nats_url = f"{scheme}://{LOOPBACK}:{port}"
             s3 = service(environment[ENDPOINT])
             port = stack.enter_context(forwarded(target, *s3, folder / "s3.log"))
             endpoint = f"http://{LOOPBACK}:{port}"
@@ -86,8 +88,8 @@ def remote(wishes: Wishes, folder: Path, say: Callable[[str], None]) -> Iterator
             environment | ({ENDPOINT: endpoint} if endpoint else {}),
         )
         say(f"in another shell: kubectl --context {wishes.context} get fleet -n {wishes.namespace}")
-        ours = not wishes.nats
-        yield Remote(kubectl, kubeconfig, wishes.namespace, nats_url, ours, store, door)
+        space, authorities, ours = wishes.namespace, site.authorities(), not wishes.nats
+        yield Remote(kubectl, kubeconfig, space, nats_url, ours, authorities, store, door)
 
 
 def answers(nats_url: str) -> None:
@@ -106,5 +108,5 @@ def service(url: str) -> tuple[str, int]:
     """The Service and its port that a URL names, as pods write it. Raises ``ValueError``."""
     parts = urlsplit(url)
     if not parts.hostname or not parts.port:
-        raise ValueError(f"{url!r} names no Service and port: write it like nats://nats:4222")
+        raise ValueError(f"{url!r} names no Service and port: write it like tls://nats:4222")
     return parts.hostname.split(".")[0], parts.port

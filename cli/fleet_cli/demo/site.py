@@ -83,6 +83,11 @@ class Site(NamedTuple):
         data = json.loads(found).get("data", {})
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
+    def authorities(self) -> str:
+        """Who may sign the certificate of the namespace's NATS (PEM); empty where nobody says."""
+        found = self.ask("get", "configmap", names.NATS_CA, "--ignore-not-found", "--output=json")
+        return str(json.loads(found).get("data", {}).get(names.CA, "")) if found else ""
+
     @contextmanager
     def installed(self, items: list[Object]) -> Iterator[None]:
         """Kinds, operator and what comes with it; gone at the end, but for the kinds."""
@@ -133,7 +138,8 @@ class Site(NamedTuple):
         job, space = names.PLURALS[names.Kind.TRAINING_JOB], self.wishes.namespace
         self.ask("delete", job, JOB, "--ignore-not-found")
         url = self.wishes.nats_here or self.wishes.nats
-        if url and not asyncio.run(swept(url, space, JOB, SWEPT_WITHIN)):
+        gone = url and swept(url, space, JOB, SWEPT_WITHIN, self.authorities())
+        if gone and not asyncio.run(gone):
             self.say(f"streams of job {JOB} are left at {url}: its operator did not sweep them")
         words = ("delete", "--ignore-not-found", f"--timeout={GONE_WITHIN}", "-f", "-")
         self.ask(*words, stdin=stream)

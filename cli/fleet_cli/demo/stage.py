@@ -110,7 +110,10 @@ class Demo:
             name = self.job["metadata"]["name"]
             at = (self.venue.nats_url, self.venue.namespace, name)
             async with (
-                listening(*at, self.story, self.clock, await self._reader(api)),
+                listening(
+                    *(*at, self.story, self.clock, await self._reader(api)),
+                    authorities=self.venue.authorities,
+                ),
                 self._beside(self._watch_jobs(api)),
                 self._beside(self._watch_versions(api)),
             ):
@@ -167,6 +170,7 @@ class Demo:
                     job.metadata.uid,
                     job.status.stable.uri,
                     accounts=self.venue.accounts,
+                    authorities=self.venue.authorities,
                 )
             self.say(f"v{bad} is broken on purpose: its weights are scrambled")
 

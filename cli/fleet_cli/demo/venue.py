@@ -35,6 +35,10 @@ class Venue(Protocol):
         """Whether that NATS takes only whom the operator minted."""
 
     @property
+    def authorities(self) -> str:
+        """Who may sign its certificate (PEM); empty: whom this machine knows."""
+
+    @property
     def store(self) -> Store: ...
     @property
     def first_policy_within(self) -> float:
@@ -60,6 +64,7 @@ class Loopback:
     cluster: LocalCluster
     chaos: bool = False
     namespace: str = NAMESPACE
+    authorities: str = ""  # on loopback NATS has no certificate
     first_policy_within: float = 300.0
 
     @property

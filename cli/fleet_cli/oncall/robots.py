@@ -14,7 +14,7 @@ from fleet_contract import names
 from fleet_contract.agents import RobotConfig
 from fleet_contract.identity import claims, token_of
 from fleet_contract.names import ConditionType as C
-from fleet_contract.names import Env, Kind, Label
+from fleet_contract.names import Env, Identity, Kind, Label
 from fleet_contract.resources import FleetTrainingJob, RobotActor, RobotMode
 from fleet_operator.decide.identities import entries_of, entry, of_robot
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 SPOOL = "/var/lib/fleetloop/spool"
 TRUST = "/etc/fleetloop/trust"
 CREDENTIALS = "/etc/fleetloop/user.creds"
+AUTHORITIES = f"/etc/fleetloop/{names.CA}"
 MINTED_WITHIN = 30.0  # seconds
 
 
@@ -48,10 +49,12 @@ def enrolled(
     operator: Mapping[str, str],
     trust: Mapping[str, str],
     credentials: str = "",
+    authorities: str = "",
 ) -> views.Enrolled:
     """What its program needs; ``operator`` are the operator's own variables, for its defaults.
 
-    ``trust`` are the namespace's public keys, by role; ``credentials`` are who it is to NATS.
+    ``trust`` are the namespace's public keys, by role; ``credentials`` are who it is to NATS,
+    ``authorities`` those that may sign the certificate of NATS.
     """
     transport, simulated = job.spec.transport, job.spec.robots.simulated
     config = RobotConfig(
@@ -77,6 +80,8 @@ def enrolled(
     asked = accounts(job, operator)
     if asked:
         told[Env.NATS_CREDENTIALS] = CREDENTIALS
+    if authorities:
+        told[Env.NATS_CA] = AUTHORITIES
     missing = [
         f"{name.value}: the job names none, and the operator's default cannot be seen from here"
         for name, value in told.items()
@@ -91,8 +96,14 @@ def enrolled(
     if asked and not credentials:
         missing.append(
             f"the file {CREDENTIALS}: the operator has not made it yet, or Secret "
-            f"{names.NATS_USERS} is not yours to see; `fleet robots credentials "
-            f"{robot.metadata.name}` asks again"
+            f"{names.users(names.user(Identity.ROBOT, robot.metadata.name))} is not yours to see; "
+            f"`fleet robots credentials {robot.metadata.name}` asks again"
+        )
+    ours = told[Env.NATS_URL] == operator.get(Env.NATS_URL) and yes(operator, Env.NATS_TLS)
+    if ours and not authorities:
+        missing.append(
+            f"the file {AUTHORITIES}: ConfigMap {names.NATS_CA} is not there yet, or not yours to "
+            f"see; without it, and {Env.NATS_CA} that names it, no certificate of NATS is taken"
         )
     if not trust:
         missing.append(
@@ -105,6 +116,7 @@ def enrolled(
         environment={name.value: value for name, value in told.items() if value},
         trust=dict(trust),
         credentials=credentials,
+        authorities=authorities,
         missing=missing,
     )
 
@@ -112,8 +124,12 @@ def enrolled(
 def accounts(job: FleetTrainingJob, operator: Mapping[str, str]) -> bool:
     """Whether the job's NATS takes only whom the operator minted."""
     url = operator.get(Env.NATS_URL, "")
-    on = operator.get(Env.NATS_ACCOUNTS, "").lower() in {"true", "1"}
-    return on and job.spec.transport.nats.url in {"", url}
+    return yes(operator, Env.NATS_ACCOUNTS) and job.spec.transport.nats.url in {"", url}
+
+
+def yes(operator: Mapping[str, str], name: Env) -> bool:
+    """Whether the operator is told so."""
+    return operator.get(name, "").lower() in {"true", "1"}
 
 
 async def enroll(
@@ -149,21 +165,28 @@ async def _needs(kube: Kube, job: FleetTrainingJob, robot: RobotActor) -> views.
         for one in await kube.list("Deployment", labelSelector=OPERATOR):
             for container in one["spec"]["template"]["spec"]["containers"]:
                 told |= {e["name"]: e.get("value", "") for e in container.get("env", [])}
-    trust: Object | None = None
-    with contextlib.suppress(Fault):  # as above
-        trust = await kube.find("ConfigMap", names.TRUST)
-    public = dict(trust.get("data") or {}) if trust else {}
+    public = await _public(kube, names.TRUST)
+    believed = (await _public(kube, names.NATS_CA)).get(names.CA, "")
     who = await _minted(kube, of_robot(robot, job).user) if accounts(job, told) else ""
-    return enrolled(job, robot, told, public, who)
+    return enrolled(job, robot, told, public, who, believed)
+
+
+async def _public(kube: Kube, name: str) -> dict[str, str]:
+    """What a ConfigMap holds; nothing where it is not there, or not ours to see."""
+    found: Object | None = None
+    with contextlib.suppress(Fault):
+        found = await kube.find("ConfigMap", name)
+    return dict(found.get("data") or {}) if found else {}
 
 
 async def _minted(kube: Kube, user: User) -> str:
     """The robot's credentials as soon as the operator has made them; empty where it does not."""
     with contextlib.suppress(Fault, TimeoutError):
         async with asyncio.timeout(MINTED_WITHIN):
-            selector = f"metadata.name={names.NATS_USERS}"
+            secret = names.users(entry(user))
+            selector = f"metadata.name={secret}"
             async for known in kube.follow("Secret", fieldSelector=selector):
-                text = entries_of(known.get(names.NATS_USERS)).get(entry(user), "")
+                text = entries_of(known.get(secret)).get(entry(user), "")
                 if text and claims(token_of(text))["nats"]["tags"] == user.tags:
                     return text
     return ""

@@ -171,6 +171,9 @@ def enrolled(view: views.Enrolled) -> list[str]:
     for file, keys in view.trust.items():
         lines.append(f"# The file {file} in FLEET_TRUST_DIR holds:")
         lines += [f"#   {key}" for key in keys.splitlines() if key and not key.startswith("#")]
+    if view.authorities:
+        lines.append("# The file FLEET_NATS_CA holds:")
+        lines += [f"#   {line}" for line in view.authorities.splitlines()]
     if view.credentials:
         lines.append("# The file FLEET_NATS_CREDENTIALS holds (whoever has it is this robot):")
         lines += [f"#   {line}" for line in view.credentials.splitlines()]

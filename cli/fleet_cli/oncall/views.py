@@ -341,6 +341,11 @@ class Enrolled(View):
         description="The file FLEET_NATS_CREDENTIALS: who it is to NATS. Empty: NATS asks nobody. "
         "Keep it secret: whoever has it is this robot.",
     )
+    authorities: str = Field(
+        default="",
+        description="The file FLEET_NATS_CA: who may sign the certificate of NATS. Empty: whom "
+        "the robot's machine knows.",
+    )
     missing: list[str] = Field(description="Variables that could not be told, and why.")
 
 

@@ -1,6 +1,6 @@
-"""Who is minted, renewed and put out at the broker, from two Secrets and who there should be. Pure.
+"""Who is minted, renewed and put out at the broker, from Secrets and who there should be. Pure.
 
-``names.NATS_KEYS`` holds the keys and whom we put out, ``names.NATS_USERS`` what was minted.
+``names.NATS_KEYS`` holds the keys and whom we put out, ``names.users`` tells where each one lies.
 Whoever is no longer wanted is written down as out before the server is told, and the server is told
 before the entry goes: an operator that dies in between does it again.
 """
@@ -53,7 +53,7 @@ READER = Wanted(User(Identity.READER, names.READER))
 
 
 def entry(user: User) -> str:
-    """Where its credentials lie in ``names.NATS_USERS``."""
+    """What its credentials are called in their Secret."""
     return names.user(user.role, user.name)
 
 
@@ -184,10 +184,29 @@ def entries_of(found: Object | None) -> dict[str, str]:
     return {entry: base64.b64decode(text).decode(errors="replace") for entry, text in data.items()}
 
 
-def users(found: Object | None, entries: Mapping[str, str]) -> Object:
-    """The Secret of what was minted."""
-    data = {entry: _encoded(text) for entry, text in entries.items()}
-    return _secret(names.NATS_USERS, found, data)
+def together(secrets: Mapping[str, Object | None]) -> dict[str, str]:
+    """All entries, by whose they are; one that lies in two Secrets counts where it belongs."""
+    found = [
+        (names.users(entry) == name, entry, text)
+        for name, one in secrets.items()
+        for entry, text in entries_of(one).items()
+    ]
+    return {entry: text for _, entry, text in sorted(found)}
+
+
+def users(secrets: Mapping[str, Object | None], entries: Mapping[str, str]) -> list[Object]:
+    """The Secrets that are to be written, so that these entries are in them and no others.
+
+    Robots' come first: one that lay beside all others, as they did once, is never nowhere.
+    """
+    wanted: dict[str, dict[str, str]] = {name: {} for name, found in secrets.items() if found}
+    for entry, text in entries.items():
+        wanted.setdefault(names.users(entry), {})[entry] = text
+    return [
+        _secret(name, secrets.get(name), {entry: _encoded(t) for entry, t in wanted[name].items()})
+        for name in sorted(wanted, key=lambda name: name == names.NATS_USERS)
+        if secrets.get(name) is None or entries_of(secrets[name]) != wanted[name]
+    ]
 
 
 def server(root: Root, now: int) -> Object:

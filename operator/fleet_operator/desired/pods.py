@@ -20,6 +20,7 @@ SPOOL = "/var/lib/fleetloop/spool"
 TRUST = "/var/lib/fleetloop/trust"
 KEYS = "/var/lib/fleetloop/keys"
 NATS = "/var/lib/fleetloop/nats"
+AUTHORITIES = "/var/lib/fleetloop/nats-ca"
 LAST_WORDS = "/dev/termination-log"
 METRICS_PORT = 9090
 NOBODY = 65532
@@ -44,6 +45,7 @@ def environment(
         Env.JOB: job.metadata.name,
         Env.JOB_UID: job.metadata.uid,
         Env.NATS_URL: to.nats_url,
+        Env.NATS_CA: f"{AUTHORITIES}/{names.CA}",
         Env.STORAGE_URL: to.storage_url,
         Env.SPEC: spec,
         Env.LAST_WORDS: LAST_WORDS,
@@ -55,6 +57,8 @@ def environment(
 
 
 PUBLIC_KEYS = {"name": "trust", "configMap": {"name": names.TRUST}}
+# Where there is none, the machine's own authorities count.
+BELIEVED = {"name": "nats-ca", "configMap": {"name": names.NATS_CA, "optional": True}}
 PRIVATE_KEY = {
     "name": "keys",
     "secret": {"secretName": names.LEARNER_KEY, "defaultMode": 0o440},
@@ -65,7 +69,7 @@ CREDENTIALS = "user.creds"
 def _identity(entry: str) -> Manifest:
     """Of all that the operator minted, this one's alone."""
     items = [{"key": entry, "path": CREDENTIALS}]
-    secret = {"secretName": names.NATS_USERS, "items": items, "defaultMode": 0o440}
+    secret = {"secretName": names.users(entry), "items": items, "defaultMode": 0o440}
     return {"name": "nats", "secret": secret}
 
 
@@ -98,15 +102,16 @@ def pod_spec(
 ) -> Manifest:
     """A pod's spec; ``grace`` is in seconds. Overrides are merged in last.
 
-    Every one gets the public keys and, where NATS has accounts, the identity of ``user``, an entry
-    of ``names.NATS_USERS``; one that ``signs`` gets the learner's private key too: as files, which
-    a pod sees change and which are in no listing of processes or variables.
+    Every one gets the public keys, who may sign the certificate of NATS and, where NATS has
+    accounts, the identity of ``user``, an entry of ``names.users``; one that ``signs`` gets
+    the learner's private key too: as files, which a pod sees change and which are in no listing of
+    processes or variables.
 
     The keys of the store's Secret become variables, but none takes the place of one in ``env``.
     """
     secret = to.storage_secret
     volumes = {"scratch": SCRATCH} | ({"spool": SPOOL} if spool else {})
-    keys = {TRUST: PUBLIC_KEYS} | ({KEYS: PRIVATE_KEY} if signs else {})
+    keys = {TRUST: PUBLIC_KEYS, AUTHORITIES: BELIEVED} | ({KEYS: PRIVATE_KEY} if signs else {})
     keys |= {NATS: _identity(user)} if to.accounts else {}
     container = {
         "name": name,

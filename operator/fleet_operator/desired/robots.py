@@ -65,7 +65,7 @@ def template_hash(job: FleetTrainingJob, robot: RobotActor, to: Transport) -> st
                 include={"image", "resources", "pod_overrides"},
             ),
             "transport": list(filter(None, [to.nats_url, to.storage_url, to.storage_secret]))
-            + ["accounts"] * to.accounts,
+            + [names.users(names.user(Identity.ROBOT, robot.metadata.name))] * to.accounts,
         }
     )
 

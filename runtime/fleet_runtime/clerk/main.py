@@ -78,6 +78,7 @@ async def serve(settings: ClerkSettings, store: Store) -> None:
         f"clerk {settings.namespace}/{settings.job}",
         inbox=names.inbox(Identity.CLERK, settings.job),
         credentials=settings.nats_credentials,
+        authorities=settings.nats_ca,
     )
 
     async def answer(subject: str, data: bytes) -> None:

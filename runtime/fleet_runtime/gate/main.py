@@ -79,6 +79,7 @@ async def tell(settings: GateSettings, simulation: Simulation) -> None:
         f"gate-{settings.job}",
         inbox=names.inbox(Identity.GATE, settings.job),
         credentials=settings.nats_credentials,
+        authorities=settings.nats_ca,
     )
     try:
         while True:

@@ -89,6 +89,7 @@ class Network:
             name,
             inbox=names.inbox(Identity.LEARNER, self.settings.job),
             credentials=self.settings.nats_credentials,
+            authorities=self.settings.nats_ca,
             moved=self.progress.moved,
         )
 

@@ -58,6 +58,7 @@ async def announce(
     version: Version,
     sign: Signer | None = None,
     credentials: Path | None = None,
+    authorities: Path | None = None,
 ) -> None:
     """Tell the operator. Raises ``Retry`` when the broker does not take it."""
     manifest = version.manifest
@@ -73,7 +74,9 @@ async def announce(
     if sign is not None:
         announcement = announcement.sealed(sign)
     inbox = names.inbox(Identity.LEARNER, job)
-    wire = await Wire.connect(nats_url, "fleet-spoil", inbox=inbox, credentials=credentials)
+    wire = await Wire.connect(
+        nats_url, "fleet-spoil", inbox=inbox, credentials=credentials, authorities=authorities
+    )
     try:
         await wire.store(
             names.announce_subject(namespace, job),
@@ -91,11 +94,13 @@ def main(arguments: list[str] | None = None) -> None:
         parser.add_argument(f"--{option}", required=True)
     parser.add_argument("--key-file", type=Path, help="the learner's private key")
     parser.add_argument("--credentials", type=Path, help="the learner's identity at NATS, a file")
+    parser.add_argument("--authorities", type=Path, help="who may sign NATS' certificate, a file")
     chosen = parser.parse_args(arguments)
     sign = signer(chosen.key_file)
     version = publish(Store(chosen.storage), chosen.job_uid, chosen.manifest, sign)
     announced = announce(
-        chosen.nats, chosen.namespace, chosen.job, version, sign, chosen.credentials
+        *(chosen.nats, chosen.namespace, chosen.job, version, sign),
+        *(chosen.credentials, chosen.authorities),
     )
     asyncio.run(announced)
     sys.stdout.write(json.dumps({"sequence": version.ref.sequence}) + "\n")

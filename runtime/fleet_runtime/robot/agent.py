@@ -227,6 +227,7 @@ class Agent:
             f"robot {self._settings.robot}",
             inbox=names.inbox(names.Identity.ROBOT, self._settings.robot),
             credentials=self._settings.nats_credentials,
+            authorities=self._settings.nats_ca,
             moved=self._moved,
         )
         poll = self._settings.resync_seconds
