@@ -8,10 +8,11 @@ import pytest
 
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Json
-from fleet_contract import certificates, names
+from fleet_contract import names
 from fleet_contract.errors import Retry
 from fleet_contract.names import Channel, Identity, Stream
 from fleet_operator.bus import Bus
+from fleet_operator.decide import x509
 from fleet_runtime.wire import Wire
 from helpers.control import JOBS, Operator, enroll, training_job
 from helpers.identity import entrust, minted
@@ -57,7 +58,7 @@ async def test_the_authority_is_followed_by_the_next_under_a_robot_at_work(
                 authorities=tmp_path / "ca.crt",
             )
             try:
-                assert wire._client.shown == certificates.read(leaf.decode())[0].der
+                assert wire._client.shown == x509.read(leaf.decode())[0].der
                 subject = names.robot_subject(kube.namespace, "r1", "job", Channel.EXPERIENCE)
                 exp = names.stream(uid, Stream.EXPERIENCE)
                 first = await wire.store(subject, b"1", stream=exp)
@@ -69,7 +70,7 @@ async def test_the_authority_is_followed_by_the_next_under_a_robot_at_work(
                 await kube.api.patch(authority, {"data": {"present": None}})
                 await operator.start()
                 later = await as_its_node_does(kube, tmp_path / "nats", after=leaf)
-                (shown,) = certificates.read(later.decode())
+                (shown,) = x509.read(later.decode())
                 await asyncio.wait_for(shows(broker, shown.der), WITHIN)  # the operator said so
                 await kube.until("configmaps", names.NATS_CA, settled(shown.issuer), WITHIN)
                 assert await wire.store(subject, b"2", stream=exp) == first + 1
@@ -90,7 +91,7 @@ def settled(issuer: bytes) -> Callable[[Json], bool]:
     """Two are believed, and the first of them signed what is shown."""
 
     def holds(found: Json) -> bool:
-        known = certificates.read(found["data"][names.CA])
+        known = x509.read(found["data"][names.CA])
         return len(known) == 2 and known[0].subject == issuer
 
     return holds

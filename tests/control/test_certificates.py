@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from fleet_contract import certificates, names
-from fleet_contract.certificates import Certificate
+from fleet_contract import names
 from fleet_contract.trust import PrivateKey
 from fleet_operator.decide import certificates as decide
+from fleet_operator.decide import x509
 from fleet_operator.decide.certificates import DAY, SERVES, SIGNS, Found, Wanted
+from fleet_operator.decide.x509 import Certificate
 
 NOW = 1_800_000_000
 CALLED = ["nats", "nats.fleet", "localhost"]
@@ -46,12 +47,12 @@ class Namespace:
 
     @property
     def leaf(self) -> Certificate:
-        (found,) = certificates.read(self.entry(names.NATS_TLS, decide.CERTIFICATE))
+        (found,) = x509.read(self.entry(names.NATS_TLS, decide.CERTIFICATE))
         return found
 
     @property
     def believed(self) -> list[Certificate]:
-        return certificates.read(self.objects[names.NATS_CA]["data"][names.CA])
+        return x509.read(self.objects[names.NATS_CA]["data"][names.CA])
 
 
 @pytest.fixture
@@ -153,10 +154,10 @@ def test_a_lost_configmap_is_made_again_and_the_server_keeps_its_certificate(
 
 def given(key: PrivateKey, marks: Object, *, signer: bool = True) -> tuple[Object, Certificate]:
     """A Secret as cert-manager makes it, and who signed what is in it."""
-    authority = certificates.authority(key, "somebody", NOW, NOW + SIGNS)
+    authority = x509.authority(key, "somebody", NOW, NOW + SIGNS)
     own = PrivateKey.generate()
-    leaf = certificates.server(own, ["nats"], key, authority, NOW, NOW + SERVES)
-    files = {decide.CERTIFICATE: leaf.pem, decide.KEY: certificates.private(own)}
+    leaf = x509.server(own, ["nats"], key, authority, NOW, NOW + SERVES)
+    files = {decide.CERTIFICATE: leaf.pem, decide.KEY: x509.private(own)}
     files |= {names.CA: authority.pem} if signer else {}
     data = {name: base64.b64encode(text.encode()).decode() for name, text in files.items()}
     return {"metadata": {"name": names.NATS_TLS, "resourceVersion": "7"} | marks, "data": data}, (

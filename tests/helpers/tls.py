@@ -12,8 +12,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from fleet_cli.local.node.api import Json
-from fleet_contract import certificates, names
+from fleet_contract import names
 from fleet_contract.trust import PrivateKey
+from fleet_operator.decide import x509
 from helpers.identity import closed_broker
 from helpers.kube import Kube
 from helpers.nats import Broker
@@ -28,7 +29,7 @@ class Authority:
     def __init__(self, whose: str = "test") -> None:
         now = int(time.time())
         self._key = PrivateKey.generate()
-        self.certificate = certificates.authority(self._key, whose, now - DAY, now + 3650 * DAY)
+        self.certificate = x509.authority(self._key, whose, now - DAY, now + 3650 * DAY)
         self.pem = self.certificate.pem
 
     def signs(
@@ -42,10 +43,10 @@ class Authority:
         """Put a fresh certificate and its key where a server finds them; dates are from now."""
         now, key = int(time.time()), PrivateKey.generate()
         span = now + int(begins), now + int(ends)
-        made = certificates.server(key, hosts, self._key, self.certificate, *span)
+        made = x509.server(key, hosts, self._key, self.certificate, *span)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "tls.crt").write_text(made.pem)
-        (folder / "tls.key").write_text(certificates.private(key))
+        (folder / "tls.key").write_text(x509.private(key))
         return made.der
 
 

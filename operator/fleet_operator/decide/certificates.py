@@ -12,10 +12,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from fleet_contract import certificates, names
-from fleet_contract.certificates import Certificate
+from fleet_contract import names
 from fleet_contract.names import Label
 from fleet_contract.trust import PrivateKey
+from fleet_operator.decide import x509
+from fleet_operator.decide.x509 import Certificate
 
 DAY = 24 * 3600
 SERVES = 90 * DAY
@@ -83,7 +84,7 @@ def wanted(
     if leaf is None:
         key = generate()
         ends = min(now + SERVES, present.ends)
-        leaf = certificates.server(key, called, keys[PRESENT], present, now - SKEW, ends)
+        leaf = x509.server(key, called, keys[PRESENT], present, now - SKEW, ends)
         fresh = _served(found.served, leaf, key, present)
     believed = [present, following, *_still(known, leaf, shown, now)]
     text = "".join(one.pem for one in dict.fromkeys(believed))
@@ -164,7 +165,7 @@ def _certificate(key: PrivateKey, known: Sequence[Certificate]) -> Certificate |
 
 
 def _self_signed(key: PrivateKey, namespace: str, now: int) -> Certificate:
-    return certificates.authority(key, namespace, now - SKEW, now + SIGNS)
+    return x509.authority(key, namespace, now - SKEW, now + SIGNS)
 
 
 def _good(
@@ -172,7 +173,7 @@ def _good(
 ) -> Certificate | None:
     """What lies there, where it need not be another."""
     try:
-        (leaf,) = certificates.read(_pem(served, CERTIFICATE))
+        (leaf,) = x509.read(_pem(served, CERTIFICATE))
     except ValueError:
         return None
     good = leaf.issuer == by.subject and leaf.serves(called)
@@ -196,7 +197,7 @@ def _read(believed_: Object | None) -> list[Certificate]:
 
 def _all(text: str, where: str) -> list[Certificate]:
     try:
-        return certificates.read(text)
+        return x509.read(text)
     except ValueError as fault:
         raise ValueError(f"{where}: {fault}: correct it, or delete it") from fault
 
@@ -222,7 +223,7 @@ def _believed(before: Object | None, text: str) -> Object | None:
 
 
 def _served(before: Object | None, leaf: Certificate, key: PrivateKey, by: Certificate) -> Object:
-    files = {CERTIFICATE: leaf.pem, KEY: certificates.private(key), names.CA: by.pem}
+    files = {CERTIFICATE: leaf.pem, KEY: x509.private(key), names.CA: by.pem}
     data = {entry: _encoded(text) for entry, text in files.items()}
     return _object("Secret", names.NATS_TLS, before, type="kubernetes.io/tls", data=data)
 
