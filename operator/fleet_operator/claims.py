@@ -48,7 +48,7 @@ async def tell(
     try:
         async with asyncio.timeout(WITHIN):
             await client.connect(
-                url,
+                url.split(","),
                 name="fleetloop-administrator",
                 allow_reconnect=False,
                 error_cb=failed,
