@@ -13,6 +13,7 @@ import pytest
         ("fleet_cli.main", {"torch", "kubernetes", "matplotlib", "fleet_operator"}),
         ("fleet_runtime.robot.main", {"kubernetes", "kopf", "fleet_runtime.replay"}),
         ("fleet_runtime.learner.main", {"kubernetes", "kopf", "metaworld", "gymnasium"}),
+        ("fleet_runtime.clerk.main", {"kubernetes", "kopf", "torch", "fleet_runtime.robot"}),
     ],
 )
 def test_a_program_loads_nothing_from_rooms_it_has_no_business_in(
