@@ -197,7 +197,7 @@ class Stale(KillAfter):
         self.left[key] -= 1
         if self.back:
             return self.known[key][-self.back - 1 :][0]
-        return _emptied(self.known[key][-1])
+        return emptied(self.known[key][-1])
 
     async def after(self, call: Call, answer: Answer) -> Answer:
         if call.verb == "list" and answer.status == 200 and not self.bench.hit:
@@ -217,7 +217,8 @@ def _items(answer: Answer) -> object:
     return json.loads(answer.body).get("items")
 
 
-def _emptied(answer: Answer) -> Answer:
+def emptied(answer: Answer) -> Answer:
+    """A list as it was before there was anything."""
     body = json.loads(answer.body)
     body |= {"items": [], "metadata": {"resourceVersion": "1"}}
     return answer._replace(body=json.dumps(body).encode())

@@ -10,12 +10,12 @@ from faults import applied, injections, verdict
 from faults.bench import Bench, Ground
 from faults.cases import Case
 from faults.oracle import Ledger
-from faults.scenario import Patient
+from faults.scenario import PATIENCE, STAGED, Patient, on_trial
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api
 from fleet_contract import names
 from fleet_contract.names import Stream
-from helpers.control import JOBS, ROBOTS, Fleet, enroll, stable, training_job
+from helpers.control import JOBS, ROBOTS, VERSIONS, Fleet, enroll, stable, training_job
 from helpers.kinds import install
 from helpers.kube import Kube
 from helpers.nats import drop_streams, lose_streams, make_streams
@@ -114,6 +114,37 @@ async def test_where_events_cannot_be_written_work_goes_on_and_people_are_told_l
         bench.proxy.fault = Fault()
         told = await kube.event("job", "FirstVersion")
     assert told["message"].startswith("Version 1 promoted")
+
+
+class VersionsUnlisted(Fault):
+    """Lists of versions are as they were before there was any."""
+
+    async def after(self, call: Call, answer: Answer) -> Answer:
+        listed = (call.verb, call.resource) == ("list", "policyversions")
+        return injections.emptied(answer) if listed else answer
+
+
+async def test_a_version_says_why_it_was_taken_back_although_no_list_showed_it_then(
+    ground: Ground,
+) -> None:
+    async with Bench.of(ground) as bench:
+        kube = Patient(bench.kube.api, bench.kube.namespace)
+        await kube.create(JOBS, training_job(rollout=STAGED))
+        await enroll(kube, "job", "r1")
+        async with Fleet.of(kube, bench.nats_url, "job", ["r1"]) as fleet:
+            await fleet.announce(1)
+            await fleet.until(lambda job: stable(job) == 1, PATIENCE)
+            await fleet.announce(2)
+            canary = await on_trial(fleet, 2)
+            bench.proxy.fault = VersionsUnlisted()
+            await fleet.trip_guard(canary)
+            await fleet.until(lambda job: job["status"].get("rolledBack") == [2], PATIENCE)
+            bench.proxy.fault = Fault()
+            version = await kube.until(
+                VERSIONS, "job-v2", lambda one: one["status"].get("phase") == "RolledBack"
+            )
+    assert version["status"]["message"] == "Version 2 taken back: 1 guard trips in its trial."
+    assert version["status"]["cohort"]["guardTrips"] == 1
 
 
 class Unsaid(Fault):

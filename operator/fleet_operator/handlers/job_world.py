@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import NamedTuple
 
+from fleet_contract import names
 from fleet_contract.errors import Retry
 from fleet_contract.names import ConditionType, Kind, Label, Reason, Role
 from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor, RolloutStatus
@@ -79,7 +80,7 @@ async def observe(office: Office, raw: Object) -> World:
     )
     versions = tuple(
         PolicyVersion.model_validate(one)
-        for one in await cluster.list(Kind.POLICY_VERSION, fieldSelector=f"spec.job={name}")
+        for one in await _versions(office, name, job.status.rollout)
         if one["spec"]["jobUid"] == uid
     )
     runs = await cluster.list("Job", labelSelector=selector)
@@ -119,6 +120,17 @@ async def observe(office: Office, raw: Object) -> World:
         await cluster.freeze(),
         office.clock(),
     )
+
+
+async def _versions(office: Office, job: str, rollout: RolloutStatus) -> list[Object]:
+    """The candidate is asked for by name: its fate is said once, and a list may be an old one."""
+    found = await office.cluster.list(Kind.POLICY_VERSION, fieldSelector=f"spec.job={job}")
+    if rollout.candidate is not None:
+        name = names.policy_version(job, rollout.candidate.sequence)
+        if all(one["metadata"]["name"] != name for one in found):
+            one = await office.cluster.get(Kind.POLICY_VERSION, name)
+            found += [] if one is None else [one]
+    return found
 
 
 def _is(child: Object, role: Role) -> bool:
