@@ -7,10 +7,11 @@ and after a certificate that it refused it waits for ever for the end of that co
 """
 
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from fleet_contract import names
 from fleet_contract.names import Env
 
 _EXPIRED, _NOT_YET = 10, 9  # OpenSSL's numbers
@@ -42,6 +43,11 @@ def in_file(path: Path | None) -> str:
         return path.read_text() if path else ""
     except (OSError, ValueError):
         return ""
+
+
+def in_object(found: Mapping[str, Any] | None) -> str:
+    """What the ConfigMap holds; empty where there is none."""
+    return str(((found or {}).get("data") or {}).get(names.CA, ""))
 
 
 def words(fault: ssl.SSLError, host: str, known: str) -> str:

@@ -3,14 +3,15 @@
 import asyncio
 import logging
 import time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from fleet_contract import names
+from fleet_contract import names, tls
 from fleet_contract.errors import Retry
 from fleet_contract.trust import PrivateKey
 from fleet_operator.cluster import Cluster, Object, RefusedError
-from fleet_operator.decide import certificates as decide
-from fleet_operator.decide.certificates import Found, Wanted
+
+if TYPE_CHECKING:
+    from fleet_operator.decide.certificates import Wanted
 
 ROUNDS = 3  # looks until what was written is what is there: another operator may write too
 
@@ -39,7 +40,7 @@ class Certificates:
         """Whose signature is taken (PEM); empty: whose the machine knows. Raises ``Retry``."""
         if self._broker is None:
             try:
-                return decide.believed(await self._cluster.get("ConfigMap", names.NATS_CA))
+                return tls.in_object(await self._cluster.get("ConfigMap", names.NATS_CA))
             except RefusedError as fault:
                 raise Retry(f"whose certificate a broker may show: {fault}") from fault
         async with self._lock:
@@ -58,11 +59,14 @@ class Certificates:
         leaf = self._wanted and self._wanted.leaf
         return leaf is not None and shown != leaf
 
-    async def _look(self, broker: Broker) -> Wanted:
+    async def _look(self, broker: Broker) -> "Wanted":
+        # What makes certificates is slow to load: only where they are made.
+        from fleet_operator.decide import certificates as decide
+
         cluster = self._cluster
         called = decide.hosts(broker.url, cluster.namespace, broker.names)
         for _ in range(ROUNDS):
-            found = Found(
+            found = decide.Found(
                 await cluster.get("Secret", names.NATS_AUTHORITY),
                 await cluster.get("ConfigMap", names.NATS_CA),
                 await cluster.get("Secret", names.NATS_TLS),

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from fleet_contract import names
 from fleet_contract.names import Label
+from fleet_contract.tls import in_object
 from fleet_contract.trust import PrivateKey
 from fleet_operator.decide import x509
 from fleet_operator.decide.x509 import Certificate
@@ -109,15 +110,10 @@ def _given(found: Found, shown: bytes | None, now: int) -> Wanted:
     return Wanted([write] if write else [], _told(found, text), leaf.der)
 
 
-def believed(found: Object | None) -> str:
-    """The authorities in the ConfigMap; empty where there is none."""
-    return str(((found or {}).get("data") or {}).get(names.CA, ""))
-
-
 def _told(found: Found, ours: str) -> str:
     """What programs take: ours, or what a person wrote in its place."""
     theirs = found.believed is not None and not _ours(found.believed)
-    return believed(found.believed) if theirs else ours
+    return in_object(found.believed) if theirs else ours
 
 
 def _still(
@@ -192,7 +188,7 @@ def _pem(found: Object | None, entry: str) -> str:
 
 
 def _read(believed_: Object | None) -> list[Certificate]:
-    return _all(believed(believed_), f"ConfigMap {names.NATS_CA}, {names.CA}")
+    return _all(in_object(believed_), f"ConfigMap {names.NATS_CA}, {names.CA}")
 
 
 def _all(text: str, where: str) -> list[Certificate]:
@@ -217,7 +213,7 @@ def _authority(before: Object | None, keys: dict[str, PrivateKey]) -> Object | N
 
 
 def _believed(before: Object | None, text: str) -> Object | None:
-    if before is not None and (not _ours(before) or believed(before) == text):
+    if before is not None and (not _ours(before) or in_object(before) == text):
         return None
     return _object("ConfigMap", names.NATS_CA, before, data={names.CA: text})
 
