@@ -35,44 +35,44 @@ _BEGIN = "-----BEGIN CERTIFICATE-----"
 class Certificate:
     """What one says of itself."""
 
-    x509: x509.Certificate
+    parsed: x509.Certificate
 
     @property
     def der(self) -> bytes:
-        return self.x509.public_bytes(Encoding.DER)
+        return self.parsed.public_bytes(Encoding.DER)
 
     @property
     def pem(self) -> str:
-        return self.x509.public_bytes(Encoding.PEM).decode()
+        return self.parsed.public_bytes(Encoding.PEM).decode()
 
     @property
     def subject(self) -> x509.Name:
-        return self.x509.subject
+        return self.parsed.subject
 
     @property
     def issuer(self) -> x509.Name:
-        return self.x509.issuer
+        return self.parsed.issuer
 
     @property
     def begins(self) -> int:
         """Unix seconds."""
-        return int(self.x509.not_valid_before_utc.timestamp())
+        return int(self.parsed.not_valid_before_utc.timestamp())
 
     @property
     def ends(self) -> int:
         """Unix seconds."""
-        return int(self.x509.not_valid_after_utc.timestamp())
+        return int(self.parsed.not_valid_after_utc.timestamp())
 
     def serves(self, hosts: Sequence[str]) -> bool:
         """Whether it was made for these hosts, in this order."""
         try:
-            found = self.x509.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+            found = self.parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         except x509.ExtensionNotFound:
             return False
         return list(found.value) == _alternatives(hosts)
 
     def of(self, key: PrivateKey) -> bool:
-        there = self.x509.public_key()
+        there = self.parsed.public_key()
         return isinstance(there, Ed25519PublicKey) and there.public_bytes_raw().hex() == key.public
 
 
