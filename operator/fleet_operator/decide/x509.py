@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509 import Name
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from fleet_contract.trust import PrivateKey
@@ -46,11 +47,11 @@ class Certificate:
         return self.x509.public_bytes(Encoding.PEM).decode()
 
     @property
-    def subject(self) -> x509.Name:
+    def subject(self) -> Name:
         return self.x509.subject
 
     @property
-    def issuer(self) -> x509.Name:
+    def issuer(self) -> Name:
         return self.x509.issuer
 
     @property
