@@ -72,7 +72,7 @@ async def test_the_authority_is_followed_by_the_next_under_a_robot_at_work(
                 later = await as_its_node_does(kube, tmp_path / "nats", after=leaf)
                 (shown,) = x509.read(later.decode())
                 await asyncio.wait_for(shows(broker, shown.der), WITHIN)  # the operator said so
-                await kube.until("configmaps", names.NATS_CA, settled(shown.issuer), WITHIN)
+                await kube.until("configmaps", names.NATS_CA, settled(shown), WITHIN)
                 assert await wire.store(subject, b"2", stream=exp) == first + 1
                 assert not came.is_set()
 
@@ -87,12 +87,12 @@ async def test_the_authority_is_followed_by_the_next_under_a_robot_at_work(
             await operator.stop()
 
 
-def settled(issuer: bytes) -> Callable[[Json], bool]:
+def settled(shown: x509.Certificate) -> Callable[[Json], bool]:
     """Two are believed, and the first of them signed what is shown."""
 
     def holds(found: Json) -> bool:
         known = x509.read(found["data"][names.CA])
-        return len(known) == 2 and known[0].subject == issuer
+        return len(known) == 2 and known[0].subject == shown.issuer
 
     return holds
 
