@@ -56,7 +56,7 @@ async def without_keys(kube: Kube, robot: str) -> Json:
     assert told["FLEET_STORAGE_GRANTS"]["value"] == "true"
     assert not [name for name, one in told.items() if "AWS" in name or "secret" in str(one).lower()]
     secrets = [one["secret"]["secretName"] for one in pod["spec"]["volumes"] if "secret" in one]
-    assert set(secrets) <= {names.NATS_USERS}
+    assert set(secrets) <= {*names.NATS_ROBOTS}
     return pod
 
 
