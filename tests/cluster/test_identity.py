@@ -93,8 +93,8 @@ async def test_robots_of_before_lay_beside_all_others_and_are_moved_without_bein
         await at_work.start()
         assert await robot(kube, "r1") == mine
         assert await robot(kube, "r2") == other
-        left = await kube.until("secrets", names.NATS_USERS, lambda s: len(s["data"]) == 3)
-        assert set(left["data"]) == {"reader.reader", "learner.job", "gate.job"}
+        left = await kube.until("secrets", names.NATS_USERS, lambda s: len(s["data"]) == 4)
+        assert set(left["data"]) == {"reader.reader", "learner.job", "gate.job", "clerk.job"}
         await live.flush()
         assert live.is_connected
     assert await turned_away(broker.url, other[0]) == ""
