@@ -12,23 +12,32 @@ import asyncio
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 from fleet_contract import names
+from fleet_contract.errors import Retry
 from fleet_contract.messages import Announcement
 from fleet_contract.names import Identity, Stream
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner.publish import Snapshot, Version, Versions
 from fleet_runtime.published import load
 from fleet_runtime.trust import signer
-from fleet_runtime.wire import Wire
+from fleet_runtime.wire import Wire, backoff
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from fleet_contract.messages import Signer
     from fleet_runtime.policies.base import Policy
+
+T = TypeVar("T")
+
+PATIENCE = 60.0
+"""Seconds in which store and broker must have come back: a way into a cluster may break."""
 
 
 def scramble(policy: Policy) -> Policy:
@@ -87,6 +96,30 @@ async def announce(
         await wire.close()
 
 
+async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Again while the store or the broker is away; raises the last `Retry`."""
+    until = time.monotonic() + PATIENCE
+    pause = backoff()
+    while True:
+        try:
+            return await attempt()
+        except Retry:
+            if time.monotonic() > until:
+                raise
+            await anext(pause)
+
+
+async def spoil(chosen: argparse.Namespace) -> int:
+    """The broken version's number. Raises as `publish` and `announce`."""
+    sign, store = signer(chosen.key_file), Store(chosen.storage)
+    made = partial(publish, store, chosen.job_uid, chosen.manifest, sign)
+    version = await patiently(lambda: asyncio.to_thread(made))
+    at = (chosen.nats, chosen.namespace, chosen.job)
+    who = (chosen.credentials, chosen.authorities)
+    await patiently(lambda: announce(*at, version, sign, *who))
+    return version.ref.sequence
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Exit code 0 when the broken version is out."""
     parser = argparse.ArgumentParser(prog="fleet_runtime.learner.spoil", description=__doc__)
@@ -96,14 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--credentials", type=Path, help="the learner's identity at NATS, a file")
     parser.add_argument("--authorities", type=Path, help="who may sign NATS' certificate, a file")
     chosen = parser.parse_args(arguments)
-    sign = signer(chosen.key_file)
-    version = publish(Store(chosen.storage), chosen.job_uid, chosen.manifest, sign)
-    announced = announce(
-        *(chosen.nats, chosen.namespace, chosen.job, version, sign),
-        *(chosen.credentials, chosen.authorities),
-    )
-    asyncio.run(announced)
-    sys.stdout.write(json.dumps({"sequence": version.ref.sequence}) + "\n")
+    sys.stdout.write(json.dumps({"sequence": asyncio.run(spoil(chosen))}) + "\n")
 
 
 if __name__ == "__main__":
