@@ -79,6 +79,16 @@ class Objects(Protocol):
         """As `Store.delete`."""
 
 
+def whole(store: Objects, key: str, digest: str | None, max_bytes: int) -> bytes:
+    """An object read at once; see `Store.get`."""
+    data = store.read(key, 0, max_bytes + 1)
+    if len(data) > max_bytes:
+        raise Reject(RejectCode.TOO_LARGE, f"{key} has more than {max_bytes} bytes")
+    if digest is not None and digest_of(data) != digest:
+        raise Retry(f"{key} in {store.url} has digest {digest_of(data)}, wanted {digest}")
+    return data
+
+
 class Signed(NamedTuple):
     """A request that the store takes from whoever has it, until it is over."""
 
@@ -150,12 +160,7 @@ class Store:
             Retry: unreachable, or the bytes are not those of the digest.
             Reject: larger than `max_bytes`.
         """
-        data = self.read(key, 0, max_bytes + 1)
-        if len(data) > max_bytes:
-            raise Reject(RejectCode.TOO_LARGE, f"{key} has more than {max_bytes} bytes")
-        if digest is not None and digest_of(data) != digest:
-            raise Retry(f"{key} in {self.url} has digest {digest_of(data)}, wanted {digest}")
-        return data
+        return whole(self, key, digest, max_bytes)
 
     def read(self, key: str, start: int, end: int) -> bytes:
         """Bytes `start` to `end` of the object, fewer where it ends, checked against nothing.

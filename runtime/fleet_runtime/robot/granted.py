@@ -17,10 +17,10 @@ import urllib.request
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from fleet_contract.errors import Reject, RejectCode, Retry
+from fleet_contract.errors import Retry
 from fleet_contract.messages import Ask, Grant, digest_of
 from fleet_contract.names import Channel
-from fleet_runtime.artifacts import MAX_BYTES, Missing
+from fleet_runtime.artifacts import MAX_BYTES, Missing, whole
 
 if TYPE_CHECKING:
     from fleet_runtime.robot.identity import Identity
@@ -105,12 +105,7 @@ class Granted:
 
     def get(self, key: str, digest: str | None = None, *, max_bytes: int = MAX_BYTES) -> bytes:
         """As `Store.get`."""
-        data = self.read(key, 0, max_bytes + 1)
-        if len(data) > max_bytes:
-            raise Reject(RejectCode.TOO_LARGE, f"{key} has more than {max_bytes} bytes")
-        if digest is not None and digest_of(data) != digest:
-            raise Retry(f"{key} in {self.url} has digest {digest_of(data)}, wanted {digest}")
-        return data
+        return whole(self, key, digest, max_bytes)
 
     def read(self, key: str, start: int, end: int) -> bytes:
         """As `Store.read`."""
