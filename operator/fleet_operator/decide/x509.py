@@ -54,11 +54,6 @@ class Certificate:
         return self.parsed.issuer
 
     @property
-    def begins(self) -> int:
-        """Unix seconds."""
-        return int(self.parsed.not_valid_before_utc.timestamp())
-
-    @property
     def ends(self) -> int:
         """Unix seconds."""
         return int(self.parsed.not_valid_after_utc.timestamp())
