@@ -147,7 +147,7 @@ async def test_the_way_to_the_api_opens_again_when_its_program_ends(
             (pid,) = running(str(path))
             os.kill(pid, 9)
             await asyncio.to_thread(await_exit, pid)
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 # A watch heals itself: it lists anew, through the new socket.
                 async for what, _ in api.watch("/api/v1/namespaces"):
                     if what == "LISTED":

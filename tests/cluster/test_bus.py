@@ -111,9 +111,9 @@ async def eventually(attempt: Callable[[], Awaitable[T]]) -> T:
 async def test_a_connection_given_up_half_way_leaves_no_socket_behind() -> None:
     async with half_a_broker() as (url, happened):
         connecting = asyncio.create_task(Bus(url).client())
-        assert await asyncio.wait_for(happened.get(), 10) == "came"
+        assert await asyncio.wait_for(happened.get(), 60) == "came"
         connecting.cancel()
-        assert await asyncio.wait_for(happened.get(), 10) == "left"
+        assert await asyncio.wait_for(happened.get(), 60) == "left"
         with pytest.raises(asyncio.CancelledError):
             await connecting
 

@@ -169,7 +169,7 @@ async def test_streams_and_consumer_come_back_at_once_and_the_assignment_with_th
 
 async def assigned(fleet: Fleet, after: int) -> Assignment:
     """The document that stands on the new stream."""
-    async with asyncio.timeout(20), fleet._took:
+    async with asyncio.timeout(60), fleet._took:
         await fleet._took.wait_for(
             lambda: fleet.assignment is not None and fleet.assignment.epoch > after
         )

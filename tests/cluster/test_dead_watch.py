@@ -26,7 +26,7 @@ def touch(found: Json) -> None:
     found["metadata"].setdefault("annotations", {})["example.com/touched"] = "yes"
 
 
-async def healthy(url: str, wanted: bool, within: float = 30.0) -> None:
+async def healthy(url: str, wanted: bool, within: float = 60.0) -> None:
     """Asks as a kubelet does."""
     async with asyncio.timeout(within), aiohttp.ClientSession() as session:
         while True:

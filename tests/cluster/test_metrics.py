@@ -14,7 +14,7 @@ from helpers.control import JOBS, ROBOTS, Fleet, Operator, enroll, training_job
 from helpers.kube import Kube
 from helpers.prometheus import scraped
 
-WITHIN = 30.0  # seconds
+WITHIN = 60.0  # seconds
 Figures = dict[tuple[str, ...], float]
 
 

@@ -197,7 +197,7 @@ async def test_logs_are_those_of_the_learner(operator: Operator, fleet: Shell, k
     words = [str(FLEET), "logs", "job", "--follow", *fleet.target]
     reading = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
     assert reading.stdout is not None
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         assert [await reading.stdout.readline() for _ in "12"] == [b"one\n", b"two\n"]
     reading.terminate()
     await reading.wait()
@@ -256,7 +256,7 @@ async def test_a_watch_that_breaks_off_is_begun_anew(
         await kube.create(JOBS, training_job("two"))
         missed = asyncio.ensure_future(anext(following))
         proxy.heal()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert sorted(await missed) == ["one", "two"]
         await following.aclose()
 

@@ -20,7 +20,7 @@ async def running(
     queue = WorkQueue(turn, workers=workers, first=frozenset({first}))
     task = asyncio.create_task(queue.run())
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             yield queue
     finally:
         task.cancel()

@@ -61,7 +61,7 @@ class Ground:
         subject = names.assign_subject(self.settings.namespace, self.settings.job)
         await self.wire.store(subject, document.seal(keys.OPERATOR.sign))
 
-    async def until(self, seen: Callable[[], bool], seconds: float = 15) -> None:
+    async def until(self, seen: Callable[[], bool], seconds: float = 60) -> None:
         async with asyncio.timeout(seconds), self._news:
             await self._news.wait_for(seen)
 
@@ -122,7 +122,7 @@ async def running(settings: RobotSettings, robot: PointRobot | None = None) -> A
         yield agent
     finally:
         agent.stop()
-        orderly = await asyncio.wait_for(task, 25)
+        orderly = await asyncio.wait_for(task, 60)
     assert orderly
 
 
@@ -175,7 +175,7 @@ async def test_what_is_on_disk_is_given_up_for_the_learners_own_receipt_only(
 ) -> None:
     async with running(settings):
         await ground.assign(assignment(1, publish(ground.store, 1)))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while len(ground.learner.records) < 2:
                 await ground.learner.take()
         ((spool, _), *_) = ground.learner.records

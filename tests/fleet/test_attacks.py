@@ -326,7 +326,7 @@ async def test_no_attack_is_accepted_and_the_robot_goes_on(
         held = target.memory.order
         data = make(target)
         await target.send(data)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             said = await target.said.get()
         assert re.search(reason, said), said
         assert target.next == drives
@@ -347,7 +347,7 @@ async def test_an_older_document_is_refused_though_it_is_true_and_not_out_of_dat
         async with attacked(broker, tmp_path / state, state) as (target, drives):
             old = target.document(HELD - 1, evil(target).default)
             await target.send(old.seal(keys.OPERATOR.sign))
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 assert "is older than (0, 5), which is held" in await target.said.get()
             assert target.next == drives
             assert target.follower.disbelieved
@@ -358,7 +358,7 @@ async def test_the_true_document_seen_again_ends_the_complaint(
 ) -> None:
     async with attacked(broker, tmp_path, "running a version") as (target, _):
         await target.send(sealed(target, keys.STRANGER))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await target.said.get()
         assert target.follower.disbelieved
         followed = target.follower._followed
@@ -372,7 +372,7 @@ async def test_a_document_that_went_out_of_date_does_not_stop_who_runs_by_it(
 ) -> None:
     async with attacked(broker, tmp_path, "running a version") as (target, _):
         await target.send(sealed(target, **ago(25)))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert "expired" in await target.said.get()
         target.drive()
         assert target.next == 1
@@ -385,7 +385,7 @@ async def test_keys_follow_one_another_while_documents_of_both_are_about(
     async with attacked(broker, tmp_path, "running a version") as (target, _):
         learner = publish(target.store, 2, job_uid=target.uid, sign=after.sign)
         await target.send(target.document(HELD + 1, learner).seal(keys.OPERATOR.sign))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert f"signed with key {after.id}, nobody's" in await target.said.get()
         keys.trust(
             tmp_path / "trust", learner=(keys.LEARNER, after), operator=(keys.OPERATOR, after)
@@ -398,7 +398,7 @@ async def test_keys_follow_one_another_while_documents_of_both_are_about(
         keys.trust(tmp_path / "trust", learner=(after,), operator=(after,))
         old = target.document(HELD + 4, target.good).seal(keys.OPERATOR.sign)
         await target.send(old)
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert f"signed with key {keys.OPERATOR.id}, nobody's" in await target.said.get()
         assert target.next == 3
 
@@ -409,7 +409,7 @@ async def test_a_robot_whose_public_keys_are_gone_believes_nothing_and_goes_on(
     async with attacked(broker, tmp_path, "running a version") as (target, _):
         (tmp_path / "trust" / Signatory.OPERATOR).unlink()
         await target.send(sealed(target))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             assert "must hold the public keys of the fleet" in await target.said.get()
         assert target.next == 1
         keys.trust(tmp_path / "trust")

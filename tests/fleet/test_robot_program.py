@@ -67,7 +67,7 @@ async def test_sigterm_in_the_middle_of_an_episode_keeps_it_and_exits_with_143(
     try:
         await asyncio.wait_for(swapped.wait(), 90)
         program.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(program.wait(), 30) == 143
+        assert await asyncio.wait_for(program.wait(), 60) == 143
     finally:
         if program.returncode is None:
             program.kill()

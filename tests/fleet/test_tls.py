@@ -197,10 +197,12 @@ async def test_leaf_and_authority_are_renewed_under_a_robot_at_work_and_nothing_
         over.set()
         stored = await storing
         held = set()
-        while found := await robot.fetch(EXPERIENCE, names.LEARNER_CONSUMER, batch=500, timeout=2):
-            held |= {int(one.data) for one in found}
-            for one in found:
-                await one.ack()
+        async with asyncio.timeout(WITHIN):
+            while len(held) < stored:
+                found = await robot.fetch(EXPERIENCE, names.LEARNER_CONSUMER, batch=500, timeout=10)
+                held |= {int(one.data) for one in found}
+                for one in found:
+                    await one.ack()
     assert stored > 0
     # The last one may have landed though its ack did not come.
     assert set(range(stored)) <= held <= set(range(stored + 1))

@@ -23,7 +23,7 @@ async def test_a_stored_message_is_fetched_acked_and_gone(broker: Broker) -> Non
     wire = await Wire.connect(broker.url, "test")
     assert await wire.store(EXPERIENCE, b"one", stream=STREAM) == 1
     assert await wire.store(EXPERIENCE, b"two") == 2
-    found = await wire.fetch(STREAM, names.LEARNER_CONSUMER, batch=10, timeout=1)
+    found = await wire.fetch(STREAM, names.LEARNER_CONSUMER, batch=10, timeout=30)
     assert [(item.sequence, item.data) for item in found] == [(1, b"one"), (2, b"two")]
     for item in found:
         await item.ack_sync()
@@ -133,10 +133,10 @@ async def test_without_a_broker_everything_is_a_retry_at_once_and_works_again_af
         with pytest.raises(Retry, match="no connection"):
             await attempt
     broker.start()
-    await asyncio.wait_for(back.wait(), 30)
+    await asyncio.wait_for(back.wait(), 60)
     await wire.publish("talk", b"hello")
-    assert await asyncio.wait_for(heard.get(), 30) == b"hello"
-    (kept, *_) = await wire.fetch(STREAM, names.LEARNER_CONSUMER, batch=5, timeout=2)
+    assert await asyncio.wait_for(heard.get(), 60) == b"hello"
+    (kept, *_) = await wire.fetch(STREAM, names.LEARNER_CONSUMER, batch=5, timeout=30)
     assert kept.data == b"kept"
     await wire.close()
 
@@ -155,7 +155,7 @@ async def test_a_handler_that_fails_loses_only_its_message(
     await wire.subscribe("talk", hear)
     await wire.publish("talk", b"bad")
     await wire.publish("talk", b"good")
-    assert await asyncio.wait_for(heard.get(), 30) == b"good"
+    assert await asyncio.wait_for(heard.get(), 60) == b"good"
     assert "talk failed" in caplog.text
     await wire.close()
 
@@ -169,7 +169,7 @@ async def test_closing_ends_a_waiting_fetch_with_a_retry(broker: Broker) -> None
     assert not (await asyncio.wait([waiting], timeout=0.3))[0]  # it has asked, and waits
     await wire.close()
     with pytest.raises(Retry):
-        await asyncio.wait_for(waiting, 20)
+        await asyncio.wait_for(waiting, 60)
     assert wire.closed.is_set()
     await wire.close()
 
@@ -182,7 +182,7 @@ async def test_a_program_started_before_its_broker_waits_for_it(tmp_path: Path) 
     assert not done
     try:
         broker.start()
-        wire = await asyncio.wait_for(connecting, 30)
+        wire = await asyncio.wait_for(connecting, 60)
         assert wire.connected
         await wire.close()
     finally:
@@ -192,9 +192,9 @@ async def test_a_program_started_before_its_broker_waits_for_it(tmp_path: Path) 
 async def test_a_connection_given_up_half_way_leaves_no_socket_behind() -> None:
     async with half_a_broker() as (url, happened):
         connecting = asyncio.create_task(Wire.connect(url, "test"))
-        assert await asyncio.wait_for(happened.get(), 10) == "came"
+        assert await asyncio.wait_for(happened.get(), 60) == "came"
         connecting.cancel()
-        assert await asyncio.wait_for(happened.get(), 10) == "left"
+        assert await asyncio.wait_for(happened.get(), 60) == "left"
         with pytest.raises(asyncio.CancelledError):
             await connecting
 

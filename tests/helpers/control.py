@@ -205,7 +205,7 @@ class Fleet:
             beats.cancel()
             await client.close()
 
-    async def until_closed(self, within: float = 10.0) -> None:
+    async def until_closed(self, within: float = 60.0) -> None:
         async with asyncio.timeout(within), self._took:
             await self._took.wait_for(
                 lambda: (
@@ -237,13 +237,13 @@ class Fleet:
                 )
             self._took.notify_all()
 
-    async def until_runs(self, robot: str, sequence: int, within: float = 10.0) -> None:
+    async def until_runs(self, robot: str, sequence: int, within: float = 60.0) -> None:
         async with asyncio.timeout(within), self._took:
             await self._took.wait_for(
                 lambda: robot in self.active and self.active[robot].sequence == sequence
             )
 
-    async def until_kept(self, *versions: int, within: float = 30.0) -> None:
+    async def until_kept(self, *versions: int, within: float = 60.0) -> None:
         """The learner was told to keep these and no others."""
         async with asyncio.timeout(within), self._took:
             await self._took.wait_for(
@@ -277,7 +277,7 @@ class Fleet:
             judged=success,
         )
 
-    async def until_computes(self, robot: str, sequence: int, within: float = 30.0) -> None:
+    async def until_computes(self, robot: str, sequence: int, within: float = 60.0) -> None:
         """Beside what it runs."""
 
         def computes() -> bool:
@@ -337,7 +337,7 @@ class Fleet:
                 await self.client.publish(subject, beat.encode())
             await asyncio.sleep(1)
 
-    async def until(self, holds: Callable[[dict[str, Any]], bool], within: float = 30.0) -> Any:
+    async def until(self, holds: Callable[[dict[str, Any]], bool], within: float = 60.0) -> Any:
         """The job once the condition holds for it."""
         return await self.kube.until(JOBS, self.job, holds, within)
 

@@ -248,7 +248,7 @@ class LearnerProcess:
         signal.pidfd_send_signal(self._pidfd, signal.SIGTERM)
         return await self.exit()
 
-    async def exit(self, within: float = 30.0) -> int:
+    async def exit(self, within: float = 60.0) -> int:
         """The code it exits with by itself."""
         assert await asyncio.to_thread(self.gone, within), f"still running:\n{self.log}"
         return int(self._exit_path.read_text())
@@ -296,7 +296,7 @@ class Ear:
             self.heard.append(data)
             self._news.notify_all()
 
-    async def until(self, enough: Callable[[list[bytes]], bool], within: float = 30.0) -> None:
+    async def until(self, enough: Callable[[list[bytes]], bool], within: float = 60.0) -> None:
         async with asyncio.timeout(within), self._news:
             await self._news.wait_for(lambda: enough(self.heard))
 

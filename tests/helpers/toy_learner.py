@@ -1,5 +1,6 @@
 """The least learner: takes every record off the broker and receipts it, or does not."""
 
+import asyncio
 from collections import Counter
 
 from fleet_contract import names
@@ -29,6 +30,13 @@ class ToyLearner:
         except Retry:
             await self.wire.ready()
             return 0
+
+    async def gather(self, count: int) -> None:
+        """Take until this many more records came, in however many messages the robot sent them."""
+        async with asyncio.timeout(60):
+            while count > 0:
+                count -= await self.take()
+        assert count == 0, f"{-count} records more than were awaited"
 
     async def _take(self, patience: float) -> int:
         deliveries = await self.wire.fetch(

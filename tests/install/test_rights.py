@@ -120,7 +120,7 @@ def kubectl(cluster: LocalCluster, *words: str, stdin: str = "") -> str:
 async def people(kinds: None, cluster: LocalCluster, api: Api) -> None:
     """Their rights, in force: the cluster's own roles have taken them up."""
     kubectl(cluster, "apply", "--server-side", "-k", str(MANIFESTS / "components" / "people"))
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
         async for kind, seen in api.watch(roles, fieldSelector="metadata.name=admin"):
             for one in seen["items"] if kind == "LISTED" else [seen]:

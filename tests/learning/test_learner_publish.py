@@ -250,7 +250,7 @@ async def announced(url: str, sequence: int) -> Announcement:
 
     await wire.subscribe(SUBJECT, hear)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 news.clear()
                 data = await wire.last(CONTROL, SUBJECT)
