@@ -34,16 +34,23 @@ class Told(NamedTuple):
     files: dict[str, bytes]
 
 
+class Held(NamedTuple):
+    """A version's files, and their digests."""
+
+    files: Mapping[str, bytes]
+    digests: Mapping[str, str]
+
+
 class Bases:
     """The bundles of versions that others are told from, kept in memory. Methods block."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._held: dict[str, Mapping[str, bytes]] = {}  # by the manifest's digest
+        self._held: dict[str, Held] = {}  # by the manifest's digest
 
-    def hold(self, ref: PolicyRef, files: Mapping[str, bytes]) -> None:
+    def hold(self, ref: PolicyRef, manifest: Manifest, files: Mapping[str, bytes]) -> None:
         """This version is out."""
-        self._held[ref.digest] = files
+        self._held[ref.digest] = Held(files, {file.name: file.digest for file in manifest.files})
 
     def deltas(self, files: Mapping[str, bytes], refs: Collection[PolicyRef]) -> list[Told]:
         """How to make these files from each of these versions, where that saves bytes.
@@ -56,7 +63,7 @@ class Bases:
         found = []
         for ref in chosen:
             try:
-                base = self._files(ref)
+                base = self._base(ref)
             except FleetError as fault:
                 log.warning("no delta from version %d: %s", ref.sequence, fault)
                 continue
@@ -64,26 +71,25 @@ class Bases:
                 found.append(told)
         return found
 
-    def _files(self, ref: PolicyRef) -> Mapping[str, bytes]:
+    def _base(self, ref: PolicyRef) -> Held:
         if ref.digest not in self._held:
             manifest = Manifest.open(self._store.get(ref.uri, ref.digest))
-            self._held[ref.digest] = bundle(self._store, manifest)
+            self.hold(ref, manifest, bundle(self._store, manifest))
         return self._held[ref.digest]
 
 
-def difference(
-    ref: PolicyRef, base: Mapping[str, bytes], files: Mapping[str, bytes]
-) -> Told | None:
+def difference(ref: PolicyRef, base: Held, files: Mapping[str, bytes]) -> Told | None:
     """The delta from a version's files to others; None where it would be no smaller. Pure."""
     started = time.perf_counter()
     parts: dict[str, bytes] = {}
     for name, data in files.items():
-        if data == base.get(name):
+        if data == base.files.get(name):
             continue
         try:
-            part = delta.encode(base[name], data)
+            old, digest = base.files[name], base.digests[name]
+            part = delta.encode(old, data, digest)
             # What does not give back every bit is not published, whatever the reason.
-            if len(part) >= len(data) or delta.decode(base[name], part, len(data)) != data:
+            if len(part) >= len(data) or not delta.makes(old, part, data, digest):
                 return None
         except (KeyError, ValueError):  # no such file there, or none of tensors
             return None

@@ -124,14 +124,15 @@ class Versions:
         """
         tensors = weights(snapshot.policy, self._precision)
         _demand_finite(tensors, snapshot.step)
-        files = to_files(snapshot.policy, self._precision)
+        files = to_files(snapshot.policy, tensors)
         ours = [ref for ref in at_work if ref.uri == names.version_key(self._job_uid, ref.sequence)]
         refs = tuple(FileRef(name=n, digest=digest_of(d), size=len(d)) for n, d in files.items())
-        with ThreadPoolExecutor(1, "bundle") as aside:
+        with ThreadPoolExecutor(2, "bundle") as aside:
             whole = aside.submit(self._keep, refs, files)
             # Reckoned while the whole bundle travels.
-            tensor_refs = tuple(_tensor_ref(name, tensor) for name, tensor in tensors.items())
+            hashed = aside.submit(lambda: tuple(_tensor_ref(*named) for named in tensors.items()))
             told = self._told(files, ours)
+            tensor_refs = hashed.result()
             whole.result()
         office.guard(self._store, self._job_uid, self._epoch)
         while True:
@@ -147,7 +148,7 @@ class Versions:
                 told = self._told(files, ours)
                 continue
             self.last = Version(manifest, _ref(self._job_uid, manifest.sequence, data))
-            self._bases.hold(self.last.ref, files)
+            self._bases.hold(self.last.ref, manifest, files)
             return self.last
 
     def _told(self, files: dict[str, bytes], at_work: list[PolicyRef]) -> list[Told]:
@@ -216,7 +217,7 @@ def _tensor_ref(name: str, tensor: torch.Tensor) -> TensorRef:
         name=name,
         dtype=str(tensor.dtype).removeprefix("torch."),
         shape=tuple(tensor.shape),
-        digest=digest_of(raw.numpy().tobytes()),
+        digest=digest_of(raw.numpy().data),
     )
 
 

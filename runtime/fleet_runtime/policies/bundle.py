@@ -45,12 +45,15 @@ def weights(policy: Policy, precision: Weights) -> dict[str, torch.Tensor]:
     }
 
 
-def to_files(policy: Policy, precision: Weights = Weights.FLOAT32) -> dict[str, bytes]:
-    """The bundle of a policy: file name → bytes, the same bytes for the same policy."""
+def to_files(policy: Policy, tensors: Mapping[str, torch.Tensor] | None = None) -> dict[str, bytes]:
+    """The bundle of a policy: file name → bytes, the same bytes for the same policy.
+
+    `tensors` are its weights as they are published, where they are not all of every bit.
+    """
     config = {"format": FORMAT, **policy.config()}
     return {
         CONFIG: json.dumps(config, sort_keys=True, indent=1, allow_nan=False).encode(),
-        MODEL: safetensors.torch.save(weights(policy, precision)),
+        MODEL: safetensors.torch.save(dict(tensors or policy.tensors())),
         NORMALIZATION: safetensors.torch.save(policy.statistics()),
     }
 

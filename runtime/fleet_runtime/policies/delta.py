@@ -10,20 +10,23 @@ pattern of any type goes through: the order of numbers is only a way to write bi
 
 from __future__ import annotations
 
-import hashlib
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from fleet_contract.messages import digest_of
 from fleet_runtime.aside import frozen
-from fleet_runtime.policies.symbols import Malformed, Reader, array, number, squeeze
+from fleet_runtime.policies.members import Members
+from fleet_runtime.policies.symbols import Malformed, Reader, array, number, scattered, squeeze
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from fleet_runtime.policies.symbols import Numbers
+    from numpy.typing import NDArray
+
+    from fleet_runtime.policies.symbols import Numbers, Places
 
 ENCODING = "ulp-zstd-1"
 """Name of what is written here, in manifests; another format is another name."""
@@ -31,7 +34,9 @@ _MAGIC = b"FLD1"
 _CHECK = 8  # bytes of the base's sha256
 _SAME, _MOVED, _WHOLE = range(3)  # what becomes of a tensor
 _SEGMENT = 2**20  # numbers written together, so that no step takes long
+_WRITERS = 2  # threads that write segments: numpy lets go of Python's lock
 _LEAST = 2048  # numbers in a group of exponents
+_SPARSE = 16  # numbers, of which one moves: of fewer, all are sorted by group
 _FEW = 2**14  # bytes of grouped steps below which they are tried without groups
 _WIDTHS = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4} | dict.fromkeys(
     ("BF16", "F16", "I16", "U16"), 2
@@ -59,30 +64,47 @@ class _Span(NamedTuple):
     size: int
 
 
-def encode(base: bytes, new: bytes) -> bytes:
-    """What makes `new` from `base`; ValueError where either is no safetensors file."""
+def encode(base: bytes, new: bytes, digest: str = "") -> bytes:
+    """What makes `new` from `base`; ValueError where either is no safetensors file.
+
+    `digest` is that of the base, where it is known already; so it is below.
+    """
     (head, before), (_, after) = _layout(base), _layout(new)
     header = new[: _header_size(new)]
     kinds = [_kind(name, one, before, base, new) for name, one in after.items()]
-    out = [_MAGIC, hashlib.sha256(base).digest()[:_CHECK]]
+    out = [_MAGIC, _tag(base, digest)]
     out.append(number(0) if header == head else number(len(header)) + squeeze(header))
     out.append(array(np.array(kinds, np.uint8)))
-    for dtype, spans in _moved(before, after, kinds):
-        old, fresh = _gathered(base, spans, dtype, 0), _gathered(new, spans, dtype, 1)
-        out.append(_steps(old, fresh, dtype))
+
+    def written(segment: tuple[str, list[_Span]]) -> bytes:
+        dtype, spans = segment
+        return _steps(_gathered(base, spans, dtype, 0), _gathered(new, spans, dtype, 1), dtype)
+
+    with ThreadPoolExecutor(_WRITERS, "delta") as pool:
+        out += pool.map(written, _moved(before, after, kinds))
     for one, kind in zip(after.values(), kinds, strict=True):
         for start, stop in _cut(one) if kind == _WHOLE else ():
             out.append(array(np.frombuffer(new[start:stop], f"<u{one.width}")))
     return b"".join(out)
 
 
-def decode(base: bytes, delta: bytes, size: int) -> bytes:
+def decode(base: bytes, delta: bytes, size: int, digest: str = "") -> bytes:
     """The file of `size` bytes that `encode` saw; no more than that is ever unpacked.
 
     `Malformed` where the delta is of another base or is none; otherwise look at the digest.
     """
+    return frozen(_read(base, delta, size, digest).data)
+
+
+def makes(base: bytes, delta: bytes, new: bytes, digest: str = "") -> bool:
+    """Whether `decode` gives every bit of `new`; raises as it does."""
+    made = _read(base, delta, len(new), digest)
+    return np.array_equal(made, np.frombuffer(new, np.uint8))
+
+
+def _read(base: bytes, delta: bytes, size: int, digest: str) -> NDArray[np.uint8]:
     try:
-        return _decoded(base, Reader(delta), size)
+        return _decoded(base, Reader(delta), size, digest)
     except Malformed:
         raise
     except (ValueError, KeyError, TypeError, IndexError, OverflowError, RecursionError) as fault:
@@ -100,13 +122,12 @@ def off(file: bytes, digests: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _decoded(base: bytes, reader: Reader, size: int) -> bytes:
+def _decoded(base: bytes, reader: Reader, size: int, digest: str) -> NDArray[np.uint8]:
     head, before = _layout(base)
-    header = _header(reader, base, head, size)
+    header = _header(reader, _tag(base, digest), head, size)
     out, older = np.empty(size, np.uint8), np.frombuffer(base, np.uint8)
     out[: len(header)] = np.frombuffer(header, np.uint8)
-    view = out.data
-    _, after = _layout(view)
+    _, after = _layout(out.data)
     kinds = reader.array(len(after), 1).tolist()
     _demand_like(before, after, kinds)
     for (name, one), kind in zip(after.items(), kinds, strict=True):
@@ -123,14 +144,18 @@ def _decoded(base: bytes, reader: Reader, size: int) -> bytes:
             out[start:stop] = reader.array((stop - start) // one.width, one.width).view(np.uint8)
     if not reader.ended:
         raise Malformed("there is more than belongs there")
-    return frozen(view)
+    return out
 
 
-def _header(reader: Reader, base: bytes, head: bytes, size: int) -> bytes:
-    """The new file's header, once it is sure that all this is about `base`."""
+def _tag(base: bytes, digest: str) -> bytes:
+    return bytes.fromhex((digest or digest_of(base)).removeprefix("sha256:"))[:_CHECK]
+
+
+def _header(reader: Reader, tag: bytes, head: bytes, size: int) -> bytes:
+    """The new file's header, once it is sure that all this is about the base with this tag."""
     if reader.take(len(_MAGIC)) != _MAGIC:
         raise Malformed("not a delta of this kind")
-    if reader.take(_CHECK) != hashlib.sha256(base).digest()[:_CHECK]:
+    if reader.take(_CHECK) != tag:
         raise Malformed("it is made for another base")
     if (length := reader.number()) > size:
         raise Malformed("a header longer than its file")
@@ -235,43 +260,64 @@ def _steps(old: Numbers, new: Numbers, dtype: str) -> bytes:
     moved = np.flatnonzero(old != new)  # mostly few: nothing else is reckoned with
     up = _ordered(new[moved]) - _ordered(old[moved])
     signed = up.view(f"<i{up.itemsize}")
-    steps = np.zeros_like(old)
-    steps[moved] = ((signed << 1) ^ (signed >> (8 * up.itemsize - 1))).view(up.dtype)
-    order, sizes = _groups(old, dtype)
-    parts = np.split(steps[order], np.cumsum(sizes)[:-1])
-    apart = b"\1" + b"".join(map(array, parts))
+    steps: Numbers = ((signed << 1) ^ (signed >> (8 * up.itemsize - 1))).view(up.dtype)
+    apart = b"\1" + b"".join(_apart(old, moved, steps, dtype))
     # Groups cost some bytes each, which only few steps would not earn back.
-    return apart if len(apart) > _FEW else min(b"\0" + array(steps), apart, key=len)
+    if len(apart) > _FEW:
+        return apart
+    return min(b"\0" + scattered(len(old), moved, steps), apart, key=len)
+
+
+def _apart(old: Numbers, moved: Places, steps: Numbers, dtype: str) -> Iterator[bytes]:
+    """Steps, group after group."""
+    of, sizes = _groups(old, dtype)
+    if _few(moved, old):
+        theirs = of[moved]
+        for group, size in enumerate(sizes):
+            here = theirs == group
+            ranks = Members(of == group).ranks(moved[here])
+            yield scattered(size, ranks, steps[here])
+    else:
+        every = np.zeros_like(old)
+        every[moved] = steps
+        every = every[np.argsort(of, kind="stable")]
+        yield from map(array, np.split(every, np.cumsum(sizes)[:-1]))
 
 
 def _stepped(reader: Reader, old: Numbers, dtype: str) -> Numbers:
     """What `_steps` was told as `new`."""
     if reader.take(1) == b"\0":
-        steps = reader.array(len(old), old.itemsize)
-        moved = np.flatnonzero(steps != 0)
-        steps = steps[moved]
+        moved, steps = reader.scattered(len(old), old.itemsize)
     else:
-        order, sizes = _groups(old, dtype)
-        grouped = np.concatenate([reader.array(size, old.itemsize) for size in sizes])
-        there = np.flatnonzero(grouped != 0)
-        steps, moved = grouped[there], order[there]
+        of, sizes = _groups(old, dtype)
+        ranks, told = zip(*(reader.scattered(size, old.itemsize) for size in sizes), strict=True)
+        steps = np.concatenate(told)
+        if _few(steps, old):
+            moved = np.concatenate([Members(of == n).nth(some) for n, some in enumerate(ranks)])
+        else:
+            firsts = np.repeat(np.cumsum([0, *sizes[:-1]]), [len(some) for some in ranks])
+            moved = np.argsort(of, kind="stable")[firsts + np.concatenate(ranks)]
     one = old.dtype.type(1)
     new = old.copy()
     new[moved] = _unordered(_ordered(old[moved]) + ((steps >> one) ^ (~(steps & one) + one)))
     return new
 
 
-def _groups(old: Numbers, dtype: str) -> tuple[Any, list[int]]:
-    """An order of numbers by exponent, and the sizes of groups of neighbouring exponents."""
+def _few(moved: Sequence[int] | Places | Numbers, old: Numbers) -> bool:
+    """Whether finding each in its group is less than sorting all by group."""
+    return len(moved) * _SPARSE < len(old)
+
+
+def _groups(old: Numbers, dtype: str) -> tuple[NDArray[np.uint8], list[int]]:
+    """The group of each number, which is of neighbouring exponents, and how many each has."""
     if dtype not in _EXPONENTS:
-        return np.arange(len(old)), [len(old)]
+        return np.zeros(len(old), np.uint8), [len(old)]
     shift, mask = _EXPONENTS[dtype]
-    exponent = (old >> old.dtype.type(shift) & old.dtype.type(mask)).astype(np.uint8)
-    counts = np.bincount(exponent, minlength=256).tolist()
-    names: list[int] = []
+    exponent = (old >> old.dtype.type(shift)).astype(np.uint8) & np.uint8(mask)
+    names = bytearray()
     sizes: list[int] = []
     held = 0
-    for count in counts:
+    for count in _histogram(exponent):
         names.append(len(sizes))
         held += count
         if held >= _LEAST:
@@ -279,8 +325,16 @@ def _groups(old: Numbers, dtype: str) -> tuple[Any, list[int]]:
             held = 0
     if held:
         sizes.append(held)
-    of = np.array(names, np.uint8)[exponent]
-    return np.argsort(of, kind="stable"), sizes
+    return np.frombuffer(exponent.tobytes().translate(names), np.uint8), sizes
+
+
+def _histogram(values: NDArray[np.uint8]) -> list[int]:
+    """How often each byte comes; two at a time, which is half the work."""
+    pairs = np.bincount(values[: len(values) // 2 * 2].view("<u2"), minlength=2**16)
+    table = pairs.reshape(256, 256)
+    counts = table.sum(axis=0) + table.sum(axis=1)
+    counts[values[len(values) // 2 * 2 :]] += 1
+    return [int(count) for count in counts]
 
 
 def _ordered(bits: Numbers) -> Numbers:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Numbers = NDArray[np.unsignedinteger[Any]]
+    Places = NDArray[np.int64]
 
 PLANES, GAPS = 0, 16
 PACKED = (1, 2, 4, 8)  # a packed form is told by its bits
@@ -88,6 +89,15 @@ class Reader:
         """`count` numbers of `width` bytes each, as `array` wrote them."""
         return _read(self, count, width, nested=False) if count else _empty(width)
 
+    def scattered(self, count: int, width: int) -> tuple[Places, Numbers]:
+        """Of `count` numbers those that are not zero, and where they stand."""
+        if count and self._data[self._at : self._at + 1] == bytes([GAPS]):
+            self._at += 1
+            return _read_gaps(self, count, width)
+        values = self.array(count, width)
+        places = np.flatnonzero(values != 0)
+        return places, values[places]
+
 
 def number(value: int) -> bytes:
     """A number of up to 63 bits, seven in each byte."""
@@ -109,16 +119,29 @@ def squeeze(data: bytes) -> bytes:
 
 def array(values: Numbers) -> bytes:
     """Unsigned numbers in the shortest form; none at all are no bytes."""
-    return min(_forms(values, nested=False), key=len) if len(values) else b""
+    places = np.flatnonzero(values != 0)  # several times sooner than of the values
+    return scattered(len(values), places, values[places])
 
 
-def _forms(values: Numbers, *, nested: bool) -> Iterator[bytes]:
-    there = np.count_nonzero(values != 0)  # several times sooner than of the values
+def scattered(count: int, places: Places, there: Numbers) -> bytes:
+    """As `array`, of so many numbers that are zero but for those `there`, in these places."""
+    return min(_forms(count, places, there), key=len) if count else b""
+
+
+def _forms(count: int, places: Places, there: Numbers) -> Iterator[bytes]:
     # Forms that cannot win are not tried: gaps of a dense array, packs of one nearly empty …
-    if not nested and there * 4 <= len(values):
-        yield bytes([GAPS]) + _gaps(values)
-        if there * 64 < len(values):
+    if len(there) * 4 <= count:
+        yield bytes([GAPS]) + _gaps(places, there)
+        if len(there) * 64 < count:
             return
+    values = there
+    if len(there) < count:
+        values = np.zeros(count, there.dtype)
+        values[places] = there
+    yield from _dense(values)
+
+
+def _dense(values: Numbers) -> Iterator[bytes]:
     # … and packs of other bits than most of these numbers have.
     bits = int(values.mean()).bit_length() + 1
     for each in PACKED:
@@ -135,7 +158,10 @@ def _read(reader: Reader, count: int, width: int, *, nested: bool) -> Numbers:
     if form in PACKED:
         return _read_packed(reader, count, width, form)
     if form == GAPS and not nested:
-        return _read_gaps(reader, count, width)
+        values = np.zeros(count, f"<u{width}")
+        places, there = _read_gaps(reader, count, width)
+        values[places] = there
+        return values
     raise Malformed(f"a form {form} is not known here")
 
 
@@ -160,8 +186,8 @@ def _read_planes(reader: Reader, count: int, width: int) -> Numbers:
 
 def _packed(values: Numbers, bits: int) -> bytes:
     most, each = (1 << bits) - 1, 8 // bits
-    small = np.minimum(values, most).astype(np.uint8)
-    small = np.pad(small, (0, -len(small) % each)).reshape(-1, each)
+    small = np.zeros((-(-len(values) // each), each), np.uint8)
+    np.minimum(values, most, out=small.reshape(-1)[: len(values)], casting="unsafe")
     packed = small[:, 0].copy()
     for n in range(1, each):
         packed |= small[:, n] << np.uint8(n * bits)
@@ -179,8 +205,7 @@ def _read_packed(reader: Reader, count: int, width: int, bits: int) -> Numbers:
     return values
 
 
-def _gaps(values: Numbers) -> bytes:
-    places = np.flatnonzero(values != 0)
+def _gaps(places: Places, there: Numbers) -> bytes:
     gaps = np.diff(places, prepend=-1) - 1
     if not len(places):
         return number(0)
@@ -194,22 +219,20 @@ def _gaps(values: Numbers) -> bytes:
     unary[ends] = 1
     rest = (gaps[:, None] >> np.arange(rice) & 1).astype(np.uint8)
     told = np.packbits(unary).tobytes()
-    there = values[places]
     return (
         number(len(places))
         + bytes([rice])
         + number(len(told))
         + told
         + np.packbits(rest).tobytes()
-        + min(_forms(there - there.dtype.type(1), nested=True), key=len)
+        + min(_dense(there - there.dtype.type(1)), key=len)
     )
 
 
-def _read_gaps(reader: Reader, count: int, width: int) -> Numbers:
-    values = np.zeros(count, f"<u{width}")
+def _read_gaps(reader: Reader, count: int, width: int) -> tuple[Places, Numbers]:
     there = reader.number()
     if not there:
-        return values
+        return np.zeros(0, np.int64), _empty(width)
     if there > count or (rice := reader.take(1)[0]) > MOST_RICE:
         raise Malformed("more numbers than there is room for")
     told = np.frombuffer(reader.take(reader.number()), np.uint8)
@@ -222,8 +245,8 @@ def _read_gaps(reader: Reader, count: int, width: int) -> Numbers:
     places = np.cumsum((np.diff(ends, prepend=-1) - 1 << rice) + low + 1) - 1
     if places[-1] >= count:
         raise Malformed("a number outside its array")
-    values[places] = _read(reader, there, width, nested=True) + values.dtype.type(1)
-    return values
+    values = _read(reader, there, width, nested=True)
+    return places, values + values.dtype.type(1)
 
 
 def _empty(width: int) -> Numbers:

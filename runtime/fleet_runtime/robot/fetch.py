@@ -161,6 +161,7 @@ class Library:
             {file.name: self._own(file) for file in base.files},
             steps,
             lambda part: self._file(part, Traffic.DELTA),
+            {file.name: file.digest for file in base.files},
         )
         for file in manifest.files:
             self._keep(self._key(file), files[file.name])

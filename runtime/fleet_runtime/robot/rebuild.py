@@ -63,20 +63,29 @@ def route(
     return []
 
 
-def rebuild(base: Bundle, steps: list[Step], fetch: Callable[[FileRef], bytes]) -> Bundle:
-    """The bundle at the end of the steps, every file and every tensor as its manifest says.
+def rebuild(
+    base: Bundle,
+    steps: list[Step],
+    fetch: Callable[[FileRef], bytes],
+    digests: Mapping[str, str] | None = None,
+) -> Bundle:
+    """The bundle at the end of the steps, every file as its manifest says.
+
+    `digests` are those of the base's files, where they are known already.
 
     Raises:
         Untrusted: a delta is of another base, damaged, or makes something else.
     """
+    known = dict(digests or {})
     for delta, made in steps:
         parts = {part.name: part for part in delta.files}
         base = {
-            file.name: _made(base, file, parts[file.name], made, fetch)
+            file.name: _made(base, known, file, made, fetch(parts[file.name]))
             if file.name in parts
             else _kept(base, file)
             for file in made.files
         }
+        known = {file.name: file.digest for file in made.files}
     return base
 
 
@@ -88,16 +97,17 @@ def _kept(base: Bundle, file: FileRef) -> bytes:
 
 
 def _made(
-    base: Bundle, file: FileRef, part: FileRef, made: Manifest, fetch: Callable[[FileRef], bytes]
+    base: Bundle, known: Mapping[str, str], file: FileRef, made: Manifest, part: bytes
 ) -> bytes:
     try:
-        data = codec.decode(base[file.name], fetch(part), file.size)
+        data = codec.decode(base[file.name], part, file.size, known.get(file.name, ""))
+        if (digest := digest_of(data)) == file.digest:
+            return data
+        # Which tensors are not as they should be says more than that the file is not.
         tensors = {one.name: one.digest for one in made.tensors} if file.name == MODEL else {}
         wrong = codec.off(data, tensors)
     except (KeyError, ValueError) as fault:
         raise Untrusted(f"delta of {file.name}: {fault}") from None
     if wrong:
         raise Untrusted(f"delta of {file.name} makes other tensors: {', '.join(wrong[:3])}")
-    if (digest := digest_of(data)) != file.digest:
-        raise Untrusted(f"delta of {file.name} makes {digest}, wanted {file.digest}")
-    return data
+    raise Untrusted(f"delta of {file.name} makes {digest}, wanted {file.digest}")
