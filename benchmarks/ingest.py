@@ -36,6 +36,7 @@ from fleet_runtime.robot.identity import Identity
 from fleet_runtime.robot.spool import Spool
 from fleet_runtime.robot.uploader import Uploader
 from fleet_runtime.wire import Wire
+from helpers.counts import burned
 from helpers.learner import JOB, JOB_UID, NAMESPACE, TASKS, episode, record
 from helpers.nats import Broker, make_streams
 
@@ -96,6 +97,7 @@ async def agent(url: str, storage: str, folder: Path, name: str, count: int, rat
     who = Identity(NAMESPACE, name, f"{name}-uid", JOB, JOB_UID)
     uploader = Uploader(who, spool, wire, Store(storage), credit=CREDIT, poll=1.0)
     await asyncio.to_thread(go)
+    began = time.process_time()
     task = asyncio.create_task(uploader.run())
     for told, payload in made:
         while spool.depth >= BACKLOG:  # noqa: ASYNC110
@@ -110,6 +112,7 @@ async def agent(url: str, storage: str, folder: Path, name: str, count: int, rat
     task.cancel()
     await asyncio.wait([task])
     await wire.close()
+    print(time.process_time() - began)
 
 
 class Crew:
@@ -151,6 +154,7 @@ class Ours(NamedTuple):
     lost: int
     twice: int
     ages: list[float]  # seconds from episodes' ends to sampleable
+    cost: dict[str, float]  # seconds of a core for an episode, by who had them
 
 
 def broker_in(folder: Path, sync: str) -> Broker:
@@ -186,7 +190,12 @@ async def ours(
                     broker.kill()
                     broker.start()
 
-            spent, _ = await asyncio.to_thread(agents.run, harm)
+            before = [burned(pid) for pid in (learner.pid, broker.pid)]
+            spent, said = await asyncio.to_thread(agents.run, harm)
+            taker, server = (
+                burned(pid) - had
+                for pid, had in zip((learner.pid, broker.pid), before, strict=True)
+            )
             await learner.end()
             lines = [line.split() for line in learner.told()]
         ids = [line[1] for line in lines if line[0] == "ingest"]
@@ -199,6 +208,14 @@ async def ours(
             lost=max(len(wanted - set(ids)), len(wanted) - sound),
             twice=len(ids) - len(set(ids)) + max(0, sound - len(wanted)),
             ages=[float(line[3]) for line in lines if line[0] == "ingest"],
+            cost={
+                who: seconds / len(wanted)
+                for who, seconds in (
+                    ("robots", sum(map(float, said))),
+                    ("broker", server),
+                    ("learner", taker),
+                )
+            },
         )
 
 
@@ -232,7 +249,8 @@ async def measure(plan: Plan) -> bool:
         lost = sum(one.lost + one.twice for one, _ in turns)
         print(
             f"sync {sync}: ours {mine:,.0f} steps/s ({mine / STEPS:,.0f} episodes/s), awaited JSON "
-            f"{other:,.0f} steps/s; lost or twice {lost}"
+            f"{other:,.0f} steps/s; lost or twice {lost}; of a core for an episode: "
+            + ", ".join(f"{who} {1e3 * cost:.2f} ms" for who, cost in turns[0][0].cost.items())
         )
         said.append(f"sync {sync} {ratio:.0f} × the peer's steps/s (goal {goal:g})")
         good &= ratio >= goal and not lost

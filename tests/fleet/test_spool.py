@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from fleet_contract.errors import Fenced, Retry
+from fleet_runtime.robot import spool as spooled
 from fleet_runtime.robot.spool import Spool
 from helpers.records import draft
 
@@ -72,6 +73,7 @@ TestSpoolMachine.settings = settings(max_examples=30, stateful_step_count=20)
 WRITER = """
 import sys
 from pathlib import Path
+from fleet_runtime.robot import spool as spooled
 from fleet_runtime.robot.spool import Spool
 from helpers.records import draft
 spool = Spool(Path(sys.argv[1]), job_uid="uid-1")
@@ -187,6 +189,7 @@ LIMITED = """
 import resource, sys
 from pathlib import Path
 from fleet_contract.errors import Retry
+from fleet_runtime.robot import spool as spooled
 from fleet_runtime.robot.spool import Spool
 from helpers.records import draft
 spool = Spool(Path(sys.argv[1]), job_uid="uid-1")
@@ -235,6 +238,8 @@ def test_a_payload_the_disk_garbled_becomes_a_tombstone(tmp_path: Path) -> None:
     path = spool.folder / "000000000001.rec"
     path.write_bytes(path.read_bytes().replace(b"good", b"goob"))
     (spool.folder / "000000000002.rec").write_bytes(b"\0" * 10)
+    spool.close()
+    spool = Spool(tmp_path, job_uid="uid-1")  # which has them from the disk alone
     assert spool.read(1)[0].evicted
     assert spool.read(2)[0].evicted
     assert spool.pending() == [1, 2]
@@ -274,3 +279,22 @@ def test_what_is_free_is_the_least_of_bytes_records_and_disk(
     spool.close()
     shutil.rmtree(spool.folder)
     assert spool.free == 0
+
+
+def test_of_what_was_just_spooled_only_so_much_stays_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spooled, "RECENT_BYTES", 10)
+    spool = Spool(tmp_path, job_uid="uid-1")
+    numbers = [add(spool, payload) for payload in (b"first", b"second", b"far too long for it")]
+    assert [spool.read(n)[1] for n in numbers] == [b"first", b"second", b"far too long for it"]
+    assert sum(len(payload) for _, payload in spool._recent.values()) <= 10
+    add(spool, b"fourth")
+    for path in spool.folder.glob("*.rec"):
+        path.unlink()
+    assert not spool.read(4)[0].evicted
+    assert spool.read(1)[0].evicted
+    spool.settle([4])
+    with pytest.raises(KeyError):
+        spool.read(4)
+    spool.close()

@@ -38,6 +38,11 @@ class Broker:
     def url(self) -> str:
         return f"nats://127.0.0.1:{self._port}"
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> Self:
         """Returns when the server takes connections."""
         program = binaries.resolve("nats-server")["nats-server"]

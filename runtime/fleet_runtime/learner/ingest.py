@@ -20,6 +20,7 @@ from fleet_contract.messages import digest_of
 from fleet_contract.names import Channel, Stream, Traffic
 from fleet_runtime.learner.handoff import admitted
 from fleet_runtime.learner.intake import Fresh, Intake, News, absorb
+from fleet_runtime.learner.pace import Pace
 from fleet_runtime.wire import backoff
 
 if TYPE_CHECKING:
@@ -42,11 +43,7 @@ log = logging.getLogger(__name__)
 BATCH = 64
 """Messages fetched at once: at most as many MiB in memory."""
 LINGER = 0.25
-"""Seconds a fetch may wait, and the least time between two small rounds: the journal gets at most
-four small segments a second, and a lone episode still none of the wait."""
-SMALL = 32
-"""Records below which a round is small. What a fleet in a hurry sends makes larger ones: they
-follow each other at once, for its robots wait for their receipts before they send more."""
+"""Seconds a fetch may wait."""
 LATER = 5.0
 """Seconds until a message whose payload the store could not give comes again."""
 REFRESH = 15.0
@@ -95,6 +92,7 @@ class Ingest:
         self._epoch = epoch
         self._intake = Intake(rules, store, ledger, library)
         self._stream = names.stream(rules.job_uid, Stream.EXPERIENCE)
+        self._pace = Pace(time.monotonic())
         self._passed = 0
         self._waiting: set[int] = set()
         self._told: dict[SpoolKey, float] = {}
@@ -110,12 +108,11 @@ class Ingest:
         while True:
             try:
                 await self._tell()
-                started = time.monotonic()
                 deliveries = await self._wire.fetch(
                     self._stream, names.LEARNER_CONSUMER, batch=BATCH, timeout=LINGER
                 )
-                if await self.take(deliveries) < SMALL:
-                    await asyncio.sleep(max(0.0, started + LINGER - time.monotonic()))
+                new = await self.take(deliveries)
+                await asyncio.sleep(self._pace.pause(new, time.monotonic()))
             except Retry as fault:
                 log.warning("ingest waits: %s", fault)
                 await anext(pause)

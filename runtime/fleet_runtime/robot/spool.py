@@ -33,6 +33,10 @@ log = logging.getLogger(__name__)
 CLOSED_BYTES = 1 * 2**30
 """Room for what earlier jobs left unreceipted; the oldest goes first."""
 
+RECENT_BYTES = 4 * 2**20
+"""Payload bytes of the newest records that are kept in memory, too: mostly they are sent at once,
+and reading them again would wait for whatever is being written."""
+
 _HEADER = "spool.json"
 _LOCK = "lock"
 _SUFFIX = ".rec"
@@ -71,6 +75,7 @@ class Spool:
         self._files = {
             int(path.stem): path.stat().st_size for path in self.folder.glob(f"*{_SUFFIX}")
         }
+        self._recent: dict[int, tuple[Record, bytes]] = {}
         self.evicted = 0
         """Payloads given up since the program started, for want of room or to a bad disk."""
         header = self._read_header()
@@ -141,6 +146,7 @@ class Spool:
             self._files[record.n] = len(data)
             self._next = record.n + 1
             self._unfinished = None if record.last else record
+            self._remember(record, payload)
             return record
 
     def close_unfinished(self) -> Record | None:
@@ -161,6 +167,8 @@ class Spool:
         A file that the disk no longer gives back whole becomes a tombstone. Raises KeyError for
         a number that is settled.
         """
+        if (recent := self._recent.get(n)) is not None:
+            return recent
         with self._guard:
             if n not in self._files:
                 raise KeyError(n)
@@ -184,6 +192,7 @@ class Spool:
             for n in here:
                 self._path(n).unlink(missing_ok=True)
                 del self._files[n]
+                self._recent.pop(n, None)
             return len(here)
 
     def _renumber(self, spool_id: str) -> None:
@@ -207,6 +216,11 @@ class Spool:
                 self._path(n).unlink(missing_ok=True)
         self._files = files
 
+    def _remember(self, record: Record, payload: bytes) -> None:
+        self._recent[record.n] = record, payload
+        while sum(len(kept) for _, kept in self._recent.values()) > RECENT_BYTES:
+            del self._recent[next(iter(self._recent))]
+
     def _make_room(self, size: int) -> None:
         while self.nbytes + size > self._max_bytes and self._evict_oldest():
             pass
@@ -228,6 +242,7 @@ class Spool:
         except (OSError, Reject):
             record = _unreadable(self.spool_id, n)
         tombstone = record.model_copy(update={"evicted": True})
+        self._recent.pop(n, None)
         data = encode_batch([(tombstone, b"")])
         # A full disk may refuse the new file while the old one stands: shrink it in place then.
         try:
