@@ -45,8 +45,9 @@ if TYPE_CHECKING:
     from fleet_runtime.learner.handoff import Admitted
 
 SPEC = SampleSpec(chunk=4, rows=16, online=EVERYTHING)
-CACHE, CACHE_BYTES = 2000, 2**19
-"""Decoded steps and bytes of segments kept: soon full, so that what grows later is a leak."""
+CACHE, CACHE_BYTES, ROOM_BYTES = 2000, 2**19, 2**25
+"""Decoded steps, bytes of segments kept and bytes handed over at most: soon full, so that what
+grows later is a leak."""
 READY = "ready"
 
 
@@ -78,7 +79,7 @@ class Taker:
             cache_steps=CACHE,
             load_part=self.experience.load_part,
         )
-        self.handoff = Handoff()
+        self.handoff = Handoff(ROOM_BYTES)
 
     def take(self, where: str, admitted: Admitted, ended: float) -> None:
         """Into the replay; an episode that is whole is told."""

@@ -1,0 +1,137 @@
+"""Does ingest take more memory the more waits for it? A learner that finds a backlog at the broker.
+
+Episodes of 400 steps lie in the stream before the learner's half (`faults.taker`, the program of
+`make torture`) comes to take them: once so many, once some times as many, each in a folder and a
+process of its own. Told is the most memory it ever had. The smaller backlog is more already than
+ingest takes at a time, so more of it must not show (the room between ingest and training, 256 MiB
+in the product, is 32 MiB here). What a settled episode leaves
+behind for good, some hundred bytes in ledger, library and replay, is in the figure. The last line
+says figures, goal and `ok` or `short`, and the exit status says the same.
+
+    .venv/bin/python -m benchmarks.ingest_memory [--smoke]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import itertools
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from faults.stream import Learner
+from fleet_runtime.experience import codec
+from helpers.counts import peak
+from helpers.learner import TASKS, episode, experience_subject, message, record
+from helpers.nats import connect, make_streams, running_broker
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleet_contract.messages import Record
+    from fleet_runtime.experience.types import Episode
+
+OBSERVATION, ACTION, STEPS = 39, 4, 400
+TOGETHER = 10  # episodes in a message of 0.7 MB
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes of one run."""
+
+    episodes: int = 3_000  # 200 MB
+    times: int = 4
+    growth: float = 0.10
+    within: float = 900.0  # seconds
+
+
+SMOKE = Plan(episodes=1_200, times=3)
+
+
+def lived(number: int) -> Episode:
+    """An episode that hardly packs, as those of real robots."""
+    rng = np.random.default_rng(number)
+    return episode(
+        f"ada-{number}",
+        task=TASKS[number % len(TASKS)],
+        steps=STEPS,
+        observation=rng.normal(size=(STEPS + 1, OBSERVATION)).astype(np.float32),
+        action=rng.uniform(-1, 1, (STEPS, ACTION)).astype(np.float32),
+        policy_action=np.zeros((STEPS, ACTION), np.float32),
+    )
+
+
+def records(count: int) -> Iterator[tuple[Record, bytes]]:
+    """Of one robot, numbered from 1."""
+    for number in range(1, count + 1):
+        made = lived(number)
+        payload = codec.encode(made)
+        yield record(made, number, payload), payload
+
+
+async def left(url: str, count: int) -> float:
+    """So many episodes in the stream; MB of them."""
+    client = await connect(url)
+    size, entries = 0, records(count)
+    while some := tuple(itertools.islice(entries, TOGETHER)):
+        data = message(*some)
+        await client.jetstream().publish(experience_subject(), data)
+        size += len(data)
+    await client.close()
+    return size / 1e6
+
+
+async def taken(folder: Path, count: int, within: float) -> tuple[float, float]:
+    """MB that waited, and MiB that the learner had at most until it had all of it."""
+    with running_broker(folder / "nats") as broker:
+        await make_streams(broker.url)
+        size = await left(broker.url, count)
+        learner = Learner(folder, broker.url, f"file://{folder}/store", OBSERVATION, ACTION)
+        await learner.start()
+        try:
+            async with asyncio.timeout(within):
+                while len(learner.told()) <= count:  # the first line says that it is ready
+                    assert learner.alive
+                    await asyncio.sleep(0.2)
+            return size, peak(learner.pid)
+        finally:
+            learner.kill()
+
+
+async def measure(plan: Plan) -> list[tuple[float, float]]:
+    """Of both backlogs."""
+    found = []
+    for count in (plan.episodes, plan.episodes * plan.times):
+        with TemporaryDirectory() as folder:
+            found.append(await taken(Path(folder), count, plan.within))
+        print(
+            f"{count} episodes, {found[-1][0]:.0f} MB: {found[-1][1]:.0f} MiB at most", flush=True
+        )
+    return found
+
+
+def main() -> int:
+    """Run the benchmark; 0 when it reached its goal."""
+    parser = argparse.ArgumentParser(prog="benchmarks.ingest_memory")
+    parser.add_argument("--smoke", action="store_true", help="smaller, under a minute")
+    plan = SMOKE if parser.parse_args().smoke else Plan()
+    print(f"{plan}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    (less, first), (more, second) = asyncio.run(measure(plan))
+    growth = second / first - 1
+    good = growth < plan.growth
+    print(
+        f"ingest's RSS at most {first:.0f} MiB with {less:.0f} MB waiting, {second:.0f} MiB with "
+        f"{more:.0f} MB: {growth:+.1%} (goal less than {plan.growth:+.0%}): "
+        + ("ok" if good else "short")
+    )
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
