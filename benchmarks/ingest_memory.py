@@ -2,9 +2,10 @@
 
 Episodes of 400 steps lie in the stream before the learner's half (`faults.taker`, the program of
 `make torture`) comes to take them: once so many, once some times as many, each in a folder and a
-process of its own. Told is the most memory it ever had. The smaller backlog is more already than
-ingest takes at a time, so more of it must not show (the room between ingest and training, 256 MiB
-in the product, is 32 MiB here). What a settled episode leaves
+process of its own. Told are the median and the greatest of many looks at its memory while it takes;
+the goal is the median's, for how much of a round is held twice for a moment is chance. The smaller
+backlog is more already than ingest takes at a time, so more of it must not show (the room between
+ingest and training, 256 MiB in the product, is 32 MiB here). What a settled episode leaves
 behind for good, some hundred bytes in ledger, library and replay, is in the figure. The last line
 says figures, goal and `ok` or `short`, and the exit status says the same.
 
@@ -17,17 +18,18 @@ import argparse
 import asyncio
 import itertools
 import os
+import statistics
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from faults.stream import Learner
 from fleet_runtime.experience import codec
-from helpers.counts import peak
+from helpers.counts import peak, resident
 from helpers.learner import TASKS, episode, experience_subject, message, record
 from helpers.nats import connect, make_streams, running_broker
 
@@ -87,24 +89,34 @@ async def left(url: str, count: int) -> float:
     return size / 1e6
 
 
-async def taken(folder: Path, count: int, within: float) -> tuple[float, float]:
-    """MB that waited, and MiB that the learner had at most until it had all of it."""
+class Row(NamedTuple):
+    """One backlog."""
+
+    waited: float  # MB
+    median: float  # MiB that the learner had while it took them
+    most: float  # … ever
+
+
+async def taken(folder: Path, count: int, within: float) -> Row:
+    """A learner that takes so many."""
     with running_broker(folder / "nats") as broker:
         await make_streams(broker.url)
         size = await left(broker.url, count)
         learner = Learner(folder, broker.url, f"file://{folder}/store", OBSERVATION, ACTION)
         await learner.start()
+        seen = []
         try:
             async with asyncio.timeout(within):
                 while len(learner.told()) <= count:  # the first line says that it is ready
                     assert learner.alive
-                    await asyncio.sleep(0.2)
-            return size, peak(learner.pid)
+                    seen.append(resident(learner.pid))
+                    await asyncio.sleep(0.1)
+            return Row(size, statistics.median(seen), peak(learner.pid))
         finally:
             learner.kill()
 
 
-async def measure(plan: Plan) -> list[tuple[float, float]]:
+async def measure(plan: Plan) -> list[Row]:
     """Of both backlogs."""
     found = []
     for count in (plan.episodes, plan.episodes * plan.times):
@@ -122,12 +134,12 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="smaller, under a minute")
     plan = SMOKE if parser.parse_args().smoke else Plan()
     print(f"{plan}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
-    (less, first), (more, second) = asyncio.run(measure(plan))
-    growth = second / first - 1
+    less, more = asyncio.run(measure(plan))
+    growth = more.median / less.median - 1
     good = growth < plan.growth
     print(
-        f"ingest's RSS at most {first:.0f} MiB with {less:.0f} MB waiting, {second:.0f} MiB with "
-        f"{more:.0f} MB: {growth:+.1%} (goal less than {plan.growth:+.0%}): "
+        f"ingest's RSS {less.median:.0f} MiB with {less.waited:.0f} MB waiting, {more.median:.0f} "
+        f"MiB with {more.waited:.0f} MB: {growth:+.1%} (goal less than {plan.growth:+.0%}): "
         + ("ok" if good else "short")
     )
     return 0 if good else 1

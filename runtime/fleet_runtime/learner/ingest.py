@@ -111,8 +111,9 @@ class Ingest:
                 deliveries = await self._wire.fetch(
                     self._stream, names.LEARNER_CONSUMER, batch=BATCH, timeout=LINGER
                 )
-                new = await self.take(deliveries)
-                await asyncio.sleep(self._pace.pause(new, time.monotonic()))
+                if deliveries:
+                    new = await self.take(deliveries)
+                    await asyncio.sleep(self._pace.pause(new, time.monotonic()))
             except Retry as fault:
                 log.warning("ingest waits: %s", fault)
                 await anext(pause)

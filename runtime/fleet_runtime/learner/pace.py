@@ -1,14 +1,14 @@
 """When the next round of ingest may begin, so that the journal's segments stay few. Pure.
 
-A segment costs as much as `FULL` records; records pay for it, or time does, four segments a second.
-So a lone episode is journaled at once, a calm fleet makes four small segments a second, and one in
-a hurry is never kept waiting, for its robots wait for their receipts before they send more.
+A round costs as much as `FULL` records; records pay for it, or time does, four rounds a second. So
+a lone episode is journaled at once, a calm fleet makes four small segments a second, and one in a
+hurry is never kept waiting, for its robots wait for their receipts before they send more.
 """
 
 from __future__ import annotations
 
 FULL = 32
-"""Records that a segment is worth."""
+"""New records that a round is worth."""
 EVERY = 0.25
 """Seconds that are."""
 SAVED = 4 * FULL
@@ -24,8 +24,8 @@ class Pace:
         self._then = now
 
     def pause(self, records: int, now: float) -> float:
-        """Seconds to wait after a round of so many new records; 0 of them are no segment."""
+        """Seconds to wait after a round of so many new records."""
         earned = records + FULL * (now - self._then) / EVERY
-        self._saved = min(SAVED, self._saved + earned) - (FULL if records else 0)
+        self._saved = min(SAVED, self._saved + earned) - FULL
         self._then = now
         return max(0.0, -self._saved * EVERY / FULL)

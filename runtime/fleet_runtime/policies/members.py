@@ -34,7 +34,8 @@ class Members:
         """How many of them stand before each of these places, which are some of them."""
         word, bit = np.divmod(places, _WORD)
         after = np.bitwise_count(self._words[word] >> bit.astype(np.uint64))
-        return self._ends[word] - after
+        found: Places = self._ends[word] - after
+        return found
 
     def nth(self, ranks: Places) -> Places:
         """The places of those that have these ranks."""
@@ -45,4 +46,6 @@ class Members:
         left = ranks - self._ends[word] + before[:, -1] + counts[:, -1]  # … in the word before it
         byte = (before <= left[:, None]).sum(axis=1) - 1
         row = np.arange(len(word))
-        return word * _WORD + byte * 8 + _NTH[theirs[row, byte], left - before[row, byte]]
+        bit = _NTH[theirs[row, byte], left - before[row, byte]]
+        found: Places = word * _WORD + byte * 8 + bit
+        return found
