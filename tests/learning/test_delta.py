@@ -180,3 +180,18 @@ def test_the_tensors_that_are_off_are_named() -> None:
     ones = digest_of(np.ones(3, np.float32).tobytes())
     assert delta.off(file, {"b": ones}) == []
     assert delta.off(file, {"a": ones, "b": ones, "c": ones}) == ["a", "c"]
+
+
+def test_what_a_delta_makes_is_compared_bit_by_bit_and_a_known_digest_changes_nothing() -> None:
+    old = weights(1).bfloat16()
+    base, new, other = (
+        safetensors.torch.save({"w": x})
+        for x in (old, trained(old.float(), 2, 1e-5).bfloat16(), trained(old.float(), 3, 1e-5))
+    )
+    told = delta.encode(base, new)
+    assert delta.encode(base, new, digest_of(base)) == told
+    assert delta.decode(base, told, len(new), digest_of(base)) == new
+    assert delta.makes(base, told, new, digest_of(base))
+    assert not delta.makes(base, told, new[:-1] + bytes([new[-1] ^ 1]))
+    with pytest.raises(symbols.Malformed, match="another base"):
+        delta.makes(base, told, new, digest_of(other))
