@@ -196,7 +196,7 @@ async def test_leaf_and_authority_are_renewed_under_a_robot_at_work_and_nothing_
         await robot.ready()
         over.set()
         stored = await storing
-        held = set()
+        held: set[int] = set()
         async with asyncio.timeout(WITHIN):
             while len(held) < stored:
                 found = await robot.fetch(EXPERIENCE, names.LEARNER_CONSUMER, batch=500, timeout=10)

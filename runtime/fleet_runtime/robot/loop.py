@@ -19,6 +19,7 @@ import numpy as np
 from fleet_contract.errors import Reject, Retry
 from fleet_contract.messages import RobotState, TaskTally, Trip, Uptake
 from fleet_contract.resources.experience import Experience
+from fleet_runtime import tracing
 from fleet_runtime.robot.episode import EpisodeRun, Stamp, answer
 from fleet_runtime.robot.human import Control
 from fleet_runtime.robot.reports import tallied
@@ -246,6 +247,10 @@ class ControlLoop:
         if loaded.created_at:
             total = self._desk.tally.policy_latency = max(0.0, time.time() - loaded.created_at)
             self._measure_uptake(loaded, total)
+        if loaded.fetched:  # one that came from the disk was taken up before
+            of, since = tracing.of_version(loaded.digest), tracing.at(loaded.fetched)
+            robot = self._report.who.robot
+            tracing.tell(tracing.Stage.SWAP, of, since, time.time(), robot=robot)
         loaded.policy.seed(secrets.randbits(31))
         # While the robot is reset: the disk takes its time.
         note = threading.Thread(target=self._remember, args=(loaded,), name="memory")
