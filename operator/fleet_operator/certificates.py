@@ -68,6 +68,7 @@ class Certificates:
     async def _look(self, broker: Broker) -> "Wanted":
         # What makes certificates is slow to load: only where they are made.
         from fleet_operator.decide import certificates as decide
+        from fleet_operator.decide import x509
 
         cluster = self._cluster
         called = decide.hosts(broker.url, cluster.namespace, broker.names)
@@ -87,7 +88,7 @@ class Certificates:
                 if all([await self._write(one) for one in wanted.writes]):
                     self._wanted = wanted
                     if wanted.leaf is not None:
-                        _tell("made", decide.Certificate.of_der(wanted.leaf))
+                        _tell("made", x509.Certificate.of_der(wanted.leaf))
                     return wanted
             except (ValueError, RefusedError) as fault:
                 raise Retry(f"the broker's certificate: {fault}") from fault

@@ -82,7 +82,7 @@ async def test_the_authority_is_followed_by_the_next_under_a_robot_at_work(
                 await asyncio.wait_for(shows(broker, shown.der), WITHIN)  # the operator said so
                 await kube.until("configmaps", names.NATS_CA, settled(shown), WITHIN)
                 told_of = await lives(port)
-                assert told_of["made"] == told_of["shown"] == (shown.begins, shown.ends)
+                assert told_of == dict.fromkeys(("made", "shown"), (shown.begins, shown.ends))
                 assert await wire.store(subject, b"2", stream=exp) == first + 1
                 assert not came.is_set()
 
@@ -103,8 +103,11 @@ async def test_of_a_certificate_that_none_can_follow_the_operator_tells_until_wh
 ) -> None:
     """Also one that began only then."""
     port = free_ports(["metrics"])["metrics"]
-    told = {"FLEET_NATS_TLS": "true", "FLEET_METRICS_PORT": str(port)}
-    operator = await Operator(cluster, kube.namespace, "tls://nats:4222", **told).start()
+    operator = await Operator(
+        *(cluster, kube.namespace, "tls://nats:4222"),
+        FLEET_NATS_TLS="true",
+        FLEET_METRICS_PORT=str(port),
+    ).start()
     try:
         made = await kube.until("secrets", names.NATS_TLS, lambda _: True, WITHIN)
         await operator.kill()
@@ -120,7 +123,7 @@ async def test_of_a_certificate_that_none_can_follow_the_operator_tells_until_wh
         await operator.stop()
 
 
-async def lives(port: int) -> dict[str, tuple[float, ...]]:
+async def lives(port: int) -> dict[str, tuple[float, float]]:
     """From when until when a certificate is good, as the operator at this port serves it."""
     try:
         said = await scraped(f"{LOOPBACK}:{port}")
