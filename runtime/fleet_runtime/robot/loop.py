@@ -96,6 +96,7 @@ class ControlLoop:
         self._run: EpisodeRun | None = None
         self._slowest: float | None = None  # seconds of an inference in this episode
         self._newest: int | None = None  # greatest sequence that drove
+        self._taken_up = 0.0  # monotonic; when the last was fetched that was taken up anew
 
     def run(self) -> None:
         """The thread's life. Returns when the desk says stop; raises only our own faults."""
@@ -247,7 +248,8 @@ class ControlLoop:
         if loaded.created_at:
             total = self._desk.tally.policy_latency = max(0.0, time.time() - loaded.created_at)
             self._measure_uptake(loaded, total)
-        if loaded.fetched:  # one that came from the disk was taken up before
+        if loaded.fetched > self._taken_up:  # not given back, nor come back from the disk
+            self._taken_up = loaded.fetched
             of, since = tracing.of_version(loaded.digest), tracing.at(loaded.fetched)
             robot = self._report.who.robot
             tracing.tell(tracing.Stage.SWAP, of, since, time.time(), robot=robot)
