@@ -19,6 +19,7 @@ from helpers.fleet import FLEET
 from helpers.kube import Kube
 
 JOB = "staged"
+WITHIN = 180.0  # seconds
 RECIPES = "gitops/test_recipes.py::test_each_recipe_waits_until_it_is_so"
 WHOLE = {
     "gitops.md": (RECIPES, "flux/test_flux.py::test_the_samples_apply_as_they_stand"),
@@ -72,8 +73,8 @@ class Shell:
     """A person who types what a page says."""
 
     def __init__(self, cluster: LocalCluster, namespace: str, folder: Path) -> None:
-        config = shutil.copy(cluster.kubeconfig, folder)  # a page changes it
-        self._target = ["--kubeconfig", config, "--namespace", namespace]
+        self._config = str(shutil.copy(cluster.kubeconfig, folder))  # a page changes it
+        self._target = ["--kubeconfig", self._config, "--namespace", namespace]
         self._programs = {"kubectl": str(cluster.kubectl), "fleet": str(FLEET)}
         self._namespace = namespace
         self.typed: set[str] = set()
@@ -83,10 +84,11 @@ class Shell:
         program, words = self._words(line)
         if program == "fleet":  # in this process: it takes a second to load
             said = await asyncio.to_thread(CliRunner().invoke, app, words)
-            code, out = said.exit_code, said.output
+            code: int | None = said.exit_code
+            out = said.output
         else:
             process = await self._begin(program, words)
-            out = (await process.communicate())[0].decode()
+            out = (await asyncio.wait_for(process.communicate(), WITHIN))[0].decode()
             code = process.returncode
         assert code == 0, f"{line}: {out}"
         return out
@@ -96,7 +98,7 @@ class Shell:
         process = await self._begin(*self._words(line))
         assert process.stdout is not None
         try:
-            return (await asyncio.wait_for(process.stdout.readline(), 120)).decode()
+            return (await asyncio.wait_for(process.stdout.readline(), WITHIN)).decode()
         finally:
             process.kill()
             await process.communicate()
@@ -114,7 +116,7 @@ class Shell:
             *words,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
-            env=os.environ | {"KUBECONFIG": self._target[1]},
+            env=os.environ | {"KUBECONFIG": self._config},
         )
 
 
