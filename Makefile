@@ -143,8 +143,8 @@ LOCK = $(BIN)/uv pip compile --quiet --system-certs --universal --python-version
 lock: $(READY)  ## Write requirements/*.txt anew.
 	$(LOCK) requirements/build.in -o requirements/build.txt
 	$(LOCK) pyproject.toml --extra operator -o requirements/operator.txt
-	$(LOCK) pyproject.toml --extra learner -o requirements/learner.txt
-	$(LOCK) pyproject.toml --extra robot -o requirements/robot.txt
+	$(LOCK) pyproject.toml --extra learner --extra otel -o requirements/learner.txt
+	$(LOCK) pyproject.toml --extra robot --extra otel -o requirements/robot.txt
 	$(LOCK) pyproject.toml --extra dev -o requirements/dev.txt
 	$(LOCK) requirements/scan.in -o requirements/scan.txt
 	$(LOCK) requirements/setup.in -c requirements/dev.txt -o requirements/setup.txt

@@ -13,7 +13,7 @@ One list, printed for whom it may concern, into `manifests/components/monitoring
 | file | for |
 |---|---|
 | `alerts.yaml` | the Prometheus operator: a PrometheusRule |
-| `monitors.yaml` | the same, to scrape operator and learners: two PodMonitors |
+| `monitors.yaml` | the same, to scrape operator, learners and clerks: three PodMonitors |
 | `prometheus/alerts.yaml` | a plain Prometheus, under `rule_files` |
 | `grafana/alerts.yaml` | a Grafana that evaluates by itself, in `provisioning/alerting` |
 | `dashboards/*.json` | Grafana ([dashboards.md](dashboards.md)) |

@@ -9,9 +9,9 @@ INTRODUCTION = """\
 <!-- Made by `make generate` from crds/fleet_contract/metrics.py and queries.py; edit those. -->
 # Metrics
 
-Operator and learner answer scrapes at `/metrics` on port 9090, named `metrics` in their pods. A
-robot is never scraped, for it may be behind NAT: it tells its figures in its heartbeat, and the
-operator serves them. Each family is served by one program, so no sum counts anything twice.
+Operator, learner and clerk answer scrapes at `/metrics` on port 9090, named `metrics` in their
+pods. A robot is never scraped, for it may be behind NAT: it tells its figures in its heartbeat, and
+the operator serves them. Each family is served by one program, so no sum counts anything twice.
 
 Scrape with `honor_labels: true` (in a PodMonitor, `honorLabels`): `namespace` and `job` are those
 of the FleetTrainingJob here, and Prometheus would otherwise rename them.
@@ -37,6 +37,7 @@ def render() -> str:
             INTRODUCTION,
             *_table("Served by the operator", Server.OPERATOR),
             *_table("Served by the learner", Server.LEARNER),
+            *_table("Served by the clerk, where the store is on s3://", Server.CLERK),
             "## Labels",
             "",
             "| Label | Says |",

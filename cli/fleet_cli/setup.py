@@ -72,10 +72,18 @@ def install_kinds(kubectl: Path, kubeconfig: Path) -> None:
     """
     kinds = crds()
     apply(kubectl, kubeconfig, "---\n".join(map(render, kinds)))
-    made = [f"crd/{kind['metadata']['name']}" for kind in kinds]
-    ask(kubectl, kubeconfig, "wait", "--for=condition=Established", *made)
-    # Established comes a moment before discovery, and kubectl keeps for hours what it discovers.
     deadline = time.monotonic() + DISCOVERED_WITHIN
+    made = [f"crd/{kind['metadata']['name']}" for kind in kinds]
+    while True:
+        try:
+            ask(kubectl, kubeconfig, "wait", "--for=condition=Established", *made)
+            break
+        except RuntimeError as fault:
+            # kubectl does not wait for one that as yet has no condition at all.
+            if "conditions accessor error" not in str(fault) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+    # Established comes a moment before discovery, and kubectl keeps for hours what it discovers.
     while lacking := unknown_kinds(kubectl, kubeconfig):
         if time.monotonic() > deadline:
             raise RuntimeError(f"the API server does not list {', '.join(sorted(lacking))}")
@@ -220,7 +228,7 @@ def greeting(connection: Connection, name: str, *, operator: bool) -> str:
         f"Then:\n\n{by_hand}"
         "  fleet record reach push\n"
         "  kubectl apply -f manifests/samples/staged.yaml\n"
-        "  kubectl get fleet --watch\n"
+        "  kubectl get ftj --watch\n"
         "  fleet status staged --watch\n\n"
         f"NATS is at {connection.nats_url}, objects lie in {connection.storage_url}.\n"
         f"`{end}` ends it; its data stays."

@@ -20,6 +20,8 @@ GUARD_TRIPS = 3
 SPOOL_FREE = 0.2
 INGEST_SECONDS = 60
 STEP_SECONDS = 3600
+CERTIFICATE_OLD, CERTIFICATE_OVER = 1 / 4, 1 / 20
+"""Of a certificate's life, what is left. Ours are followed at a half, cert-manager's at a third."""
 BYTES_BUDGET = 500_000
 """Bytes per second that one robot may send and receive, over an hour."""
 
@@ -88,6 +90,12 @@ def _judged(when: str) -> str:
 
 def _takeovers(when: str) -> str:
     return _share(m.ROBOT_INTERVENTIONS, '{cause="needed"}', m.ROBOT_EPISODES, when)
+
+
+def _left(share: float) -> str:
+    """Less of a certificate's life than that."""
+    begin, end = m.CERTIFICATE_BEGIN.name, m.CERTIFICATE_END.name
+    return f"{end} - time()\n  < {share:g} * ({end} - {begin})"
 
 
 ALERTS = (
@@ -181,6 +189,14 @@ ALERTS = (
         f"{WHO}: experience reaches the learner late or not at all.",
     ),
     Alert(
+        "FleetNotLetIn",
+        WARNING,
+        "10m",
+        f'sum by ({JOB}) (rate({m.GRANTS.name}{{result!="{m.Letting.GRANTED}"}}[10m]))\n'
+        f"  > sum by ({JOB}) (rate({m.GRANTS.name}[10m])) / 2",
+        f"{WHO}: the clerk lets robots into the store less than every other time they ask.",
+    ),
+    Alert(
         "FleetLearnerSilent",
         CRITICAL,
         "5m",
@@ -233,6 +249,21 @@ ALERTS = (
         "5m",
         f"absent({m.OPERATOR_BUILD.name})",
         "No operator answers scrapes: no other alert of the fleet can fire.",
+    ),
+    Alert(
+        "FleetCertificateOld",
+        WARNING,
+        "1h",
+        _left(CERTIFICATE_OLD),
+        "The certificate of NATS ({{ $labels.certificate }}) should have been followed by another.",
+    ),
+    Alert(
+        "FleetCertificateOver",
+        CRITICAL,
+        "5m",
+        _left(CERTIFICATE_OVER),
+        "The certificate of NATS ({{ $labels.certificate }}) is over, or soon: then whoever comes "
+        "anew is refused.",
     ),
     Alert(
         "FleetOperatorZombie",

@@ -172,6 +172,14 @@ DATA = Dashboard(
             "{{state}}",
         ),
         Panel("Records in quarantine", of(m.LEARNER_REJECTED), "{{reason}}"),
+        Panel(
+            "Requests to the store that robots asked for, per second",
+            total(rate(m.GRANTS), "verb", "result"),
+            "{{verb}} {{result}}",
+            "cps",
+            quiet=True,
+            says="On s3:// only; elsewhere robots hold keys.",
+        ),
         Panel("Journal that a restart would read", of(m.JOURNAL_SEGMENTS)),
         Panel("Objects removed", of(m.COLLECTED), "{{kind}}"),
         Panel(

@@ -2,7 +2,7 @@
 
 A robot is never scraped: it may be behind NAT. It tells its figures in its heartbeats, as the
 learner does of its run, and the operator serves them. What does not fit into a heartbeat, such as
-histograms, the learner serves itself. One entry a family: hence the length.
+histograms, the learner serves itself, as the clerk does. One entry a family: hence the length.
 """
 
 from dataclasses import dataclass
@@ -29,6 +29,18 @@ class Server(StrEnum):
 
     OPERATOR = "operator"
     LEARNER = "learner"
+    CLERK = "clerk"
+
+
+class Letting(StrEnum):
+    """What a clerk answers a robot that asks to be let into the store."""
+
+    GRANTED = "granted"
+    REFUSED = "refused"
+    """It asked for what no robot of the job may."""
+    TOO_OFTEN = "too-often"
+    UNAVAILABLE = "unavailable"
+    """The store does not answer, or the learner at work is older than grants."""
 
 
 @dataclass(frozen=True)
@@ -79,12 +91,15 @@ LABELS = {
     "`announced`, `assigned`, `fetched`, `applied`.",
     "since": "Where the time begins: at the `step` itself or at the `episode`'s end.",
     "result": "Of a record: `admitted`, `repeated`, `evicted`. Of a reconcile: `ok`, `error`. "
-    "Of a request: `ok`, `absent` (gone, or there already), `refused`, `unreachable`.",
+    "Of a request: `ok`, `absent` (gone, or there already), `refused`, `unreachable`. "
+    f"Of a robot that asks to be let into the store: {', '.join(f'`{one}`' for one in Letting)}.",
     "reason": f"Why a record was rejected: {', '.join(RejectCode)}. Of a condition: its own.",
     "side": "Of the replay: `offline` (demonstrations) or `online`.",
-    "verb": "`get`, `list`, `create`, `apply` or `delete`.",
+    "verb": "`get`, `list`, `create`, `apply` or `delete`; at the store `get` or `create`.",
     "resource": "The plural in the Kubernetes API; `/status` where only that was written.",
     "version": "Of the program.",
+    "certificate": "`made`: it lies in Secret `fleetloop-nats-tls`, whoever made it. `shown`: NATS "
+    "shows it.",
 }
 """What each label says."""
 
@@ -128,6 +143,19 @@ DEAD_WATCHES = Family(
     "fleet_operator_dead_watches",
     "kinds",
     "Kinds of objects whose watch brings less than a list shows; the probe fails while any is.",
+)
+
+CERTIFICATE_BEGIN = Family(
+    "fleet_operator_certificate_begin_timestamp_seconds",
+    "Unix seconds",
+    "From when a certificate of NATS is good; absent where the operator sees to none.",
+    ("certificate",),
+)
+CERTIFICATE_END = Family(
+    "fleet_operator_certificate_end_timestamp_seconds",
+    "Unix seconds",
+    "Until when.",
+    ("certificate",),
 )
 
 # --- A job, as its status says -------------------------------------------------------------
@@ -415,6 +443,24 @@ LEARNER_BYTES = Family(
     "As above; its journal and checkpoints are not among them.",
     (*JOB, "direction", "kind"),
     server=Server.LEARNER,
+)
+
+# --- The clerk's endpoint ------------------------------------------------------------------
+
+GRANTS = Family(
+    "fleet_clerk_grants_total",
+    "requests",
+    "Requests to the store that robots asked for, and whether they were let.",
+    (*JOB, "verb", "result"),
+    server=Server.CLERK,
+)
+GRANT_SECONDS = Family(
+    "fleet_clerk_grant_seconds",
+    "seconds",
+    "From a robot's asking to the clerk's answer.",
+    JOB,
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+    server=Server.CLERK,
 )
 
 FAMILIES = tuple(value for value in tuple(globals().values()) if isinstance(value, Family))

@@ -22,7 +22,8 @@ from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from fleet_contract import names, tls
 from fleet_contract.errors import Fenced, Retry
-from fleet_contract.names import Identity, Stream
+from fleet_contract.identity import passport_of
+from fleet_contract.names import Env, Identity, Stream
 from fleet_operator import metrics, streams
 from fleet_operator.decide.identities import INSIDE
 from fleet_operator.streams import Found
@@ -141,6 +142,19 @@ class Bus:
         elif time.monotonic() - self._minted_at > RENEWED:
             await self.close()
 
+    def _shown(self) -> dict[str, Any]:
+        """The file is read at each connect, so a newer one is taken then."""
+        if self._credentials is None:
+            return {}
+        try:
+            passport_of(self._credentials.read_text())
+        except (OSError, ValueError) as fault:
+            raise Retry(
+                f"who we are to NATS at {self.url}: {Env.NATS_CREDENTIALS}: {fault}: give the "
+                "operator a credentials file"
+            ) from None  # nothing of what is in it
+        return {"user_credentials": str(self._credentials)}
+
     def _passport(self, identities: "Identities") -> dict[str, Any]:
         def token() -> bytearray:
             self._minted_at = time.monotonic()
@@ -167,9 +181,7 @@ class Bus:
             self._connected()
 
         client = _Client()
-        who: dict[str, Any] = {"user_credentials": self._credentials and str(self._credentials)}
-        if self._identities is not None:
-            who = self._passport(self._identities)
+        who = self._passport(self._identities) if self._identities is not None else self._shown()
         client.authorities = lambda: self._pem
         try:
             with _heeding():

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from fleet_contract import names, tls
 from fleet_contract.errors import Retry
 from fleet_contract.trust import PrivateKey
+from fleet_operator import metrics
 from fleet_operator.cluster import Cluster, Object, RefusedError
 
 if TYPE_CHECKING:
     from fleet_operator.decide.certificates import Wanted
+    from fleet_operator.decide.x509 import Certificate
 
 ROUNDS = 3  # looks until what was written is what is there: another operator may write too
 
@@ -56,12 +58,17 @@ class Certificates:
     def seen(self, shown: bytes | None) -> bool:
         """Whether our broker, which shows this (DER), is to look at its files anew."""
         self._shown = shown
+        if shown is not None and self._broker is not None:
+            from fleet_operator.decide import x509
+
+            _tell("shown", x509.Certificate.of_der(shown))
         leaf = self._wanted and self._wanted.leaf
         return leaf is not None and shown != leaf
 
     async def _look(self, broker: Broker) -> "Wanted":
         # What makes certificates is slow to load: only where they are made.
         from fleet_operator.decide import certificates as decide
+        from fleet_operator.decide import x509
 
         cluster = self._cluster
         called = decide.hosts(broker.url, cluster.namespace, broker.names)
@@ -71,6 +78,8 @@ class Certificates:
                 await cluster.get("ConfigMap", names.NATS_CA),
                 await cluster.get("Secret", names.NATS_TLS),
             )
+            if (there := decide.lies(found)) is not None:  # also where none can follow it
+                _tell("made", there)
             try:
                 wanted = decide.wanted(
                     *(found, cluster.namespace, called, self._shown, int(time.time())),
@@ -78,6 +87,8 @@ class Certificates:
                 )
                 if all([await self._write(one) for one in wanted.writes]):
                     self._wanted = wanted
+                    if wanted.leaf is not None:
+                        _tell("made", x509.Certificate.of_der(wanted.leaf))
                     return wanted
             except (ValueError, RefusedError) as fault:
                 raise Retry(f"the broker's certificate: {fault}") from fault
@@ -89,3 +100,8 @@ class Certificates:
         if "resourceVersion" in at:
             return await self._cluster.replace(manifest) is not None
         return await self._cluster.create(manifest) is not None
+
+
+def _tell(which: str, found: "Certificate") -> None:
+    metrics.CERTIFICATE_BEGIN.labels(which).set(found.begins)
+    metrics.CERTIFICATE_END.labels(which).set(found.ends)

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from fleet_contract.names import Env
 from fleet_operator.decide.conditions import PATIENCE
 
 
@@ -32,6 +33,8 @@ class Settings(BaseSettings):
     """For jobs that name no Secret of the store; empty: none. The operator never reads it."""
     log_format: str = ""
     """That of the pods we start, and our own: ``text`` (also where empty) or ``json``."""
+    traces: str = Field(default="", validation_alias=Env.OTLP_ENDPOINT.value)
+    """Where the pods we start send traces; empty: nowhere. We ourselves send none."""
     learner_image: str = ""
     """In place of the learner's default image; empty: what the spec says."""
     robot_image: str = ""

@@ -82,13 +82,18 @@ class RobotSettings(FollowerSettings):
     """Come to the store by what the clerk lets us do, one request at a time, and with no key."""
 
 
-class LearnerSettings(Settings):
-    """A learner's."""
+class ServerSettings(Settings):
+    """Of a program that is scraped."""
 
     bind_address: str = "127.0.0.1"
     """Where metrics are served."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """0: serve none."""
+
+
+class LearnerSettings(ServerSettings):
+    """A learner's."""
+
     rank: Annotated[int, Field(ge=0, validation_alias=Env.COMPLETION_INDEX.value)] = 0
     """Which of the learner's processes this is; an Indexed Job numbers its pods."""
     key_file: Path | None = None
@@ -104,7 +109,7 @@ class GateSettings(FollowerSettings):
     spec: GateConfig
 
 
-class ClerkSettings(Settings):
+class ClerkSettings(ServerSettings):
     """Of who lets a job's robots into the store."""
 
 

@@ -73,6 +73,7 @@ def test_values_reach_the_operator() -> None:
         "storage.secret": "store",
         "learnerImage": "example.test/learner:1",
         "env.FLEET_WORKERS": "8",
+        "env.OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
         "podLabels.team": "arms",
         "resources.limits.memory": "1Gi",
         "nodeSelector.pool": "fleet",
@@ -91,6 +92,7 @@ def test_values_reach_the_operator() -> None:
         "FLEET_STORAGE_SECRET": "store",
         "FLEET_LEARNER_IMAGE": "example.test/learner:1",
         "FLEET_WORKERS": "8",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
     }
     assert container["resources"] == {"limits": {"memory": "1Gi"}}
     assert pod["spec"]["nodeSelector"] == {"pool": "fleet"}

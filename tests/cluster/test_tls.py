@@ -1,13 +1,18 @@
 """An operator that makes what its broker shows; a real API server, a real nats-server with TLS."""
 
 import asyncio
+import base64
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Json
+from fleet_cli.local.ports import LOOPBACK, free_ports
+from fleet_contract import metrics as m
 from fleet_contract import names
 from fleet_contract.errors import Retry
 from fleet_contract.names import Channel, Identity, Stream
@@ -17,6 +22,7 @@ from fleet_runtime.wire import Wire
 from helpers.control import JOBS, Operator, enroll, training_job
 from helpers.identity import entrust, minted
 from helpers.kube import Kube, condition
+from helpers.prometheus import scraped
 from helpers.tls import (
     Authority,
     as_its_node_does,
@@ -38,6 +44,8 @@ async def test_the_authority_is_followed_by_the_next_under_a_robot_at_work(
     """Nothing is started anew but the operator, which dies in between."""
     await entrust(kube)
     told = {"FLEET_NATS_ACCOUNTS": "true", "FLEET_NATS_TLS": "true", "FLEET_RESYNC_SECONDS": "1"}
+    port = free_ports(["metrics"])["metrics"]
+    told["FLEET_METRICS_PORT"] = str(port)
     with sealed_broker(tmp_path / "nats") as broker:
         url = secured(broker)
         operator = Operator(cluster, kube.namespace, url, log=tmp_path / "operator.log", **told)
@@ -73,6 +81,8 @@ async def test_the_authority_is_followed_by_the_next_under_a_robot_at_work(
                 (shown,) = x509.read(later.decode())
                 await asyncio.wait_for(shows(broker, shown.der), WITHIN)  # the operator said so
                 await kube.until("configmaps", names.NATS_CA, settled(shown), WITHIN)
+                told_of = await lives(port)
+                assert told_of == dict.fromkeys(("made", "shown"), (shown.begins, shown.ends))
                 assert await wire.store(subject, b"2", stream=exp) == first + 1
                 assert not came.is_set()
 
@@ -85,6 +95,45 @@ async def test_the_authority_is_followed_by_the_next_under_a_robot_at_work(
                 await wire.close()
         finally:
             await operator.stop()
+
+
+@pytest.mark.usefixtures("kinds")
+async def test_of_a_certificate_that_none_can_follow_the_operator_tells_until_when_it_is_good(
+    cluster: LocalCluster, kube: Kube
+) -> None:
+    """Also one that began only then."""
+    port = free_ports(["metrics"])["metrics"]
+    operator = await Operator(
+        *(cluster, kube.namespace, "tls://nats:4222"),
+        FLEET_NATS_TLS="true",
+        FLEET_METRICS_PORT=str(port),
+    ).start()
+    try:
+        made = await kube.until("secrets", names.NATS_TLS, lambda _: True, WITHIN)
+        await operator.kill()
+        authority = kube.path("secrets", names.NATS_AUTHORITY)
+        await kube.api.patch(authority, {"data": {"present": "bm8ga2V5"}})
+        (leaf,) = x509.read(base64.b64decode(made["data"]["tls.crt"]).decode())
+        await operator.start()
+        async with asyncio.timeout(WITHIN):
+            while not (found := await lives(port)):  # noqa: ASYNC110 - a gauge tells nobody
+                await asyncio.sleep(0.1)
+        assert found == {"made": (leaf.begins, leaf.ends)}
+    finally:
+        await operator.stop()
+
+
+async def lives(port: int) -> dict[str, tuple[float, float]]:
+    """From when until when a certificate is good, as the operator at this port serves it."""
+    try:
+        said = await scraped(f"{LOOPBACK}:{port}")
+    except aiohttp.ClientConnectionError:  # it does not serve yet
+        return {}
+    begin, end = (
+        dict(re.findall(rf'{family.name}{{certificate="(\w+)"}} (\S+)', said))
+        for family in (m.CERTIFICATE_BEGIN, m.CERTIFICATE_END)
+    )
+    return {which: (float(begin[which]), float(end[which])) for which in end}
 
 
 def settled(shown: x509.Certificate) -> Callable[[Json], bool]:

@@ -79,6 +79,10 @@ def slow_ingest(job: Job, _: int) -> None:
     job.latency = 100.0
 
 
+def kept_out(job: Job, _: int) -> None:
+    job.grants = {"granted": 2, "unavailable": 3}
+
+
 def nothing_settled(job: Job, _: int) -> None:
     for one in job.robots:
         one.settles = False
@@ -142,6 +146,7 @@ FAULTS: dict[Callable[[Job, int], None], set[str]] = {
     gives_up: {"FleetExperienceLost"},
     bad_records: {"FleetExperienceRejected"},
     slow_ingest: {"FleetIngestLag"},
+    kept_out: {"FleetNotLetIn"},
     nothing_settled: {"FleetIngestLag"},
     learner_dies: {"FleetIngestLag", "FleetLearnerSilent"},
     publishes_nothing: {"FleetPublishStalled"},
@@ -151,7 +156,10 @@ FAULTS: dict[Callable[[Job, int], None], set[str]] = {
     stalls: {"FleetJobStalled"},
     many_bytes: {"FleetBytesOverBudget"},
 }
-OPERATORS = {"FleetOperatorDown", "FleetOperatorZombie"}
+OPERATORS = {
+    *("FleetOperatorDown", "FleetOperatorZombie"),
+    *("FleetCertificateOld", "FleetCertificateOver"),
+}
 
 
 def lived() -> list[dict[str, str]]:
@@ -243,6 +251,38 @@ def test_each_fault_fires_exactly_its_alerts(tmp_path: Path) -> None:
 RUNS = 'fleet_operator_build_info{version="1"}'
 WORKS = 'fleet_operator_reconciles_total{kind="FleetTrainingJob",result="ok"}'
 DEAF = m.DEAD_WATCHES.name
+
+
+LIFE = 90  # days
+
+
+@pytest.mark.parametrize(
+    ("day", "fired"),
+    [
+        (45, []),  # the next one is due
+        (67, []),
+        (68, ["FleetCertificateOld"]),
+        (86, ["FleetCertificateOld", "FleetCertificateOver"]),
+        (91, ["FleetCertificateOld", "FleetCertificateOver"]),
+    ],
+)
+def test_a_certificate_that_none_follows_is_told_of_before_it_is_over(
+    day: int, fired: list[str], tmp_path: Path
+) -> None:
+    steps = day * 24
+    begin, end = (
+        f'{one.name}{{certificate="shown"}}' for one in (m.CERTIFICATE_BEGIN, m.CERTIFICATE_END)
+    )
+    series = {begin: f"0x{steps + 3}", end: f"{LIFE * 24 * 3600}x{steps + 3}"}
+    firing = 'min by (alertname, certificate) (ALERTS{alertstate="firing"})'
+    found = [{"alertname": one, "certificate": "shown"} for one in fired]
+    series |= {RUNS: f"1x{steps + 3}", WORKS: f"0+1x{steps + 3}"}
+    test = {
+        "interval": "1h",
+        "input_series": [{"series": name, "values": values} for name, values in series.items()],
+        "promql_expr_test": [samples(firing, found, f"{steps + 2}h")],
+    }
+    judge(tmp_path, test)
 
 
 @pytest.mark.parametrize(

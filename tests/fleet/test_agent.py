@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +25,22 @@ from fleet_contract.messages import (
     RobotState,
     Rule,
 )
-from fleet_contract.names import Channel, Traffic
+from fleet_contract.names import Channel, Env, Traffic
 from fleet_contract.resources.learning import Task
 from fleet_contract.resources.robot_actor import Guard, Link
+from fleet_runtime import tracing
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience import codec
 from fleet_runtime.learner.publish import Snapshot, Versions
 from fleet_runtime.policies.flow import FlowPolicy
 from fleet_runtime.robot.agent import Agent
+from fleet_runtime.robot.swap import PROBATION
 from fleet_runtime.settings import RobotSettings
+from fleet_runtime.tracing import Trail, of_version
 from fleet_runtime.wire import Wire
 from helpers import keys
 from helpers.nats import Broker, make_streams
+from helpers.otlp import collecting
 from helpers.toy_learner import RECEIPTS, ToyLearner
 from helpers.world import SPEC, TASKS, PointRobot, assignment, flow, publish
 
@@ -221,6 +226,48 @@ async def test_every_episode_has_one_policy_and_a_rollback_is_followed(
                 await ground.learner.settle(next(iter(ground.learner.records))[0])
     for record, payload in ground.learner.records.values():
         assert codec.decode(payload).policy_digest == record.manifest
+
+
+async def test_a_robots_part_of_the_traces_is_told_and_to_go_back_to_a_version_is_no_news(
+    ground: Ground, settings: RobotSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = publish(ground.store, 1), publish(ground.store, 2)
+    monkeypatch.setattr(tracing, "SAID_WITHIN", 60.0)
+    with collecting() as collector:
+        monkeypatch.setenv(Env.OTLP_ENDPOINT, collector.url)
+        tracing.begin("robot", robot="r0")
+        try:
+            async with running(settings):
+                for epoch, ref in enumerate((one, two, one), 1):
+                    await ground.assign(assignment(epoch, ref))
+                    lived = partial(lives, ground, ref, epoch)
+                    await ground.until(lived)
+                while not ground.learner.records:
+                    await ground.learner.take()
+                for spool, _ in list(ground.learner.records):
+                    await ground.learner.settle(spool)
+                await ground.until(
+                    lambda: bool(ground.heartbeat and ground.heartbeat.records.get("settled"))
+                )
+        finally:
+            await asyncio.to_thread(tracing.end)
+    by_name: dict[str, list[Trail]] = {}
+    for span in collector.spans:
+        by_name.setdefault(span.name, []).append(span.trail)
+    versions = [of_version(ref.digest) for ref in (one, two)]
+    assert by_name["assign"] == by_name["fetch"] == by_name["swap"]
+    assert by_name["swap"][:2] == versions  # a third only where it was let go, and fetched again
+    assert set(by_name["receipt"]) <= set(by_name["upload"]) <= set(by_name["episode"])
+    assert set(by_name["receipt"])
+    first = next(span for span in collector.spans if span.name == "episode")
+    assert first.links == [versions[0]]
+    assert {one.whose["service.name"] for one in collector.spans} == {"fleetloop-robot"}
+
+
+def lives(ground: Ground, ref: PolicyRef, epoch: int) -> bool:
+    """An episode has ended under this very assignment; of the first, enough to go back to it."""
+    ended = [(one.policy, one.assignment_epoch) for one in ground.of(EventKind.OUTCOME)]
+    return ended.count((ref, epoch)) > (PROBATION if epoch == 1 else 0)
 
 
 async def test_an_older_assignment_is_refused_also_after_a_restart(

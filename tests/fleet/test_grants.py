@@ -18,7 +18,8 @@ import nats.errors
 import pytest
 
 from fleet.test_agent import Ground, running
-from fleet_cli.local.ports import LOOPBACK
+from fleet_cli.local.ports import LOOPBACK, free_ports
+from fleet_contract import metrics as m
 from fleet_contract import names
 from fleet_contract.agents import RobotConfig
 from fleet_contract.errors import Reject, Retry
@@ -27,8 +28,10 @@ from fleet_contract.messages import Ask, Grant, digest_of
 from fleet_contract.resources.learning import Task
 from fleet_runtime.artifacts import Missing, Store
 from fleet_runtime.clerk import desk as desks
+from fleet_runtime.clerk import pace
 from fleet_runtime.clerk.desk import Desk
 from fleet_runtime.clerk.main import serve
+from fleet_runtime.clerk.pace import BURST, RATE, Pace, TooOften
 from fleet_runtime.experience import codec
 from fleet_runtime.learner import epoch
 from fleet_runtime.learner.admission import Resend, Strikes, fetch_payload
@@ -41,6 +44,7 @@ from fleet_runtime.wire import Wire
 from helpers import keys
 from helpers.identity import ROOT, account, closed_broker, made, tell
 from helpers.nats import Broker, connect, make_streams
+from helpers.prometheus import linted, scraped
 from helpers.records import draft
 from helpers.s3 import REGION, ObjectServer, running_object_server
 from helpers.world import TASKS, assignment, publish
@@ -74,8 +78,14 @@ def store(server: ObjectServer, tmp_path: Path) -> Store:
 
 
 @asynccontextmanager
-async def clerk(broker: Broker, store: Store) -> AsyncIterator[None]:
-    settings = ClerkSettings(job="job", job_uid=UID, nats_url=broker.url, storage_url=store.url)
+async def clerk(broker: Broker, store: Store, metrics_port: int = 0) -> AsyncIterator[None]:
+    settings = ClerkSettings(
+        job="job",
+        job_uid=UID,
+        nats_url=broker.url,
+        storage_url=store.url,
+        metrics_port=metrics_port,
+    )
     working = asyncio.create_task(serve(settings, store))
     try:
         await _answered(broker)
@@ -389,6 +399,75 @@ async def test_what_a_robot_may_not_have_is_refused_in_words_and_the_next_one_is
         assert await asyncio.to_thread(ours.get, names.blob_key(UID, digest_of(b"x"))) == b"x"
         with pytest.raises(Retry, match="clerk does not let this robot into the store"):
             await asyncio.to_thread(ours.get, f"jobs/{UID}/journal/1")
+
+
+def test_each_robot_has_a_pace_of_its_own_and_is_heard_again_when_it_keeps_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pace, "REMEMBERED", 3)
+    now = 0.0
+    paces = Pace(lambda: now)
+
+    def asks(robot: str, times: int) -> list[bool]:
+        """Of each that was refused, whether that was news."""
+        news = []
+        for _ in range(times):
+            try:
+                paces.demand(robot)
+            except TooOften as fault:
+                news.append(fault.news)
+        return news
+
+    assert asks("r0", BURST) == []
+    assert asks("r0", 3) == [True, False, False]
+    assert asks("r1", 1) == []
+    now = 1.0
+    assert asks("r0", int(RATE) + 2) == [True, False]
+    now = 1.0 + 0.9 / RATE
+    assert asks("r0", 1) == [False]
+    now = 1000.0
+    assert asks("r0", BURST + 1) == [True]  # nothing is saved up beyond that
+    for number in range(3):
+        asks(f"stranger-{number}", 1)
+    assert len(paces._left) == 3
+
+
+async def test_who_asks_too_often_is_told_so_and_counted_and_its_neighbour_is_served(
+    broker: Broker,
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(pace, "RATE", 0.001)
+    monkeypatch.setattr(granted, "ANSWER_WITHIN", 60.0)
+    key, port = names.blob_key(UID, digest_of(b"x")), free_ports(["metrics"])["metrics"]
+    store.create(key, b"x")
+    async with (
+        clerk(broker, store, port),
+        robot(broker, store, "r0") as greedy,
+        robot(broker, store, "r1") as neighbour,
+    ):
+        asks = greedy._clerk
+        assert asks is not None
+        found = await asyncio.gather(
+            *(asks.ask(key=key) for _ in range(BURST + 50)), return_exceptions=True
+        )
+        assert await asyncio.to_thread(neighbour.get, key) == b"x"
+        with pytest.raises(Retry, match="clerk does not let this robot"):
+            await asyncio.to_thread(neighbour.get, f"jobs/{UID}/journal/1")
+        text = await scraped(f"{LOOPBACK}:{port}")
+    assert await linted(text) == ""
+    assert sum(isinstance(one, Grant) for one in found) == BURST
+    (told,) = {str(one) for one in found if not isinstance(one, Grant)}
+    assert told.endswith("let this robot into the store: it asks more than 0.001 times a second")
+    whose = 'job="job",namespace="default"'
+    for result, count in {"granted": BURST + 1, "too-often": 50, "unavailable": 0}.items():
+        assert f'{m.GRANTS.name}{{{whose},result="{result}",verb="get"}} {count}.0\n' in text
+    refused = int(re.findall(r'result="refused",verb="get"} (\d+)', text)[0])  # probes, too
+    assert refused >= 2
+    asked = BURST + 1 + 50 + refused
+    assert f"{m.GRANT_SECONDS.name}_count{{{whose}}} {asked}.0\n" in text
+    assert caplog.text.count("robot r0 is let into nothing") == 1
 
 
 async def test_the_learner_removes_what_is_not_what_its_name_says(store: Store) -> None:

@@ -26,4 +26,4 @@ def test_rules_and_monitors_are_taken_field_by_field(cluster: LocalCluster) -> N
         time.sleep(0.1)  # nothing tells that kubectl would find them now
     words = ("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k")
     said = kubectl(*words, str(COMPONENT)).splitlines()
-    assert len(said) == 4  # the dashboards' ConfigMap, the rules, two monitors
+    assert len(said) == 5  # the dashboards' ConfigMap, the rules, three monitors

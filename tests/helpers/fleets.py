@@ -24,7 +24,7 @@ from fleet_operator.bus import Bus
 from fleet_operator.feed import Feed
 from fleet_operator.subscription import Enrolled, Subscription
 from fleet_operator.told import Told, by_job, by_status
-from fleet_runtime.metrics import LearnerMetrics
+from fleet_runtime.metrics import ClerkMetrics, LearnerMetrics
 
 NAMESPACE, TASK = "fleets", "push"
 MINUTE = 60.0
@@ -105,14 +105,16 @@ class Job:
         self.phase, self.step_began = RolloutPhase.STAGED, 0.0
         self.suspended, self.stalled = False, ""
         self.version, self.steps = 1, 0
+        self.grants = {"granted": 20, "too-often": 2}
         self._learner = LearnerMetrics(NAMESPACE, name)
+        self._clerk = ClerkMetrics(NAMESPACE, name)
         self._line = Subscription(name, Bus("nats://nowhere"), Feed("uid"))
         self._line.tasks = frozenset({TASK})
 
     @property
     def collectors(self) -> tuple[Collector, ...]:
-        """What its learner serves; nothing while it is not there."""
-        return (self._learner.registry,) if self.learns else ()
+        """What its clerk serves and its learner, while that is there."""
+        return (self._clerk.registry, *((self._learner.registry,) if self.learns else ()))
 
     def live(self, minute: int) -> None:
         """A turn until this minute: a version every five turns, the learner works, robots tell."""
@@ -132,6 +134,8 @@ class Job:
             if one.heard:
                 subject = f"fleet.{NAMESPACE}.{one.name}.{self.name}.hb"
                 self._line.feed.heartbeat(subject, one.beat().encode(), now)
+        for result, count in self.grants.items():
+            self._clerk.grants("get", result).inc(count)
         if self.learns:
             self._learner.experience_latency("episode").observe(self.latency)
             self._learner.rejected("Shape").inc(self.rejected)

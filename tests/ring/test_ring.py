@@ -11,17 +11,18 @@ import pytest
 from fleet_cli.demo import agents
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api, Json
-from fleet_cli.oncall import lineage
 from fleet_cli.setup import install, run_operator
 from fleet_contract import names
 from fleet_contract.identity import passport_of
 from fleet_contract.messages import digest_of
 from fleet_contract.names import Env
 from fleet_runtime.artifacts import Store
+from fleet_runtime.tracing import of_episode
 from helpers.fleet import FLEET, Shell
 from helpers.identity import as_operator, connected, entrust
 from helpers.kube import Kube, condition
 from helpers.nats import streams_gone
+from helpers.otlp import Collector, collecting, whole_ways
 from helpers.ring import JOBS, ROBOTS, SLOW, VERSIONS, job, without_keys
 from helpers.s3 import running_object_server
 from helpers.tls import as_its_node_does, believed, sealed_broker, secured
@@ -41,14 +42,15 @@ async def test_experience_becomes_a_version_that_the_fleet_runs_and_deletion_lea
     cluster: LocalCluster, api: Api, kube: Kube, dataset: str, tmp_path: Path
 ) -> None:
     """At a broker that takes nobody but whom the operator minted, and shows what it made."""
-    with sealed_broker(tmp_path / "nats") as broker:
+    with sealed_broker(tmp_path / "nats") as broker, collecting() as collector:
         await asyncio.to_thread(install, cluster.kubectl, cluster.kubeconfig, kube.namespace)
         await entrust(kube)
         told = {Env.NATS_URL: secured(broker), Env.NATS_ACCOUNTS: "true", Env.NATS_TLS: "true"}
+        told[Env.OTLP_ENDPOINT] = collector.url
         await asyncio.to_thread(run_operator, cluster, kube.namespace, told)
         await as_its_node_does(kube, tmp_path / "nats")
         broker.start()
-        await comes_round(cluster, api, kube, dataset, secured(broker), tmp_path)
+        await comes_round(cluster, api, kube, dataset, secured(broker), tmp_path, collector)
 
 
 async def joins_from_outside(cluster: LocalCluster, kube: Kube, folder: Path) -> None:
@@ -86,8 +88,31 @@ async def joins_from_outside(cluster: LocalCluster, kube: Kube, folder: Path) ->
     assert (home / "user.creds").stat().st_mode & 0o777 == 0o600
 
 
+async def has_a_lineage(cluster: LocalCluster, kube: Kube, stable: Json, uid: str) -> str:
+    """What a person asks of a version, then of its last episode, whose id this returns."""
+    fleet = Shell(cluster, kube.namespace)
+    asked = ("--storage", cluster.storage_url, "--output", "json")
+    version = await kube.get(VERSIONS, stable["name"])
+    origin = (await fleet("lineage", stable["name"], *asked)).json
+    assert origin["digest"] == version["spec"]["digest"]
+    assert len(origin["trained"]) >= version["spec"]["lineage"]["episodes"]
+    # Nothing is published after the first version before updates that episodes paid for.
+    one: str = origin["trained"][-1]["id"]
+    lived = (await fleet("lineage", one, "--job", "ring", *asked)).json
+    assert stable["sequence"] in lived["learned"]
+    acted = Store(cluster.storage_url).get(names.version_key(uid, lived["version"]))
+    assert digest_of(acted) == lived["manifest"]
+    return one
+
+
 async def comes_round(
-    cluster: LocalCluster, api: Api, kube: Kube, dataset: str, url: str, folder: Path
+    cluster: LocalCluster,
+    api: Api,
+    kube: Kube,
+    dataset: str,
+    url: str,
+    folder: Path,
+    collector: Collector,
 ) -> None:
     """From the job's apply to its removal."""
     made = await kube.create(JOBS, job(dataset))
@@ -109,15 +134,11 @@ async def comes_round(
     version = await kube.get(VERSIONS, stable["name"])
     assert version["status"]["phase"] == "Promoted"
     assert version["status"]["cohort"]["episodes"] >= 2
-    origin = await lineage.stored(cluster.storage_url, uid, version=stable["sequence"])
-    assert origin["manifest"]["digest"] == version["spec"]["digest"]
-    assert len(origin["episodes"]) >= version["spec"]["lineage"]["episodes"]
-    # Nothing is published after the first version before updates that episodes paid for.
-    one = origin["episodes"][-1]
-    lived = await lineage.stored(cluster.storage_url, uid, episode=one["id"])
-    assert stable["sequence"] in lived["learned"]
-    acted = Store(cluster.storage_url).get(names.version_key(uid, lived["version"]))
-    assert digest_of(acted) == lived["manifest"]
+    one = await has_a_lineage(cluster, kube, stable, uid)
+    assert of_episode(one).trace == one
+    spans = await collector.awaited(whole_ways, SLOW)
+    assert {one.whose["service.name"] for one in spans} == {"fleetloop-learner", "fleetloop-robot"}
+    assert {one.whose["fleetloop.job"] for one in spans} == {"ring"}
     for index in range(2):
         name = names.simulated_robot("ring", index)
         robot = await kube.until(ROBOTS, name, lambda r: bool(r["status"].get("active")), SLOW)

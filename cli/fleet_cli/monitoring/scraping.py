@@ -6,11 +6,13 @@ from fleet_contract.names import Label, Role
 
 OPERATOR = {"app.kubernetes.io/name": "fleetloop-operator"}
 LEARNER = {Label.ROLE.value: Role.LEARNER.value}
+CLERK = {Label.ROLE.value: Role.CLERK.value}
 
 
 def monitors() -> list[dict[str, Any]]:
-    """Operator and learner; a robot is never scraped. Both are pods without a Service."""
-    return [_monitor("fleetloop-operator", OPERATOR), _monitor("fleetloop-learner", LEARNER)]
+    """Operator, learner and clerk; a robot is never scraped. All are pods without a Service."""
+    whom = {"operator": OPERATOR, "learner": LEARNER, "clerk": CLERK}
+    return [_monitor(f"fleetloop-{name}", labels) for name, labels in whom.items()]
 
 
 def _monitor(name: str, labels: dict[str, str]) -> dict[str, Any]:

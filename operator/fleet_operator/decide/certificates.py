@@ -60,6 +60,14 @@ def hosts(url: str, namespace: str, more: str) -> list[str]:
     return list(dict.fromkeys(filter(None, [*called, *inside, *added, *LOOPBACK])))
 
 
+def lies(found: Found) -> Certificate | None:
+    """What the server's files hold, whoever wrote them."""
+    try:
+        return next(iter(x509.read(_pem(found.served, CERTIFICATE))), None)
+    except ValueError:
+        return None
+
+
 def wanted(
     found: Found,
     namespace: str,

@@ -9,6 +9,7 @@ import hashlib
 import ipaddress
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -52,6 +53,16 @@ class Certificate:
     @property
     def issuer(self) -> x509.Name:
         return self.parsed.issuer
+
+    @classmethod
+    def of_der(cls, der: bytes) -> Self:
+        """Raises ``ValueError`` where it is none."""
+        return cls(x509.load_der_x509_certificate(der))
+
+    @property
+    def begins(self) -> int:
+        """Unix seconds."""
+        return int(self.parsed.not_valid_before_utc.timestamp())
 
     @property
     def ends(self) -> int:

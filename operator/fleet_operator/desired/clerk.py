@@ -75,6 +75,7 @@ def clerk_job(job: FleetTrainingJob, to: Transport) -> dict[str, Any]:
                     overrides=overrides(job),
                     grace=GRACE,
                     restart="OnFailure",
+                    metrics=True,
                     to=to,
                     user=names.user(Identity.CLERK, job.metadata.name),
                 ),

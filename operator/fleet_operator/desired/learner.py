@@ -88,6 +88,7 @@ def learner_job(job: FleetTrainingJob, run: int, to: Transport) -> dict[str, Any
                         spec=config(job).model_dump_json(by_alias=True, exclude_none=True),
                         KEY_FILE=f"{pods.KEYS}/{names.KEY}",
                         LOG_FORMAT=to.log_format,
+                        OTLP_ENDPOINT=to.traces,
                     ),
                     resources=learner.resources,
                     overrides=learner.pod_overrides,

@@ -51,7 +51,7 @@ def environment(
         Env.LAST_WORDS: LAST_WORDS,
         Env.TRUST_DIR: TRUST,
     } | {Env[name]: value for name, value in more.items()}
-    optional = {Env.LOG_FORMAT, Env.SPEC}
+    optional = {Env.LOG_FORMAT, Env.OTLP_ENDPOINT, Env.SPEC}
     told = {name: value for name, value in values.items() if value or name not in optional}
     return [{"name": name.value, "value": value} for name, value in told.items()]
 

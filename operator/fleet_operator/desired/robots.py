@@ -96,6 +96,7 @@ def robot_pod(job: FleetTrainingJob, robot: RobotActor, to: Transport) -> dict[s
                 ROBOT_UID=robot.metadata.uid,
                 SPOOL_DIR=pods.SPOOL,
                 LOG_FORMAT=to.log_format,
+                OTLP_ENDPOINT=to.traces,
                 **({"STORAGE_GRANTS": "true"} if to.grants else {}),
             ),
             resources=simulated.resources,

@@ -18,6 +18,7 @@ class Transport(NamedTuple):
     robot_image: str
     storage_secret: str = ""  # empty: none
     log_format: str = ""  # empty: the programs' own
+    traces: str = ""  # empty: none are wanted
     accounts: bool = False  # whether that NATS takes nobody but whom the operator minted
 
     @property
@@ -36,5 +37,6 @@ def resolve(job: FleetTrainingJob, settings: Settings) -> Transport:
         settings.robot_image or Simulated.model_fields["image"].default,
         job.spec.transport.storage.secret_ref.name or settings.storage_secret,
         log_format=settings.log_format,
+        traces=settings.traces,
         accounts=settings.nats_accounts and nats_url == settings.nats_url,
     )

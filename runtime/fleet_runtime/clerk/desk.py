@@ -2,7 +2,7 @@
 
 It may fetch what its job has published. It may put an episode under the digest of its bytes below
 its own name, if nothing lies there. That is all: it lists, changes and removes nothing, and says
-neither where its episode lies nor for how long it may ask.
+neither where its episode lies nor for how long it may ask. And it asks at a pace, whatever it asks.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fleet_contract import names
 from fleet_contract.errors import Reject, RejectCode, Retry
 from fleet_contract.messages import Grant
+from fleet_runtime.clerk.pace import Pace
 from fleet_runtime.experience.codec import MAX_BYTES
 from fleet_runtime.learner import epoch as office
 
@@ -40,11 +41,16 @@ class Desk:
         self._store = store
         self._job_uid = job_uid
         self._clock = clock
+        self._pace = Pace(clock)
         self._taker = False
         self._reads: OrderedDict[str, tuple[Signed, float]] = OrderedDict()
 
     def grant(self, robot: str, ask: Ask) -> Grant:
-        """The answer to one robot. Raises `Reject` for what it may not, `Retry` as the store."""
+        """The answer to one robot.
+
+        Raises `Reject` for what it may not, `TooOften` above its pace, `Retry` as the store.
+        """
+        self._pace.demand(robot)
         if ask.job_uid != self._job_uid:
             raise Reject(
                 RejectCode.MALFORMED, f"job {ask.job_uid} is asked for, this is {self._job_uid}"

@@ -14,16 +14,20 @@ import asyncio
 import logging
 import signal
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from fleet_contract import logs, names
 from fleet_contract.agents import EXIT_REFUSED
-from fleet_contract.errors import Reject, Retry
+from fleet_contract.errors import FleetError, Reject, Retry
 from fleet_contract.messages import Ask, Grant
+from fleet_contract.metrics import Letting
 from fleet_contract.names import Channel, Identity
 from fleet_runtime import last_words
 from fleet_runtime.artifacts import Store
 from fleet_runtime.clerk.desk import Desk
+from fleet_runtime.clerk.pace import TooOften
+from fleet_runtime.metrics import ClerkMetrics
 from fleet_runtime.settings import clerk_settings
 from fleet_runtime.wire import Wire
 
@@ -73,6 +77,7 @@ async def run(settings: ClerkSettings, store: Store) -> int:
 async def serve(settings: ClerkSettings, store: Store) -> None:
     """Answer until cancelled. Raises `Retry` when the broker turned us away for good."""
     desk = Desk(store, settings.job_uid)
+    metrics = ClerkMetrics(settings.namespace, settings.job)
     wire = await Wire.connect(
         settings.nats_url,
         f"clerk {settings.namespace}/{settings.job}",
@@ -88,17 +93,22 @@ async def serve(settings: ClerkSettings, store: Store) -> None:
         except Reject as fault:
             log.warning("robot %s: %s", robot, fault)
             return
+        began = time.monotonic()
         try:
-            grant = await asyncio.to_thread(desk.grant, robot, ask)
+            grant, result = await asyncio.to_thread(desk.grant, robot, ask), Letting.GRANTED
         except (Reject, Retry) as fault:
-            log.warning("robot %s is let into nothing: %s", robot, fault)
-            grant = Grant(id=ask.id, fault=str(fault))
+            grant, result = Grant(id=ask.id, fault=str(fault)), _why(fault)
+            if not isinstance(fault, TooOften) or fault.news:
+                log.warning("robot %s is let into nothing: %s", robot, fault)
+        metrics.seconds().observe(time.monotonic() - began)
+        metrics.grants("create" if ask.digest else "get", result.value).inc()
         to = names.robot_subject(settings.namespace, robot, settings.job, Channel.GRANT)
         try:
             await wire.publish(to, grant.encode())
         except Retry as fault:
             log.info("robot %s has to ask again: %s", robot, fault)
 
+    stop_metrics = metrics.serve(settings.bind_address, settings.metrics_port)
     try:
         every = names.robot_subject(settings.namespace, "*", settings.job, Channel.ASK)
         await wire.subscribe(every, answer)
@@ -106,4 +116,11 @@ async def serve(settings: ClerkSettings, store: Store) -> None:
         await wire.closed.wait()
         raise Retry(f"the broker at {settings.nats_url} turned us away; see its log")
     finally:
+        stop_metrics()
         await wire.close()
+
+
+def _why(fault: FleetError) -> Letting:
+    if isinstance(fault, TooOften):
+        return Letting.TOO_OFTEN
+    return Letting.REFUSED if isinstance(fault, Reject) else Letting.UNAVAILABLE

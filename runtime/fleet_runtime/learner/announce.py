@@ -12,6 +12,8 @@ from fleet_contract import logs, names
 from fleet_contract.errors import Reject, Retry, Untrusted
 from fleet_contract.messages import Announcement, Assignment, Kept
 from fleet_contract.names import Stream, Traffic
+from fleet_runtime import tracing
+from fleet_runtime.tracing import Stage
 from fleet_runtime.wire import backoff
 
 if TYPE_CHECKING:
@@ -67,7 +69,7 @@ class Publisher:
         self._snapshot: Snapshot | None = None
         self._parent: int | None = None
         self._last_step = 0
-        self._last_time = 0.0
+        self._last_time = self._before = 0.0  # monotonic, of the last two offers
         self._first = True
         self.busy = False
 
@@ -85,6 +87,7 @@ class Publisher:
     def offer(self, snapshot: Snapshot, now: float) -> None:
         """Hand over a snapshot; from the training thread, when `due`."""
         self.busy, self._first = True, False
+        self._before = self._last_time or now
         self._last_step, self._last_time, self._snapshot = snapshot.step, now, snapshot
         self._loop.call_soon_threadsafe(self._offered.set)
 
@@ -101,9 +104,22 @@ class Publisher:
                 continue
             version = await self._stored(snapshot, await self._at_work(wire))
             await self._announce(wire, version, snapshot.metrics, self._parent)
+            if tracing.active():
+                self._trace(version, snapshot)
             await self._collect(wire)
             if self._snapshot is snapshot:
                 self._snapshot, self.busy = None, False
+
+    def _trace(self, version: Version, snapshot: Snapshot) -> None:
+        of, offered, now = tracing.of_version(version.ref.digest), self._last_time, time.time()
+        made, began = tracing.at(offered), tracing.at(self._before)
+        lived = [(tracing.of_episode(episode_id), since) for episode_id, since in snapshot.fresh]
+        links = [episode for episode, _ in lived]
+        about = {"version": version.ref.sequence, "step": snapshot.step}
+        tracing.tell(Stage.VERSION, of, began, now, links=links, **about)
+        tracing.tell(Stage.PUBLISH, of, made, now, bytes=version.manifest.size)
+        for episode, since in lived:
+            tracing.tell(Stage.TRAIN, episode, since, made, links=[of], **about)
 
     async def _at_work(self, wire: Wire) -> list[PolicyRef]:
         """What the fleet was last assigned, as far as that can be known: it only saves bytes."""

@@ -12,15 +12,17 @@ import asyncio
 import itertools
 import logging
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from fleet_contract import names
 from fleet_contract.errors import Reject, Retry
 from fleet_contract.messages import digest_of
 from fleet_contract.names import Channel, Stream, Traffic
+from fleet_runtime import tracing
 from fleet_runtime.learner.handoff import admitted
 from fleet_runtime.learner.intake import Fresh, Intake, News, absorb
 from fleet_runtime.learner.pace import Pace
+from fleet_runtime.tracing import Stage
 from fleet_runtime.wire import backoff
 
 if TYPE_CHECKING:
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
     from fleet_runtime.learner.admission import Rules
     from fleet_runtime.learner.handoff import Admitted, Handoff
     from fleet_runtime.learner.intake import Round
-    from fleet_runtime.learner.journal import Journal, Segment
+    from fleet_runtime.learner.journal import Entry, Journal, Segment
     from fleet_runtime.learner.library import Library
     from fleet_runtime.learner.progress import Progress
     from fleet_runtime.learner.receipts import Ledger, SpoolKey
@@ -94,6 +96,7 @@ class Ingest:
         self._stream = names.stream(rules.job_uid, Stream.EXPERIENCE)
         self._pace = Pace(time.monotonic())
         self._passed = 0
+        self._came = 0.0  # Unix seconds, of what is being judged; for traces only
         self._waiting: set[int] = set()
         self._told: dict[SpoolKey, float] = {}
         self._untold: set[SpoolKey] = set(ledger)
@@ -123,6 +126,7 @@ class Ingest:
     async def take(self, deliveries: list[Delivery]) -> int:
         """Judge and settle these messages; returns how many records were new."""
         self._waiting.update(item.sequence for item in deliveries)
+        self._came = time.time()
         new = 0
         while deliveries:
             found = await asyncio.to_thread(self._intake.judge, deliveries)
@@ -207,11 +211,19 @@ class Ingest:
             found.fresh.append(Fresh(change, segment.position, judged))
             log.debug("%s of episode %s at %d", change.news, record.episode_id, segment.position)
         for entry in segment.entries:
+            if tracing.active():
+                self._trace(entry, segment.position)
             if entry.refusal:
                 self._progress.rejected += 1
                 self._metrics.rejected(entry.refusal.code).inc()
             else:
                 self._metrics.records("evicted" if entry.record.evicted else "admitted").inc()
+
+    def _trace(self, entry: Entry, position: int) -> None:
+        of = tracing.of_episode(entry.record.episode_id)
+        code = entry.refusal.code.value if entry.refusal else None
+        about: dict[str, Any] = {"robot": entry.record.robot, "position": position}
+        tracing.tell(Stage.INGEST, of, self._came, time.time(), rejected=code, **about)
 
     async def _tell(self) -> None:
         """Send the receipts that are due; what cannot be sent stays due."""

@@ -12,6 +12,7 @@ import dataclasses
 import logging
 import sys
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +27,7 @@ from fleet_runtime.learner.library import Unreadable
 from fleet_runtime.learner.publish import Snapshot
 from fleet_runtime.learner.steady import SteadyFeed
 from fleet_runtime.learner.step import advance, stage
+from fleet_runtime.tracing import MOST_LINKED
 
 if TYPE_CHECKING:
     import threading
@@ -96,6 +98,9 @@ class Training:
     """The journal position of an online episode."""
     ranks: Ranks = ALONE
     _metrics: dict[str, float] = dataclasses.field(default_factory=dict)
+    _fresh: deque[tuple[str, float]] = dataclasses.field(
+        default_factory=lambda: deque(maxlen=MOST_LINKED)
+    )
     _offline: bool = False
     _data: bool = False
 
@@ -138,6 +143,7 @@ class Training:
                 self.by_task[record.task] += 1
                 outcome = record.outcome.value if record.outcome else Outcome.ABORTED.value
                 self.metrics.episodes(record.task, outcome).inc()
+                self._fresh.append((record.episode_id, time.time()))
             if admitted.episode is not None and not record.closes:
                 self._measure(admitted, admitted.episode)
         if taken:
@@ -222,7 +228,9 @@ class Training:
         ):
             through = max(0, self.progress.journal_position - 1)
             lineage = Lineage(first=0, through=through, episodes=self.episodes)
-            snapshot = Snapshot(self.algorithm.policy(), step, dict(self._metrics), lineage)
+            policy, metrics = self.algorithm.policy(), dict(self._metrics)
+            snapshot = Snapshot(policy, step, metrics, lineage, tuple(self._fresh))
+            self._fresh.clear()
             self.publisher.offer(snapshot, now)
         if self.presentable and self.checkpointer.due(now):
             self.save(now)

@@ -32,7 +32,7 @@ from fleet_contract.errors import FleetError, Misconfigured, Retry
 from fleet_contract.messages import LearnerStage
 from fleet_contract.names import Signatory
 from fleet_contract.resources.base import seconds
-from fleet_runtime import trust
+from fleet_runtime import tracing, trust
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner import epoch as office
 from fleet_runtime.learner.admission import Rules
@@ -252,9 +252,15 @@ def main() -> int:
         torch.set_num_threads(1)  # pods share machines: more only where somebody said so
     sys.setswitchinterval(SWITCH_INTERVAL)
     settings = learner_settings()
-    logs.bind(namespace=settings.namespace, job=settings.job, rank=settings.rank)
+    whose = {"namespace": settings.namespace, "job": settings.job}
+    logs.bind(**whose, rank=settings.rank)
     log.info("learner of %s/%s (%s)", settings.namespace, settings.job, settings.job_uid)
-    return _follow(settings) if settings.rank else asyncio.run(_run(settings))
+    if settings.rank:
+        return _follow(settings)
+    tracing.begin("learner", **whose)
+    code = asyncio.run(_run(settings))
+    tracing.end()
+    return code
 
 
 async def _run(settings: LearnerSettings) -> int:

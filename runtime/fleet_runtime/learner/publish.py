@@ -52,6 +52,9 @@ class Snapshot:
     step: int
     metrics: dict[str, float]
     lineage: Lineage
+    fresh: tuple[tuple[str, float], ...] = ()
+    """Episodes that no version before learned from, the newest, and since when (Unix seconds) they
+    could be; for traces only."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 from fleet_contract.errors import Retry, Untrusted
 from fleet_contract.messages import Assignment, AssignmentRole, digest_of
 from fleet_contract.names import Stream
+from fleet_runtime import tracing
 from fleet_runtime.robot.assignment import NEVER, Say, Will, admit, read
 from fleet_runtime.robot.shadow_slot import ShadowSlot
 from fleet_runtime.robot.swap import Slot
+from fleet_runtime.tracing import Stage
 from fleet_runtime.waiting import event_within
 
 if TYPE_CHECKING:
@@ -63,6 +65,7 @@ class Follower:
         self._look_at = 0.0  # monotonic
         self._heard: bytes | None = None  # newest document not yet followed
         self._heard_at = 0.0  # monotonic
+        self._issued_at = 0.0  # Unix seconds, by the operator's clock; for traces only
         self._followed: bytes | None = None
         self._reported: dict[AssignmentRole, str] = {}
         self._pause = _FIRST_PAUSE
@@ -130,7 +133,7 @@ class Follower:
             self.disbelieved = str(fault)
             self._refuse(None, 0, digest_of(data), str(fault))
             return
-        self.disbelieved = ""
+        self.disbelieved, self._issued_at = "", document.issued_at_ms / 1000
         await asyncio.to_thread(self._memory.hold, document.order)
         will = read(document, self._who.robot)
         active = self._memory.active
@@ -193,10 +196,17 @@ class Follower:
         heard = self._heard_at
         try:
             loaded = await asyncio.to_thread(self._library.load, ref, epoch)
-            return dataclasses.replace(loaded, heard=heard, fetched=time.monotonic())
+            loaded = dataclasses.replace(loaded, heard=heard, fetched=time.monotonic())
         except Untrusted as fault:
             self._refuse(ref, epoch, f"{ref.digest} {epoch}", str(fault), role)
             return None
+        of, robot = tracing.of_version(ref.digest), self._who.robot
+        for stage, began, ended in (
+            (Stage.ASSIGN, loaded.created_at, self._issued_at),
+            (Stage.FETCH, tracing.at(heard), time.time()),
+        ):
+            tracing.tell(stage, of, began, ended, robot=robot, role=role.value, epoch=epoch)
+        return loaded
 
     def _refuse(
         self,

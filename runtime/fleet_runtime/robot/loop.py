@@ -19,6 +19,7 @@ import numpy as np
 from fleet_contract.errors import Reject, Retry
 from fleet_contract.messages import RobotState, TaskTally, Trip, Uptake
 from fleet_contract.resources.experience import Experience
+from fleet_runtime import tracing
 from fleet_runtime.robot.episode import EpisodeRun, Stamp, answer
 from fleet_runtime.robot.human import Control
 from fleet_runtime.robot.reports import tallied
@@ -95,6 +96,7 @@ class ControlLoop:
         self._run: EpisodeRun | None = None
         self._slowest: float | None = None  # seconds of an inference in this episode
         self._newest: int | None = None  # greatest sequence that drove
+        self._taken_up = 0.0  # monotonic; when the last was fetched that was taken up anew
 
     def run(self) -> None:
         """The thread's life. Returns when the desk says stop; raises only our own faults."""
@@ -246,6 +248,11 @@ class ControlLoop:
         if loaded.created_at:
             total = self._desk.tally.policy_latency = max(0.0, time.time() - loaded.created_at)
             self._measure_uptake(loaded, total)
+        if loaded.fetched > self._taken_up:  # not given back, nor come back from the disk
+            self._taken_up = loaded.fetched
+            of, since = tracing.of_version(loaded.digest), tracing.at(loaded.fetched)
+            robot = self._report.who.robot
+            tracing.tell(tracing.Stage.SWAP, of, since, time.time(), robot=robot)
         loaded.policy.seed(secrets.randbits(31))
         # While the robot is reset: the disk takes its time.
         note = threading.Thread(target=self._remember, args=(loaded,), name="memory")

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from fleet_contract import logs
 from fleet_contract.agents import EXIT_REFUSED
 from fleet_contract.errors import Fenced
-from fleet_runtime import last_words
+from fleet_runtime import last_words, tracing
 from fleet_runtime.robot import environments
 
 if TYPE_CHECKING:
@@ -39,7 +39,8 @@ def main() -> None:
     from fleet_runtime.settings import robot_settings
 
     settings = robot_settings()
-    logs.bind(namespace=settings.namespace, job=settings.job, robot=settings.robot)
+    whose = {"namespace": settings.namespace, "job": settings.job, "robot": settings.robot}
+    logs.bind(**whose)
     try:
         settings.demand_keys()
         settings.demand_credentials()
@@ -48,7 +49,10 @@ def main() -> None:
         log.error("configuration: %s", fault)  # noqa: TRY400
         last_words.say(str(fault))
         sys.exit(EXIT_REFUSED)
-    sys.exit(asyncio.run(serve(settings, robot)))
+    tracing.begin("robot", **whose)
+    code = asyncio.run(serve(settings, robot))
+    tracing.end()
+    sys.exit(code)
 
 
 async def serve(settings: RobotSettings, robot: Robot) -> int:

@@ -17,8 +17,10 @@ from fleet_contract.messages import Outcome as Ended
 from fleet_contract.messages import Record, digest_of
 from fleet_contract.resources.base import seconds
 from fleet_contract.resources.experience import Experience, ExperienceMode
+from fleet_runtime import tracing
 from fleet_runtime.experience import codec
 from fleet_runtime.experience.parts import cut
+from fleet_runtime.tracing import Stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -98,8 +100,18 @@ class Scribe:
         Raises `Reject` or `Retry`: it is lost, or the rest of it.
         """
         self._settle(wait=True)
-        rest = cut(episode, self._sent) if self._sent else episode
-        self._write(rest, self._parts, last=True, ended=time.time())
+        rest, ended = cut(episode, self._sent) if self._sent else episode, time.time()
+        self._write(rest, self._parts, last=True, ended=ended)
+        tracing.tell(
+            Stage.EPISODE,
+            tracing.of_episode(episode.id),
+            self._started,
+            ended,
+            links=[tracing.of_version(self._loaded.digest)],
+            task=episode.task,
+            outcome=episode.outcome,
+            version=self._loaded.ref.sequence,
+        )
 
     def _settle(self, *, wait: bool = False) -> bool:
         """Whether no part is being written now; one that was kept counts."""

@@ -14,16 +14,21 @@ from fleet_contract import names
 from fleet_contract.errors import Reject, Retry, Untrusted
 from fleet_contract.messages import INLINE_MAX, Receipt, Record, encode_batch
 from fleet_contract.names import Channel, Stream, Traffic
+from fleet_runtime import tracing
 from fleet_runtime.artifacts import Exists
 from fleet_runtime.robot.ledger import Ledger
+from fleet_runtime.tracing import Stage
 from fleet_runtime.waiting import event_within
 from fleet_runtime.wire import backoff
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fleet_contract.messages import Verifier
     from fleet_runtime.artifacts import Objects
     from fleet_runtime.robot.identity import Identity
     from fleet_runtime.robot.spool import Spool
+    from fleet_runtime.tracing import Trail
     from fleet_runtime.wire import Wire
 
 log = logging.getLogger(__name__)
@@ -62,6 +67,7 @@ class Uploader:
         self._batch_bytes = BATCH_BYTES  # what we try now: less after a failure, as it may be full
         self._idle = asyncio.Event()
         self._newest = 0  # stream sequence of our last message
+        self._traced: dict[int, tuple[Trail, float]] = {}  # in the broker, where somebody asks
         self.records: Counter[str] = Counter()
         """By what became of them: stored, settled, rejected."""
 
@@ -129,6 +135,7 @@ class Uploader:
         if not settled:
             self._wake.set()  # it may have made some records due again
             return
+        self._trace_receipt(settled, receipt)
         for item in receipt.rejects:  # a receipt repeats those of earlier ones
             if item.n in settled:
                 log.warning("record %d was rejected: %s: %s", item.n, item.code, item.message)
@@ -170,7 +177,23 @@ class Uploader:
         here = set(self._spool.pending())
         self._ledger.sent([record.n for record, _ in entries if record.n in here], sequence)
         self.records["stored"] += len(entries)
+        if tracing.active():
+            self._trace_sent(record for record, _ in entries if record.n in here)
         return True
+
+    def _trace_sent(self, records: Iterable[Record]) -> None:
+        now = time.time()
+        for record in records:
+            of = tracing.of_episode(record.episode_id)
+            self._traced[record.n] = of, now
+            size, part = record.size, record.segment
+            tracing.tell(Stage.UPLOAD, of, record.ended_at, now, bytes=size, segment=part)
+
+    def _trace_receipt(self, settled: list[int], receipt: Receipt) -> None:
+        codes = {item.n: item.code.value for item in receipt.rejects}
+        for n in settled:
+            if (found := self._traced.pop(n, None)) is not None:
+                tracing.tell(Stage.RECEIPT, *found, time.time(), rejected=codes.get(n))
 
     async def _gather(self, due: list[int]) -> list[tuple[Record, bytes]]:
         entries: list[tuple[Record, bytes]] = []
