@@ -2,10 +2,13 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 
 import pytest
 
+from e2e.calls import LAST, Call, Phones, make_idle, remove_idle
 from e2e.kubectl import WITHIN, Kubectl
+from e2e.table import CELLS
 from fleet_cli.local.node.api import Json
 from fleet_contract import names
 from fleet_contract.names import Identity
@@ -33,6 +36,7 @@ for address in sys.argv[1:]:
             time.sleep(0.2)
 print("reached")
 """
+Heard = tuple[Mapping[Call, bool], Mapping[Call, bool]]
 SLOW = 300.0  # seconds: programs import torch, on two cores and from a cold disk
 
 
@@ -73,6 +77,38 @@ def improved(job: Json) -> bool:
     """The fleet runs a version that was made of its own experience."""
     stable = job["status"].get("stable") or {}
     return int(stable.get("sequence", 0)) > 1
+
+
+@pytest.fixture(scope="module")
+def heard(kubectl: Kubectl) -> Heard:
+    """What came through under the policies, and what did without any."""
+    make_idle(kubectl)
+    phones, calls = Phones(kubectl), [call for call, _ in CELLS]
+    told = Call(LAST, "outsider:80")
+    phones.settle(told, answered=False)
+    under = phones.answered(calls)
+    kubectl("delete", "networkpolicies", "--all")
+    phones.settle(told, answered=True)
+    without = phones.answered(calls)
+    kubectl("apply", "--server-side", "--force-conflicts", "-k", OVERLAY)
+    phones.settle(told, answered=False)
+    remove_idle(kubectl)
+    return under, without
+
+
+def test_a_call_comes_through_where_a_policy_grants_it_and_nowhere_else(heard: Heard) -> None:
+    under, _ = heard
+    assert under == dict(CELLS)
+
+
+def test_without_policies_each_of_these_calls_would_come_through(heard: Heard) -> None:
+    _, without = heard
+    assert [call for call, came in without.items() if not came] == []
+
+
+def test_what_is_refused_to_one_is_granted_to_another() -> None:
+    granted = {call.at for call, came in CELLS if came}
+    assert {call.at for call, _ in CELLS} == granted
 
 
 def test_nothing_was_refused(kubectl: Kubectl) -> None:
