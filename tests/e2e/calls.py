@@ -35,12 +35,13 @@ with ThreadPoolExecutor(len(sys.argv)) as pool:
     print(json.dumps(list(pool.map(answered, sys.argv[1:]))))
 """
 # Pods that only stand there, and what they are called in the table.
-ROLE, STORE = "fleetloop.dev/role", "fleetloop.dev/store"
+ROLE, STORE, BROKER = "fleetloop.dev/role", "fleetloop.dev/store", "fleetloop.dev/broker"
 IDLE: dict[str, tuple[str, dict[str, str]]] = {
     "stranger": (NAMESPACE, {}),
     "outsider": (ELSEWHERE, {}),
     "person": (NAMESPACE, {STORE: "true"}),
-    "impostor": (ELSEWHERE, {ROLE: "learner", STORE: "true"}),
+    "sweeper": (NAMESPACE, {STORE: "true", BROKER: "true"}),
+    "impostor": (ELSEWHERE, {ROLE: "learner", STORE: "true", BROKER: "true"}),
     "rank": (NAMESPACE, {ROLE: "learner"}),
     "gate": (NAMESPACE, {ROLE: "gate"}),
 }

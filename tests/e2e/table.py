@@ -20,6 +20,7 @@ TABLE = {
     "gate": ("nats:4222 s3:7070", "node:6443 robot:1 outsider:80"),
     "rank": ("learner:9090 learner:40000", "clerk:1 robot:1"),
     "person": ("s3:7070 node:6443 outsider:80", "nats:4222 s3:1 robot:1 learner:1"),
+    "sweeper": ("nats:4222 s3:7070", "nats:8222 learner:1"),
     "stranger": (
         "learner:9090 operator:9090 node:6443 service:443 outsider:80",
         (

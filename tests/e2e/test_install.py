@@ -15,7 +15,7 @@ from fleet_contract.names import Identity
 from helpers.identity import as_operator, connected
 from helpers.kube import Kube, condition
 from helpers.nats import streams_gone
-from helpers.ring import JOBS, ROBOTS
+from helpers.ring import JOBS, ROBOTS, VERSIONS
 from helpers.tls import believed
 
 pytestmark = pytest.mark.usefixtures("installed")
@@ -109,6 +109,24 @@ def test_without_policies_each_of_these_calls_would_come_through(heard: Heard) -
 def test_what_is_refused_to_one_is_granted_to_another() -> None:
     granted = {call.at for call, came in CELLS if came}
     assert {call.at for call, _ in CELLS} == granted
+
+
+async def test_ranks_of_a_learner_find_each_other(kubectl: Kubectl, kube: Kube) -> None:
+    before = (await kube.get(JOBS, JOB))["status"]["learner"]["epoch"]
+    ranks = '{"spec": {"learner": {"replicas": 2}}}'
+    kubectl("patch", f"ftj/{JOB}", "--type=merge", f"--patch={ranks}")
+    await published_after(kube, before)
+    run = f"--selector=fleetloop.dev/job={JOB},fleetloop.dev/role=learner,fleetloop.dev/run=2"
+    assert "2 ranks have met" in kubectl("logs", run, "--tail=-1")
+
+
+async def published_after(kube: Kube, epoch: int) -> None:
+    """Once a learner that came later has made a version."""
+    async with asyncio.timeout(SLOW):
+        async for kind, seen in kube.api.watch(kube.path(VERSIONS)):
+            for version in seen["items"] if kind == "LISTED" else [seen]:
+                if version["spec"]["learnerEpoch"] > epoch:
+                    return
 
 
 def test_nothing_was_refused(kubectl: Kubectl) -> None:
