@@ -47,7 +47,7 @@ def test_the_operator_is_available_beside_its_broker_and_its_store(kubectl: Kube
 
 
 def test_services_are_found_by_name_and_commands_run_in_a_pod(kubectl: Kubectl) -> None:
-    addresses = ("nats:4222", "s3:7070", "nats.fleetloop.svc.cluster.local:4222")
+    addresses = ("nats:4222", "kubernetes.default:443", "nats.fleetloop.svc.cluster.local:4222")
     command = ("exec", "deployment/fleetloop-operator", "--", "python", "-c", CONNECT, *addresses)
     assert kubectl(*command) == "reached\n"
 
