@@ -84,14 +84,13 @@ def heard(kubectl: Kubectl) -> Heard:
     """What came through under the policies, and what did without any."""
     make_idle(kubectl)
     phones, calls = Phones(kubectl), [call for call, _ in CELLS]
-    told = Call(LAST, "outsider:80")
-    phones.settle(told, answered=False)
+    phones.settle(*LAST, answered=False)
     under = phones.answered(calls)
     kubectl("delete", "networkpolicies", "--all")
-    phones.settle(told, answered=True)
+    phones.settle(*LAST, answered=True)
     without = phones.answered(calls)
     kubectl("apply", "--server-side", "--force-conflicts", "-k", OVERLAY)
-    phones.settle(told, answered=False)
+    phones.settle(*LAST, answered=False)
     remove_idle(kubectl)
     return under, without
 
