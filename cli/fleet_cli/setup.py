@@ -33,6 +33,8 @@ MANIFESTS = _PACKED if _PACKED.is_dir() else Path(__file__).parents[2] / "manife
 BASE = MANIFESTS / "base"
 DEV = MANIFESTS / "components" / "dev"
 """NATS and an S3 server, for clusters that have none."""
+NETWORK = MANIFESTS / "components" / "network"
+"""Who may call whom, at the ports of those two."""
 OPERATOR = "operator"
 """The operator's container in its Deployment."""
 WORKLOADS = {"Deployment", "StatefulSet"}

@@ -9,27 +9,28 @@ from pathlib import Path
 
 import yaml
 
-from e2e import runtime
+from e2e import policies, runtime
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.control_plane import Component, ControlPlane
 from fleet_cli.local.ports import LOOPBACK
 
 NODE = "10.1.0.1"  # on this namespace's loopback; pods reach it by their default route
 SERVICES = "10.0.0.1"  # the API server, to pods
-PODS = "10.244.0.0/24"
 CGROUP = "/fleetloop-e2e"
 
 
 class RealPlane(ControlPlane):
     """What a real node adds, and where the API server must listen for it."""
 
-    programs = ("kubelet", "kube-proxy", "coredns")
+    programs = ("kubelet", "kube-proxy", "coredns", policies.PROGRAM)
     addresses = (LOOPBACK, NODE, SERVICES)
+    preferred = {"apiserver": 6443}  # where a policy expects it
 
     def groups(self) -> tuple[tuple[Component, ...], ...]:
         return (
             (self.etcd(), self.apiserver(), self.containerd()),
             (self.controller_manager(), self.scheduler(), self.kube_proxy(), self.coredns()),
+            (self.judge(),),  # before there are pods to judge
             (self.node(),),
         )
 
@@ -99,7 +100,7 @@ class RealPlane(ControlPlane):
             "KubeProxyConfiguration",
             mode="iptables",
             clientConnection={"kubeconfig": str(self.kubeconfig("admin"))},
-            clusterCIDR=PODS,
+            clusterCIDR=policies.PODS,
             # The limits belong to the machine and not to this namespace.
             conntrack={
                 "maxPerCore": 0,
@@ -114,6 +115,12 @@ class RealPlane(ControlPlane):
         )
         command = self._command("kube-proxy", {"config": config})
         return Component("kube-proxy", command, f"http://{LOOPBACK}:10249/metrics")
+
+    def judge(self) -> Component:
+        policies.divert()
+        program = self.binaries[policies.PROGRAM]
+        command = policies.command(program, self.url("apiserver"), self.pki)
+        return Component(policies.PROGRAM, command, f"http://{policies.METRICS}/metrics")
 
     def coredns(self) -> Component:
         path = self.folder / "Corefile"
@@ -131,7 +138,7 @@ class RealPlane(ControlPlane):
         ipam = {
             "type": "host-local",
             "dataDir": str(self.folder / "cni-leases"),
-            "ranges": [[{"subnet": PODS}]],
+            "ranges": [[{"subnet": policies.PODS}]],
             "routes": [{"dst": "0.0.0.0/0"}],
         }
         plugins = [{"type": "ptp", "ipam": ipam}, {"type": "portmap"}]

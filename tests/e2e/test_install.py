@@ -2,17 +2,20 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
 
 import pytest
 
+from e2e.calls import LAST, Call, Phones, make_idle, remove_idle
 from e2e.kubectl import WITHIN, Kubectl
+from e2e.table import CELLS
 from fleet_cli.local.node.api import Json
 from fleet_contract import names
 from fleet_contract.names import Identity
 from helpers.identity import as_operator, connected
 from helpers.kube import Kube, condition
 from helpers.nats import streams_gone
-from helpers.ring import JOBS, ROBOTS
+from helpers.ring import JOBS, ROBOTS, VERSIONS
 from helpers.tls import believed
 
 pytestmark = pytest.mark.usefixtures("installed")
@@ -33,6 +36,7 @@ for address in sys.argv[1:]:
             time.sleep(0.2)
 print("reached")
 """
+Heard = tuple[Mapping[Call, bool], Mapping[Call, bool]]
 SLOW = 300.0  # seconds: programs import torch, on two cores and from a cold disk
 
 
@@ -43,7 +47,7 @@ def test_the_operator_is_available_beside_its_broker_and_its_store(kubectl: Kube
 
 
 def test_services_are_found_by_name_and_commands_run_in_a_pod(kubectl: Kubectl) -> None:
-    addresses = ("nats:4222", "s3:7070", "nats.fleetloop.svc.cluster.local:4222")
+    addresses = ("nats:4222", "kubernetes.default:443", "nats.fleetloop.svc.cluster.local:4222")
     command = ("exec", "deployment/fleetloop-operator", "--", "python", "-c", CONNECT, *addresses)
     assert kubectl(*command) == "reached\n"
 
@@ -73,6 +77,55 @@ def improved(job: Json) -> bool:
     """The fleet runs a version that was made of its own experience."""
     stable = job["status"].get("stable") or {}
     return int(stable.get("sequence", 0)) > 1
+
+
+@pytest.fixture(scope="module")
+def heard(kubectl: Kubectl) -> Heard:
+    """What came through under the policies, and what did without any."""
+    make_idle(kubectl)
+    phones, calls = Phones(kubectl), [call for call, _ in CELLS]
+    phones.settle(*LAST, answered=False)
+    under = phones.answered(calls)
+    kubectl("delete", "networkpolicies", "--all")
+    phones.settle(*LAST, answered=True)
+    without = phones.answered(calls)
+    kubectl("apply", "--server-side", "--force-conflicts", "-k", OVERLAY)
+    phones.settle(*LAST, answered=False)
+    remove_idle(kubectl)
+    return under, without
+
+
+def test_a_call_comes_through_where_a_policy_grants_it_and_nowhere_else(heard: Heard) -> None:
+    under, _ = heard
+    assert [call for call, granted in CELLS if under[call] is not granted] == []
+
+
+def test_without_policies_each_of_these_calls_would_come_through(heard: Heard) -> None:
+    _, without = heard
+    assert [call for call, came in without.items() if not came] == []
+
+
+def test_what_is_refused_to_one_is_granted_to_another() -> None:
+    granted = {call.at for call, came in CELLS if came}
+    assert {call.at for call, _ in CELLS} == granted
+
+
+async def test_ranks_of_a_learner_find_each_other(kubectl: Kubectl, kube: Kube) -> None:
+    before = (await kube.get(JOBS, JOB))["status"]["learner"]["epoch"]
+    ranks = '{"spec": {"learner": {"replicas": 2}}}'
+    kubectl("patch", f"ftj/{JOB}", "--type=merge", f"--patch={ranks}")
+    await published_after(kube, before)
+    run = f"--selector=fleetloop.dev/job={JOB},fleetloop.dev/role=learner,fleetloop.dev/run=2"
+    assert "2 ranks have met" in kubectl("logs", run, "--tail=-1")
+
+
+async def published_after(kube: Kube, epoch: int) -> None:
+    """Once a learner that came later has made a version."""
+    async with asyncio.timeout(SLOW):
+        async for kind, seen in kube.api.watch(kube.path(VERSIONS)):
+            for version in seen["items"] if kind == "LISTED" else [seen]:
+                if version["spec"]["learnerEpoch"] > epoch:
+                    return
 
 
 def test_nothing_was_refused(kubectl: Kubectl) -> None:

@@ -66,7 +66,7 @@ def test_a_cluster_needs_no_program_that_only_tests_ask_for(
         script(tmp_path / "assets", name, "whatever")
     assert binaries.resolve().keys() == binaries.PROGRAMS.keys() - {
         *("versitygw", "gitops-judge", "kustomize-controller", "helm"),
-        *("kubelet", "kube-proxy", "coredns"),
+        *("kubelet", "kube-proxy", "coredns", "kube-network-policies"),
     }
     assert binaries.resolve("versitygw").keys() == {"versitygw"}
     with pytest.raises(RuntimeError, match="no program named etcdd: choose from"):

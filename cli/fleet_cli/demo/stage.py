@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 LOOK = 0.2  # seconds between two looks at the story
 LEAST_JUDGED = 12  # judged episodes a task before the goal can seem met
 SEEMS_MARGIN = 0.03  # the gate counts a rescue as failure, so the fleet's own figure runs lower
-ROLLBACK_WITHIN = 120.0  # seconds
+ROLLBACK_WITHIN = 300.0  # seconds: five episodes of one robot, on a machine that is busy
 RESUMED_WITHIN = 90.0  # seconds
 SPOILS = 3  # a bad version may be overtaken by a good one before it is tried
 

@@ -172,6 +172,15 @@ PROGRAMS = {
             140,
             kit="node",
         ),
+        Program(  # holds that node's pods to NetworkPolicies
+            "kube-network-policies",
+            "policies",
+            "sigs.k8s.io/kube-network-policies",
+            "sigs.k8s.io/kube-network-policies/cmd",
+            ("--version",),
+            60,
+            kit="policies",
+        ),
     )
 }
 

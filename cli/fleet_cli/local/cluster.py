@@ -127,7 +127,7 @@ class LocalCluster:
     def _start(self, programs: dict[str, Path]) -> None:
         before = read_state(self.dir)
         pki = ensure_pki(self.dir / "pki", self.plane_type.addresses)
-        ports = free_ports(PORTS, before.ports if before else None)
+        ports = free_ports(PORTS, before.ports if before else self.plane_type.preferred)
         plane = self.plane = self.plane_type(self.dir, ports, pki, programs, self.accounts)
         (self.dir / "objects").mkdir(exist_ok=True)
         for identity in IDENTITIES:

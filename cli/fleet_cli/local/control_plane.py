@@ -57,6 +57,8 @@ class ControlPlane:
     """What is needed beside a cluster's usual programs."""
     addresses: ClassVar[tuple[str, ...]] = (LOOPBACK,)
     """Where its servers are reached: their certificate says so."""
+    preferred: ClassVar[Mapping[str, int]] = {}
+    """Ports to take where nobody holds them; for the others any will do."""
 
     def groups(self) -> tuple[tuple[Component, ...], ...]:
         """In the order of starting; those of a group start together."""
