@@ -34,6 +34,10 @@ class Subscription:
         self.stale = True  # what happened before we listened, or while we could not, is unread
         self.streams: dict[Stream, Found] = {}
         self.checked_at = float("-inf")
+        self.listens_from: float | None = (
+            None  # seconds of our clock; heartbeats before were missed
+        )
+        self.told_before: int | None = None  # the newest event there was when we first followed
         self.end: Callable[[], Awaitable[None]] | None = None
         self.lock = asyncio.Lock()
         self.present: set[str] = set()
@@ -45,6 +49,11 @@ class Subscription:
         self.fold: Fold | None = None  # of the trial under way
         self.beside: Account | None = None  # of the shadow gate under way
         self._learner_present = False
+
+    @property
+    def read(self) -> bool:
+        """All that was stored of it has been read since we started: what it says may be told."""
+        return self.checked_at > float("-inf")
 
     @property
     def last_event(self) -> int:

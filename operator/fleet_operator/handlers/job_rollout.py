@@ -61,7 +61,8 @@ async def apply_rollout(
             continue
         at = versions[sequence].metadata
         await office.cluster.write_status(Kind.POLICY_VERSION, at, status.dump())
-    await _prune(office, world, line, versions.values(), state, pinned)
+    if not world.unheard:  # they may run what seems to be of no use
+        await _prune(office, world, line, versions.values(), state, pinned)
     if (said := feed.assignment) is None:
         return known
     return AssignmentStatus(

@@ -9,7 +9,7 @@ from fleet_contract.names import ConditionType, Kind, Label, Reason, Role
 from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor, RolloutStatus
 from fleet_contract.resources.job_status import RobotsStatus
 from fleet_operator.cluster import Object, RefusedError
-from fleet_operator.decide import conditions, identities, learner, robot_actor, training_job
+from fleet_operator.decide import conditions, identities, learner, policy_synced, training_job
 from fleet_operator.decide.analysis import Evidence, Fold, Scope
 from fleet_operator.decide.cohort import Robot
 from fleet_operator.decide.pod import Pod
@@ -29,7 +29,9 @@ class World(NamedTuple):
     to: Transport
     robots: tuple[RobotActor, ...]
     connected: frozenset[str]
-    synced: frozenset[str]
+    unheard: frozenset[str]  # of these, who was connected before our start and may be still
+    synced: frozenset[str]  # as they said themselves
+    settling: bool  # we listen for too short a time to call anybody silent
     versions: tuple[PolicyVersion, ...]
     runs: tuple[learner.Run, ...]
     pods: tuple[Pod, ...]
@@ -88,25 +90,29 @@ async def observe(office: Office, raw: Object) -> World:
     if (known := inbox.get(name)) is not None:
         known.tasks = frozenset(task.name for task in job.spec.tasks)
         known.robots = {one.metadata.name: enrolled(one, job) for one in robots}
-    there: list[str] = []
+    settling = inbox.settling(name)
+    heard: list[str] = []
+    unheard: list[str] = []
     synced: list[str] = []
     for robot in robots:
         at = robot.metadata
         if line is None or not line.feed.connected(at.name, at.uid, inbox.heard_since):
             before = conditions.holds(robot.status.conditions, ConditionType.CONNECTED)
-            there += [at.name] if inbox.settling and before else []
+            unheard += [at.name] if settling and before else []
             continue
-        there.append(at.name)
+        heard.append(at.name)
         beat = line.feed.heard[at.name].beat
-        if robot_actor.synced(at.name, beat, line.feed.assignment):
+        if policy_synced.synced(at.name, beat, line.feed.assignment):
             synced.append(at.name)
     return World(
         job,
         raw,
         to,
         robots,
-        frozenset(there),
+        frozenset([*heard, *unheard]),
+        frozenset(unheard),
         frozenset(synced),
+        settling,
         versions,
         tuple(learner.Run.of(one, uid) for one in runs if _is(one, Role.LEARNER)),
         tuple(Pod.of(one) for one in pods if _is(one, Role.LEARNER)),
@@ -228,10 +234,13 @@ def fleet_figures(world: World) -> RobotsStatus:
     }
     if world.job.spec.suspend:
         desired = {one for one in desired if one in world.connected}
+    # Of who is not heard of yet it is not known: as it was, as far as that can be.
+    synced, unheard = len(desired & world.synced), len(desired & world.unheard)
+    before = world.job.status.robots.synced
     return RobotsStatus(
         desired=len(desired),
         connected=len(desired & world.connected),
-        synced=len(desired & world.synced),
+        synced=min(max(before, synced), synced + unheard),
     )
 
 

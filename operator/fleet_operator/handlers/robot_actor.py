@@ -118,7 +118,8 @@ async def _observe(
         )
     feed = inbox.feed(job.metadata.name, job.metadata.uid)
     connected = feed is not None and feed.connected(name, uid, inbox.heard_since)
-    success, intervention = feed.rates(name) if feed else (None, None)
+    line = inbox.read(job.metadata.name, job.metadata.uid, name)
+    success, intervention = line.feed.rates(name) if line else (None, None)
     return robot_actor.Seen(
         job_exists=True,
         at_work=not robot.spec.suspend and not job.spec.suspend,
@@ -126,11 +127,12 @@ async def _observe(
         pod=pod,
         beat=feed.heard[name].beat if feed and connected else None,
         connected=connected,
-        settling=inbox.settling,
-        assignment=feed.assignment if feed else None,
+        settling=inbox.settling(job.metadata.name),
+        unread=line is None,
+        assignment=line.feed.assignment if line else None,
         success=success,
         intervention=intervention,
         taken=taken,
-        refused=feed.refused.get(name, ("", "")) if feed else ("", ""),
+        refused=line.feed.refused.get(name, ("", "")) if line else ("", ""),
         patience=office.settings.patience_seconds,
     )
