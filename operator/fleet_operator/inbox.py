@@ -97,7 +97,7 @@ class Inbox:
         return found.feed if found and found.feed.job_uid == uid else None
 
     def read(self, job: str, uid: str, robot: str) -> Subscription | None:
-        """The job with all that is stored of it; None before, and the robot is woken then."""
+        """The job once all of it is known; None before, and the robot is woken then."""
         found = self._jobs.get(job)
         if found is not None and found.feed.job_uid == uid and found.read:
             return found
@@ -189,7 +189,11 @@ class Inbox:
             known.stale = True
             raise
         known.checked_at = self.now
-        self._wake_awaiting(job)
+
+    def has_read(self, known: Subscription) -> None:
+        """Its robots are known, too: whoever waited for that has its turn."""
+        known.read = True
+        self._wake_awaiting(known.job)
 
     def _wake_awaiting(self, job: str) -> None:
         for key in self._awaits.pop(job, ()):

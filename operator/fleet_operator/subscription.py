@@ -34,6 +34,7 @@ class Subscription:
         self.stale = True  # what happened before we listened, or while we could not, is unread
         self.streams: dict[Stream, Found] = {}
         self.checked_at = float("-inf")
+        self.read = False  # since our start: all that is stored of it, and which robots there are
         self.listens_from: float | None = (
             None  # seconds of our clock; heartbeats before were missed
         )
@@ -49,11 +50,6 @@ class Subscription:
         self.fold: Fold | None = None  # of the trial under way
         self.beside: Account | None = None  # of the shadow gate under way
         self._learner_present = False
-
-    @property
-    def read(self) -> bool:
-        """All that was stored of it has been read since we started: what it says may be told."""
-        return self.checked_at > float("-inf")
 
     @property
     def last_event(self) -> int:

@@ -51,8 +51,8 @@ ASSIGNED = {
     ),
     "none is": None,
 }
-UNHEARD = {"connected": False, "settling": True, "beat": None}
-UNREAD = {
+UNHEARD: dict[str, Any] = {"connected": False, "settling": True, "beat": None}
+UNREAD: dict[str, Any] = {
     "unread": True,
     "assignment": None,
     "refused": ("", ""),
@@ -119,6 +119,17 @@ def test_what_is_known_after_a_restart_is_told_at_once() -> None:
     full = {"beat": seen("its disk is full", "nothing was refused", "none is").beat}
     after = robot_actor.status(known, found._replace(**(UNREAD | full)), LATER)
     assert after.condition(C.SPOOL_FAILING) is not None
+
+
+def test_what_only_counts_on_waits_until_the_fleet_is_known() -> None:
+    found = seen("it runs what it is assigned", "nothing was refused", "a version is assigned")
+    before = robot_actor.status(robot(), found, NOW)
+    for changed in ({"episodes": 8}, {"active": None, "pending": None}):
+        after = before.model_copy(update=changed)
+        assert robot_actor.write_in(before, after, 1e9, robots=None) is None
+        assert robot_actor.write_in(before, after, 1e9, robots=4) == 0.0
+    lost = before.model_copy(update={"phase": "Offline"})
+    assert robot_actor.write_in(before, lost, 0.0, robots=None) == 0.0
 
 
 def test_a_robot_of_which_nothing_was_ever_written_says_what_little_is_known() -> None:

@@ -107,15 +107,17 @@ _COUNTERS = (
 
 
 def write_in(
-    before: RobotActorStatus, after: RobotActorStatus, since: float, robots: int
+    before: RobotActorStatus, after: RobotActorStatus, since: float, robots: int | None
 ) -> float | None:
     """Seconds until it must be written, ``since`` seconds after the last write; None: never.
 
     A change of meaning at once; that it follows the fleet, and counters, when its turn among so
-    many ``robots`` comes; that it was merely seen again, never.
+    many ``robots`` comes, and not before they are known; that it was merely seen again, never.
     """
     if _meant(before) != _meant(after):
         return 0.0
+    if robots is None:
+        return None
     if _followed(before) != _followed(after):
         return max(0.0, pace.following(robots) - since)
     seen = {"last_seen": None}

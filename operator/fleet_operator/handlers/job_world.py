@@ -1,5 +1,6 @@
 """What one turn of a job sees: its objects, its line to the broker, who is connected."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -90,28 +91,19 @@ async def observe(office: Office, raw: Object) -> World:
     if (known := inbox.get(name)) is not None:
         known.tasks = frozenset(task.name for task in job.spec.tasks)
         known.robots = {one.metadata.name: enrolled(one, job) for one in robots}
+        if line is not None:
+            inbox.has_read(known)
     settling = inbox.settling(name)
-    heard: list[str] = []
-    unheard: list[str] = []
-    synced: list[str] = []
-    for robot in robots:
-        at = robot.metadata
-        if line is None or not line.feed.connected(at.name, at.uid, inbox.heard_since):
-            before = conditions.holds(robot.status.conditions, ConditionType.CONNECTED)
-            unheard += [at.name] if settling and before else []
-            continue
-        heard.append(at.name)
-        beat = line.feed.heard[at.name].beat
-        if policy_synced.synced(at.name, beat, line.feed.assignment):
-            synced.append(at.name)
+    heard, before = _roll_call(line, robots, inbox.heard_since)
+    unheard = before.difference(heard) if settling else frozenset[str]()
     return World(
         job,
         raw,
         to,
         robots,
-        frozenset([*heard, *unheard]),
-        frozenset(unheard),
-        frozenset(synced),
+        unheard.union(heard),
+        unheard,
+        frozenset(name for name, synced in heard.items() if synced),
         settling,
         versions,
         tuple(learner.Run.of(one, uid) for one in runs if _is(one, Role.LEARNER)),
@@ -126,6 +118,21 @@ async def observe(office: Office, raw: Object) -> World:
         await cluster.freeze(),
         office.clock(),
     )
+
+
+def _roll_call(
+    line: Subscription | None, robots: Iterable[RobotActor], since: float
+) -> tuple[dict[str, bool], frozenset[str]]:
+    """Who is heard of, and whether it runs what it is assigned; and who was, by its status."""
+    heard, before = {}, []
+    for robot in robots:
+        at = robot.metadata
+        if conditions.holds(robot.status.conditions, ConditionType.CONNECTED):
+            before.append(at.name)
+        if line is not None and line.feed.connected(at.name, at.uid, since):
+            beat, assigned = line.feed.heard[at.name].beat, line.feed.assignment
+            heard[at.name] = policy_synced.synced(at.name, beat, assigned)
+    return heard, frozenset(before)
 
 
 async def _versions(office: Office, job: str, rollout: RolloutStatus) -> list[Object]:
