@@ -18,9 +18,16 @@ from fleet_contract.messages import (
 )
 from fleet_contract.names import ConditionType as C
 from fleet_contract.names import Reason
-from fleet_contract.resources import Condition, FleetTrainingJob, RobotActor
+from fleet_contract.resources import (
+    Condition,
+    FleetTrainingJob,
+    PolicyVersionSpec,
+    RobotActor,
+    VersionRef,
+)
 from fleet_contract.resources.job_status import AssignmentStatus, LearnerStatus, RobotsStatus
-from fleet_operator.decide import learner, robot_actor, training_job
+from fleet_contract.resources.policy_version import LineageSpec
+from fleet_operator.decide import history, learner, robot_actor, training_job
 from fleet_operator.decide.conditions import Finding, holds, settle
 from fleet_operator.decide.fleet import FleetPlan
 from fleet_operator.decide.learner import LearnerPlan
@@ -220,3 +227,29 @@ def test_a_silent_learner_is_known_by_what_was_said_of_it(heard: bool) -> None:
     )
     assert learner.silent(settle([], [found.finding], 1, NOW)) is not heard
     assert not learner.silent([])
+
+
+def test_what_is_at_work_is_noted_for_a_successor_which_believes_digests_alone() -> None:
+    old, new = (
+        PolicyVersionSpec(
+            job="job",
+            job_uid="uid",
+            learner_epoch=1,
+            learner_step=25,
+            size=10,
+            training_metrics={"loss": 0.1 + 0.2},
+            lineage=LineageSpec(first=0, through=1, episodes=1),
+            **ref.model_dump(),
+        )
+        for ref in (OLD, NEW)
+    )
+    kept = history.kept("uid", [1, 2], gone=[], used=[], specs={1: old, 2: new})
+    assert kept is not None
+    runs, tries = (VersionRef(name="v", **ref.model_dump()) for ref in (OLD, NEW))
+    assert history.noted(kept, [runs, tries]) == {1: old, 2: new}
+    assert history.noted(kept, [tries]) == {2: new}
+    other = runs.model_copy(update={"digest": NEW.digest})
+    assert history.noted(kept, [other]) == {}
+    strange = kept.model_copy(update={"specs": ("{}", "[]", "nonsense", *kept.specs[1:])})
+    assert history.noted(strange, [runs, tries]) == {2: new}
+    assert history.noted(None, [runs]) == {}
