@@ -21,17 +21,17 @@ from helpers.nats import drop_streams
 from helpers.proxy import ApiProxy
 
 PROBES = 3  # failures in a row after which the kubelet ends it, as our Deployment has it
-
-
-RESYNC = 5.0
+RESYNC = "FLEET_RESYNC_SECONDS"
 FAST = MappingProxyType(
     {
-        "FLEET_RESYNC_SECONDS": str(RESYNC),
-        "FLEET_LOST_AFTER": "6",
+        RESYNC: "5",
+        "FLEET_LOST_AFTER": "30",  # on a busy machine heartbeats of robots that live come late
         "FLEET_PATIENCE_SECONDS": "3",
     }
 )
 """The operator's times in most runs, so that a quiet while holds two resyncs."""
+STEADY = MappingProxyType(FAST | {RESYNC: "10"})
+"""For hours on a machine that others use: a watch is late by a quarter of a resync, then dead."""
 
 
 class Ground(NamedTuple):
@@ -42,6 +42,11 @@ class Ground(NamedTuple):
     folder: Path  # for logs
     env: Mapping[str, str] = FAST  # what the operator is told
     program: Path | None = None  # the folder that it is taken from, in place of ours
+
+    @property
+    def resync(self) -> float:
+        """Seconds."""
+        return float(self.env[RESYNC])
 
 
 class Bench:
