@@ -37,7 +37,7 @@ async def test_the_authority_is_followed_by_the_next_under_a_robot_at_work(
 ) -> None:
     """Nothing is started anew but the operator, which dies in between."""
     await entrust(kube)
-    told = {"FLEET_NATS_ACCOUNTS": "true", "FLEET_NATS_TLS": "true", "FLEET_RESYNC_SECONDS": "1"}
+    told = {"FLEET_NATS_ACCOUNTS": "true", "FLEET_NATS_TLS": "true", "FLEET_RESYNC_SECONDS": "5"}
     with sealed_broker(tmp_path / "nats") as broker:
         url = secured(broker)
         operator = Operator(cluster, kube.namespace, url, log=tmp_path / "operator.log", **told)
