@@ -25,13 +25,14 @@ RESYNC = "FLEET_RESYNC_SECONDS"
 FAST = MappingProxyType(
     {
         RESYNC: "5",
-        "FLEET_LOST_AFTER": "30",  # on a busy machine heartbeats of robots that live come late
+        "FLEET_LOST_AFTER": "6",
         "FLEET_PATIENCE_SECONDS": "3",
     }
 )
 """The operator's times in most runs, so that a quiet while holds two resyncs."""
-STEADY = MappingProxyType(FAST | {RESYNC: "10"})
-"""For hours on a machine that others use: a watch is late by a quarter of a resync, then dead."""
+STEADY = MappingProxyType(FAST | {RESYNC: "10", "FLEET_LOST_AFTER": "30"})
+"""For hours on a machine that others use: there heartbeats of robots that live come late, and a
+watch that is late by a quarter of a resync is dead."""
 
 
 class Ground(NamedTuple):
