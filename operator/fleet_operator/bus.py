@@ -298,10 +298,18 @@ class Bus:
     async def follow(
         self, stream: str, start: int, receive: ReceiveNumbered
     ) -> Callable[[], Awaitable[None]]:
-        """Messages of a stream from sequence ``start`` on, in order; returns what ends it."""
+        """Messages of a stream from sequence ``start`` on, in order.
+
+        Returns what ends it, as soon as all that was there has come. Raises ``Retry``.
+        """
+        came, received, behind = asyncio.Event(), 0, 1
 
         async def handle(message: Msg) -> None:
-            receive(message.metadata.sequence.stream, message.subject, message.data)
+            nonlocal received, behind
+            at = message.metadata
+            receive(at.sequence.stream, message.subject, message.data)
+            received, behind = at.sequence.consumer, at.num_pending
+            came.set()
 
         async def subscribe(js: JetStreamContext) -> Any:
             return await js.subscribe(
@@ -320,6 +328,22 @@ class Bus:
             with contextlib.suppress(nats.errors.Error, OSError):
                 await subscription.unsubscribe()
 
+        async def told(_: JetStreamContext) -> int:
+            info = await subscription.consumer_info()
+            return (info.delivered.consumer_seq if info.delivered else 0) + (info.num_pending or 0)
+
+        try:
+            there = await self._do(f"what there is of {stream}", told)
+            while received < there and behind:
+                came.clear()
+                async with asyncio.timeout(TIMEOUT):
+                    await came.wait()
+        except TimeoutError as fault:
+            await end()
+            raise Retry(f"reading {stream}: NATS at {self.url} fell silent half-way") from fault
+        except BaseException:
+            await end()
+            raise
         return end
 
     async def find(self, namespace: str, installation: str) -> list[Found]:

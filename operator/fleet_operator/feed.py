@@ -116,8 +116,13 @@ class Feed:
         self.announcement = found
         return True
 
-    def event(self, sequence: int, subject: str, data: bytes, now: float) -> bool:
-        """One message of the events stream; in order, possibly again after a reconnect."""
+    def event(
+        self, sequence: int, subject: str, data: bytes, now: float, *, fresh: bool = True
+    ) -> bool:
+        """One message of the events stream; in order, possibly again after a reconnect.
+
+        One that is not ``fresh`` was stored before we listened, nobody knows how long ago.
+        """
         if sequence <= self.last_event:
             return False
         self.last_event = sequence
@@ -134,7 +139,9 @@ class Feed:
         if event.kind is EventKind.REFUSAL and event.policy is not None:
             self.refused[event.robot] = (event.policy.digest, event.detail)
         if event.kind is EventKind.OUTCOME and event.outcome is not Outcome.DISCARDED:
-            self.last_outcome_at = self.ended[event.robot] = now
+            self.ended[event.robot] = now
+            if fresh:
+                self.last_outcome_at = now
             mine = self._episodes.setdefault(event.robot, deque(maxlen=RECENT))
             episode = Episode(event.episode_id, event.judged, event.human_frames > 0)
             for index, known in enumerate(mine):
@@ -193,6 +200,11 @@ class Feed:
         self.learner, self.learner_at = beat, now
         changed = before is None or (before.stage, before.epoch) != (beat.stage, beat.epoch)
         return changed or beat.fault != fault
+
+    @property
+    def learner_told(self) -> bool:
+        """Whether it was ever heard of."""
+        return max(self.learner_at, self._learner_fault[1]) > float("-inf")
 
     def learner_fault(self, since: float) -> str:
         """What the learner said it waits for, if it was heard after ``since``."""

@@ -47,6 +47,8 @@ class Inbox:
         self._jobs: dict[str, Subscription] = {}
         self._woken: dict[Key, float] = {}
         self._listening: dict[str, Any] = {}
+        self._awaits: dict[str, set[Key]] = {}
+        """By job: whose last turn could not know yet what is stored of it."""
         self.keys: Keyring | None = None
         """Set before the first job is opened: without keys nothing is believed or said."""
         self.stages = Stages(namespace)
@@ -62,10 +64,14 @@ class Inbox:
         """Who was last heard of before this is not connected."""
         return self.now - self.lost_after
 
-    @property
-    def settling(self) -> bool:
-        """We listen for too short a time to call anybody lost."""
-        return self.started_at > self.heard_since
+    def settling(self, job: str) -> bool:
+        """We listen to that job for too short a time to call anybody lost.
+
+        Where its broker cannot be reached, we do since our start.
+        """
+        known = self._jobs.get(job)
+        since = known.listens_from if known else None
+        return (self.started_at if since is None else since) > self.heard_since
 
     def jobs(self) -> list[Subscription]:
         """All that are known now; from any thread."""
@@ -90,6 +96,14 @@ class Inbox:
         found = self._jobs.get(job)
         return found.feed if found and found.feed.job_uid == uid else None
 
+    def read(self, job: str, uid: str, robot: str) -> Subscription | None:
+        """The job once all of it is known; None before, and the robot is woken then."""
+        found = self._jobs.get(job)
+        if found is not None and found.feed.job_uid == uid and found.read:
+            return found
+        self._awaits.setdefault(job, set()).add(Key(Kind.ROBOT_ACTOR, robot))
+        return None
+
     async def open(
         self,
         job: str,
@@ -109,6 +123,8 @@ class Inbox:
         async with known.lock:
             await known.bus.client()
             await self._listen(known.bus)
+            if known.listens_from is None:
+                known.listens_from = self.now
             if known.stale or self.now - known.checked_at >= check_every:
                 await self._read(known, installation, events_from)
         return known
@@ -118,6 +134,7 @@ class Inbox:
         known = self._jobs.pop(job, None)
         if known is not None and known.end is not None:
             await known.end()
+        self._wake_awaiting(job)
 
     async def shut(self) -> None:
         """Leave every broker."""
@@ -163,6 +180,8 @@ class Inbox:
                 if not feed.last_event:
                     start = max(after.last - KEPT_EVENTS + 1, 1)
                     start = min(start, events_from) if events_from else start
+                if known.told_before is None:
+                    known.told_before = after.last
                 known.end = await bus.follow(
                     names.stream(feed.job_uid, Stream.EVENTS), start, self._event_of(known)
                 )
@@ -170,6 +189,15 @@ class Inbox:
             known.stale = True
             raise
         known.checked_at = self.now
+
+    def has_read(self, known: Subscription) -> None:
+        """Its robots are known, too: whoever waited for that has its turn."""
+        known.read = True
+        self._wake_awaiting(known.job)
+
+    def _wake_awaiting(self, job: str) -> None:
+        for key in self._awaits.pop(job, ()):
+            self._wake(key)
 
     async def read_assignment(self, known: Subscription) -> None:
         """The last document on the stream, by whomever. Raises ``Retry``."""
@@ -293,7 +321,8 @@ class Inbox:
         def receive(sequence: int, subject: str, data: bytes) -> None:
             robot = names.robot_of(subject)
             before = known.feed.refused.get(robot)
-            if known.feed.event(sequence, subject, data, self.now):
+            fresh = sequence > (known.told_before or 0)
+            if known.feed.event(sequence, subject, data, self.now, fresh=fresh):
                 self._wake(Key(Kind.TRAINING_JOB, known.job))
             if known.feed.refused.get(robot) != before:
                 self._wake(Key(Kind.ROBOT_ACTOR, robot))

@@ -47,6 +47,34 @@ async def test_a_cancellation_that_comes_together_with_the_answer_is_not_lost(
         await bus.close()
 
 
+async def test_a_stream_is_followed_when_all_that_was_there_has_come(tmp_path: Path) -> None:
+    with running_broker(tmp_path) as broker:
+        await make_streams(broker.url)
+        bus = Bus(broker.url)
+        stream = names.stream("uid-1", Stream.EVENTS)
+        subject = names.robot_subject("default", "r1", "job", Channel.EVENT)
+        came: list[int] = []
+
+        async def followed(start: int) -> list[int]:
+            came.clear()
+            end = await bus.follow(stream, start, lambda number, *_: came.append(number))
+            there = list(came)
+            await end()
+            return there
+
+        js = (await bus.client()).jetstream()
+        assert await followed(1) == []
+        first = (await js.publish(subject, b"0")).seq
+        sent = [await js.publish_async(subject, b"") for _ in range(2000)]
+        last = (await asyncio.gather(*sent))[-1].seq
+        assert await followed(1) == list(range(first, last + 1))
+        assert await followed(last - 2) == [last - 2, last - 1, last]
+        assert await followed(last + 1) == []
+        await js.purge_stream(stream)
+        assert await followed(first) == []
+        await bus.close()
+
+
 async def test_a_cluster_of_three_loses_nothing_with_any_one_of_its_servers(tmp_path: Path) -> None:
     with clustered(tmp_path) as servers:
         bus = Bus(",".join(one.url for one in servers))

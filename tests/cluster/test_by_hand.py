@@ -82,6 +82,17 @@ async def test_versions_at_work_come_back_as_they_were(
             assert after["spec"] == before["spec"]
             assert after["metadata"]["ownerReferences"] == before["metadata"]["ownerReferences"]
         assert fleet.assignment == document
+        # Nor need there be anybody who sees it go.
+        await fleet.until_kept(1, 2, 3)
+        await operator.kill()
+        before = await kube.get(VERSIONS, "job-v1")
+        await kube.delete(VERSIONS, "job-v1")
+        await operator.start()
+        after = await kube.until(
+            VERSIONS, "job-v1", lambda found: found["metadata"]["uid"] != before["metadata"]["uid"]
+        )
+        assert after["spec"] == before["spec"]
+        assert fleet.assignment == document
         for _ in range(2):
             await fleet.end_episode(await canary(fleet, 3), success=True)
         await fleet.until(lambda job: job["status"]["stable"]["sequence"] == 3)

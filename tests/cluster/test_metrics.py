@@ -1,10 +1,6 @@
 """The operator's endpoint over the life of robots, of an operator and of a job."""
 
-import asyncio
-from collections.abc import Callable
-
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.ports import LOOPBACK, free_ports
@@ -12,38 +8,7 @@ from fleet_contract import metrics as m
 from fleet_contract.messages import Uptake
 from helpers.control import JOBS, ROBOTS, Fleet, Operator, enroll, training_job
 from helpers.kube import Kube
-from helpers.prometheus import scraped
-
-WITHIN = 60.0  # seconds
-Figures = dict[tuple[str, ...], float]
-
-
-class Endpoint:
-    """What it serves: (sample's name, label values in the order of their names) → value."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-
-    async def until(self, what: str, holds: Callable[[Figures], bool]) -> Figures:
-        found: Figures = {}
-        try:
-            async with asyncio.timeout(WITHIN):
-                while not holds(found := await self._figures()):  # noqa: ASYNC110 - it never tells
-                    await asyncio.sleep(0.2)
-        except TimeoutError:
-            raise AssertionError(f"not {what} within {WITHIN} s: {found}") from None
-        return found
-
-    async def _figures(self) -> Figures:
-        try:
-            text = await scraped(self._address)
-        except OSError:
-            return {}  # it is starting
-        return {
-            (sample.name, *(sample.labels[label] for label in sorted(sample.labels))): sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-        }
+from helpers.prometheus import Endpoint, Figures
 
 
 def of(found: Figures, robot: str) -> set[str]:

@@ -43,7 +43,7 @@ async def test_the_authority_is_followed_by_the_next_under_a_robot_at_work(
 ) -> None:
     """Nothing is started anew but the operator, which dies in between."""
     await entrust(kube)
-    told = {"FLEET_NATS_ACCOUNTS": "true", "FLEET_NATS_TLS": "true", "FLEET_RESYNC_SECONDS": "1"}
+    told = {"FLEET_NATS_ACCOUNTS": "true", "FLEET_NATS_TLS": "true", "FLEET_RESYNC_SECONDS": "5"}
     port = free_ports(["metrics"])["metrics"]
     told["FLEET_METRICS_PORT"] = str(port)
     with sealed_broker(tmp_path / "nats") as broker:

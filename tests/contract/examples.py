@@ -75,7 +75,9 @@ DOCUMENTS: dict[str, m.Document] = {
         fallback=PARENT,
         denied=(digest("manifest-5"),),
     ),
-    "kept": m.Kept(job_uid="job-uid", before=12, versions=(3, 7, 12)),
+    "kept": m.Kept(
+        job_uid="job-uid", before=12, versions=(3, 7, 12), specs=('{"job":"job","sequence":7}',)
+    ),
     "receipt": m.Receipt(
         robot_uid="robot-uid",
         job_uid="job-uid",

@@ -4,10 +4,12 @@ from typing import NamedTuple
 
 import pytest
 
+from control.rollouts import NOW, on_trial
 from fleet_contract.messages import Assignment, PolicyRef, digest_of
 from fleet_contract.names import Reason
-from fleet_contract.resources import Condition, PolicyPhase, PolicyVersion, VersionRef
-from fleet_operator.decide.rollout import State
+from fleet_contract.resources import Condition, PolicyPhase, PolicyVersion, Rollout, VersionRef
+from fleet_operator.decide.analysis import Evidence
+from fleet_operator.decide.rollout import Observed, State, decide
 
 P = PolicyPhase
 
@@ -126,3 +128,10 @@ def test_a_status_that_knows_is_not_touched() -> None:
     one = VersionRef(name="job-v1", sequence=1, digest=digest(1), uri="v/1")
     state = State(stable=one, last_sequence=1)
     assert state.recovered("job", TRIED, document(3)) is state
+
+
+def test_a_version_says_how_many_tried_it_though_no_list_shows_them_as_it_is_taken_back() -> None:
+    evidence = Evidence(guard_trips=99)
+    decision = decide(Rollout(), on_trial(2), Observed(evidence=evidence, last_event=9), NOW)
+    (move,) = (one for one in decision.moves if one.phase is PolicyPhase.ROLLED_BACK)
+    assert (move.robots, move.evidence) == (1, evidence)

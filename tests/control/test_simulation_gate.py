@@ -64,6 +64,7 @@ def stable(phase: GatePhase = GatePhase.PASSED, asked: str = "asked", **won: int
 
 DROP = GATE.model_copy(update={"max_drop": 0.1})
 P = GatePhase
+TOLD_BEFORE = STATUS.model_copy(update={"message": "33 of 40 episodes have ended."})
 
 
 class Told(NamedTuple):
@@ -123,6 +124,17 @@ TOLD = {
     ),
     "how far it is can be seen": Told(
         seen(pod("Running"), run=RUN, heard=found(done=7)), P.RUNNING, "7 of 40 episodes"
+    ),
+    "a run that has told nothing since our start says what was known": Told(
+        seen(pod("Running"), run=RUN, settling=True, status=TOLD_BEFORE), P.RUNNING, "33 of 40"
+    ),
+    "… and what it tells then": Told(
+        seen(pod("Running"), run=RUN, settling=True, status=TOLD_BEFORE, heard=found(done=34)),
+        P.RUNNING,
+        "34 of 40",
+    ),
+    "… or that its pod went meanwhile": Told(
+        seen(run=RUN, settling=True, status=TOLD_BEFORE), P.RUNNING, "its pod does not run yet"
     ),
     "what another run tells is not": Told(
         seen(pod("Running"), run=RUN, heard=found(done=7, run=2)), P.RUNNING, "its pod runs."

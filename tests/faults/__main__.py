@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from faults import alone, applied, cases, mutants, power, silence, verdict
-from faults.bench import Ground
+from faults.bench import STEADY, Ground
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api
 from helpers.kinds import install
@@ -53,7 +53,7 @@ class Torture:
     def __init__(self, cluster: LocalCluster, api: Api, folder: Path) -> None:
         # What is run for hours is not what is being edited meanwhile.
         program = mutants.copied(folder / "program")
-        self.ground = Ground(cluster, api, folder, program=program)
+        self.ground = Ground(cluster, api, folder, STEADY, program=program)
         self.usual = self.ground._replace(env=DEFAULTS)
         self.stamp = _stamp()
         self._reference: verdict.Reference | None = None

@@ -21,17 +21,18 @@ from helpers.nats import drop_streams
 from helpers.proxy import ApiProxy
 
 PROBES = 3  # failures in a row after which the kubelet ends it, as our Deployment has it
-
-
-RESYNC = 5.0
+RESYNC = "FLEET_RESYNC_SECONDS"
 FAST = MappingProxyType(
     {
-        "FLEET_RESYNC_SECONDS": str(RESYNC),
+        RESYNC: "5",
         "FLEET_LOST_AFTER": "6",
         "FLEET_PATIENCE_SECONDS": "3",
     }
 )
 """The operator's times in most runs, so that a quiet while holds two resyncs."""
+STEADY = MappingProxyType(FAST | {RESYNC: "10", "FLEET_LOST_AFTER": "30"})
+"""For hours on a machine that others use: there heartbeats of robots that live come late, and a
+watch that is late by a quarter of a resync is dead."""
 
 
 class Ground(NamedTuple):
@@ -42,6 +43,11 @@ class Ground(NamedTuple):
     folder: Path  # for logs
     env: Mapping[str, str] = FAST  # what the operator is told
     program: Path | None = None  # the folder that it is taken from, in place of ours
+
+    @property
+    def resync(self) -> float:
+        """Seconds."""
+        return float(self.env[RESYNC])
 
 
 class Bench:

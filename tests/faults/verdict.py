@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import nats.errors
 
 from faults import scenario
-from faults.bench import RESYNC, Bench, Ground
+from faults.bench import Bench, Ground
 from faults.injections import Throughout
 from faults.oracle import Exposure, Ledger, differences, end_state
 from helpers.proxy import Fault
@@ -18,7 +18,7 @@ from helpers.proxy import Fault
 WITHIN = 120.0  # seconds to the reference's end state once the scenario is over
 LOOK_EVERY = 1.0
 BROKE = "the bench broke"
-MOST = 600.0  # seconds for all of it
+MOST = 1800.0  # seconds for all of it
 
 
 class Reference(NamedTuple):
@@ -52,9 +52,13 @@ async def run(
     fault: Callable[[Bench], Fault] | None = None,
     reference: Reference | None = None,
     within: float = WITHIN,
-    quiet: float = 2 * RESYNC,
+    quiet: float | None = None,
 ) -> tuple[Verdict, Reference]:
-    """Plays it, waits for the reference's end state, then listens for ``quiet`` seconds."""
+    """Plays it, waits for the reference's end state, then listens for ``quiet`` seconds.
+
+    Without a number that is two resyncs.
+    """
+    quiet = 2 * ground.resync if quiet is None else quiet
     began, wrong, seen = time.monotonic(), list[str](), Exposure(stage=1)
     over = settled = 0.0
     state: dict[str, Any] = {}
@@ -68,8 +72,10 @@ async def run(
                     over = time.monotonic()
                     if isinstance(bench.proxy.fault, Throughout):
                         bench.proxy.fault = Fault()
-                        await asyncio.sleep(RESYNC + 1)  # what could not be told is told by then
-                    state = await _settle(bench, reference, within)
+                        await asyncio.sleep(
+                            ground.resync + 1
+                        )  # what could not be told is told by then
+                    state = await _settle(bench, reference, within, min(ground.resync, 10.0) + 1)
                     settled = time.monotonic() - over
                     late = await _quiet(bench, quiet)
                     after = await end_state(bench.kube, bench.nats_url)
@@ -110,12 +116,14 @@ async def run(
     return verdict, found
 
 
-async def _settle(bench: Bench, reference: Reference | None, within: float) -> dict[str, Any]:
-    """Once it is as the reference, or, without one, once nothing was written for a while."""
+async def _settle(
+    bench: Bench, reference: Reference | None, within: float, silent: float
+) -> dict[str, Any]:
+    """Once it is as the reference; without one, when nothing was written for ``silent`` seconds."""
     deadline = time.monotonic() + within
     while True:
         before = len(bench.proxy.writes)
-        await asyncio.sleep(LOOK_EVERY if reference else RESYNC + 1)
+        await asyncio.sleep(LOOK_EVERY if reference else silent)
         state = await end_state(bench.kube, bench.nats_url)
         done = state == reference.state if reference else before == len(bench.proxy.writes)
         if done or time.monotonic() > deadline:

@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
 
 from fleet_cli.local import prometheus
 from fleet_cli.local.ports import LOOPBACK, free_ports
 
 INTERVAL = "1s"
 LOOK_EVERY = 0.5  # seconds; it tells nobody when it has scraped
+WITHIN = 60.0  # seconds
+Figures = dict[tuple[str, ...], float]
 
 
 class Series(NamedTuple):
@@ -119,6 +122,34 @@ async def scraped(address: str) -> str:
         session.get(f"http://{address}/metrics") as answer,
     ):
         return await answer.text()
+
+
+class Endpoint:
+    """What a program serves: (sample's name, label values in the order of their names) → value."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+
+    async def until(self, what: str, holds: Callable[[Figures], bool]) -> Figures:
+        found: Figures = {}
+        try:
+            async with asyncio.timeout(WITHIN):
+                while not holds(found := await self._figures()):  # noqa: ASYNC110 - it never tells
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            raise AssertionError(f"not {what} within {WITHIN} s: {found}") from None
+        return found
+
+    async def _figures(self) -> Figures:
+        try:
+            text = await scraped(self._address)
+        except OSError:
+            return {}  # it is starting
+        return {
+            (sample.name, *(sample.labels[label] for label in sorted(sample.labels))): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
 
 
 async def linted(text: str) -> str:

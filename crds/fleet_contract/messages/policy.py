@@ -163,6 +163,9 @@ class Kept(Document):
     """Of this sequence and greater ones nothing is said yet: they are kept."""
     versions: tuple[int, ...] = ()
     """Kept of the lesser ones: in history, at work, on trial, pinned, held by a robot."""
+    specs: tuple[str, ...] = ()
+    """Of what is at work the PolicyVersions' specs as JSON: the operator's note to its successor,
+    for one that somebody deletes while no operator looks."""
 
     def keeps(self, sequence: int) -> bool:
         return sequence >= self.before or sequence in self.versions

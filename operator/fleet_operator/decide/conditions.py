@@ -19,6 +19,7 @@ _SHOWN_ONLY_WHILE_TRUE = frozenset(
     {C.RECONCILING, C.STALLED, C.SUSPENDED, C.COMPLETE, C.STORAGE_FAILING, C.SPOOL_FAILING}
 )
 _TOLD = frozenset({C.READY, C.STALLED, C.COMPLETE})
+_REASONS = frozenset(Reason)
 
 
 class Finding(NamedTuple):
@@ -137,6 +138,15 @@ def settle(
             )
         )
     return settled
+
+
+def as_it_was(before: Iterable[Condition], type_: C) -> Finding | None:
+    """The condition once more; None where there is none, or an older operator's."""
+    holding = {"True": True, "False": False, "Unknown": None}
+    for one in before:
+        if one.type is type_ and one.reason in _REASONS:
+            return Finding(type_, holding[one.status], Reason(one.reason), one.message)
+    return None
 
 
 def holds(conditions: Iterable[Condition], type_: C) -> bool:

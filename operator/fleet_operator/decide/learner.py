@@ -4,8 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from fleet_contract.names import ConditionType, Label, Reason
+from fleet_contract.resources import Condition
 from fleet_operator.decide.conditions import Finding
 from fleet_operator.decide.pod import Pod
+
+SILENT = "It is not heard of: if that lasts, see whether its pod reaches NATS."
 
 
 class Run(NamedTuple):
@@ -107,6 +110,12 @@ def plan(
     )
 
 
+def silent(before: Sequence[Condition]) -> bool:
+    """Whether it was said last that a learner at work is not heard of."""
+    ready = (one for one in before if one.type is ConditionType.LEARNER_READY)
+    return any(one.message.endswith(SILENT) for one in ready)
+
+
 def _pending(message: str) -> Finding:
     return Finding(ConditionType.LEARNER_READY, False, Reason.LEARNER_PENDING, message)
 
@@ -149,8 +158,7 @@ def _ready(  # noqa: PLR0911 - a list of rules, the first wins
             return told(False, Reason.IMAGE_PULL_FAILED, pod.without_image("spec.learner.image"))
     running = sum(pod.running for pod in pods)
     if running >= ranks:
-        silent = " It is not heard of: if that lasts, see whether its pod reaches NATS."
-        message = f"Run {run.number} is at work.{'' if heard else silent}"
+        message = f"Run {run.number} is at work.{'' if heard else f' {SILENT}'}"
         return told(True, Reason.LEARNER_RUNNING, message)
     why = next((pod.trouble for pod in pods if pod.trouble), "")
     what = "The learner's pod does" if ranks == 1 else f"{ranks - running} of {ranks} ranks do"

@@ -3,14 +3,15 @@
 from typing import Literal, NamedTuple
 
 from fleet_contract.messages import Assignment, Heartbeat, PolicyRef
-from fleet_contract.names import TRUST, Reason, policy_version
 from fleet_contract.names import ConditionType as C
+from fleet_contract.names import Reason, policy_version
 from fleet_contract.resources import RobotActor, RobotActorStatus, RobotMode, VersionRef
 from fleet_contract.resources.base import now_rfc3339
-from fleet_operator.decide import pace
+from fleet_operator.decide import pace, policy_synced
 from fleet_operator.decide.conditions import (
     PATIENCE,
     Finding,
+    as_it_was,
     holds,
     impatient,
     lasted,
@@ -35,6 +36,7 @@ class Seen(NamedTuple):
     beat: Heartbeat | None = None
     connected: bool = False
     settling: bool = False  # we listen for too short a time to call it lost
+    unread: bool = False  # what is stored of its job, the assignment too, has not been read yet
     assignment: Assignment | None = None
     success: float | None = None
     intervention: float | None = None
@@ -69,7 +71,7 @@ def status(robot: RobotActor, seen: Seen, now: float) -> RobotActorStatus:
     fresh = RobotActorStatus(
         observed_generation=robot.metadata.generation,
         conditions=conditions,
-        phase=_phase(seen, connected=connected),
+        phase=_phase(robot, seen, connected=connected),
         active=before.active,
         pending=before.pending,
         last_seen=before.last_seen,
@@ -96,6 +98,8 @@ def status(robot: RobotActor, seen: Seen, now: float) -> RobotActorStatus:
     )
 
 
+_KEPT = frozenset({Reason.SAFE_STOP, Reason.POLICY_REFUSED, Reason.DOCUMENT_UNTRUSTED})
+"""Reasons why it stands still that only itself tells."""
 _COUNTERS = (
     *("last_seen", "episodes", "success_rate", "intervention_rate", "spool_depth"),
     *("last_known_good", "guard_trips"),
@@ -103,15 +107,17 @@ _COUNTERS = (
 
 
 def write_in(
-    before: RobotActorStatus, after: RobotActorStatus, since: float, robots: int
+    before: RobotActorStatus, after: RobotActorStatus, since: float, robots: int | None
 ) -> float | None:
     """Seconds until it must be written, ``since`` seconds after the last write; None: never.
 
     A change of meaning at once; that it follows the fleet, and counters, when its turn among so
-    many ``robots`` comes; that it was merely seen again, never.
+    many ``robots`` comes, and not before they are known; that it was merely seen again, never.
     """
     if _meant(before) != _meant(after):
         return 0.0
+    if robots is None:
+        return None
     if _followed(before) != _followed(after):
         return max(0.0, pace.following(robots) - since)
     seen = {"last_seen": None}
@@ -144,9 +150,12 @@ def _findings(robot: RobotActor, seen: Seen, now: float, *, connected: bool) -> 
     )
     why = "spec.suspend of the robot or of its job is true."
     suspended = Finding(C.SUSPENDED, not seen.at_work, Reason.SUSPENDED, why)
-    spool = seen.beat.spool_fault if seen.beat else ""
+    spool = _spool_fault(robot, seen, connected=connected)
     full = Finding(C.SPOOL_FAILING, bool(spool), Reason.SPOOL_FAILED, spool)
-    return [*verdict, heard, _synced(robot, seen), full, *([suspended] if seen.job_exists else [])]
+    synced = policy_synced.finding(robot, seen)
+    if _unsaid(seen, connected=connected):
+        synced = as_it_was(robot.status.conditions, C.POLICY_SYNCED) or synced
+    return [*verdict, heard, synced, full, *([suspended] if seen.job_exists else [])]
 
 
 def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
@@ -192,103 +201,45 @@ def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
             Reason.HEARTBEAT_MISSING,
             "It does not send heartbeats: look whether it runs and reaches NATS.",
         )
-    if seen.beat is not None and seen.beat.spool_fault:
-        return impatient(
-            lasted(before, C.SPOOL_FAILING, "True", now),
-            seen.patience,
-            Reason.SPOOL_FAILED,
-            seen.beat.spool_fault,
-        )
-    # With a policy it is at work; without one nothing but another document gives it any.
-    if seen.beat is not None and seen.beat.active is None and (kept := _kept_from(robot, seen)):
-        reason, why = kept
-        return stalled(Reason.SAFE_STOP if reason is Reason.FELL_BACK else reason, why)
-    return [Finding(C.READY, True, Reason.READY, "It is at work.")]
+    if spool := _spool_fault(robot, seen, connected=connected):
+        since = lasted(before, C.SPOOL_FAILING, "True", now)
+        return impatient(since, seen.patience, Reason.SPOOL_FAILED, spool)
+    return _stands(robot, seen) or [Finding(C.READY, True, Reason.READY, "It is at work.")]
 
 
-def _synced(robot: RobotActor, seen: Seen) -> Finding:
-    assigned = seen.assignment.policy_for(robot.metadata.name) if seen.assignment else None
-    if assigned is None:
-        return Finding(C.POLICY_SYNCED, None, Reason.NOT_ASSIGNED, "No version is assigned yet.")
-    if robot.spec.pin is not None and robot.spec.pin != assigned.sequence:
-        return Finding(
-            C.POLICY_SYNCED,
-            False,
-            Reason.NOT_ASSIGNED,
-            f"Version {robot.spec.pin}, to which it is pinned, is not known.",
-        )
-    active = seen.beat.active if seen.beat else None
-    if active and active.digest == assigned.digest:
-        return Finding(
-            C.POLICY_SYNCED, True, Reason.ON_ASSIGNED_VERSION, "It runs what it is assigned."
-        )
-    if kept := _kept_from(robot, seen):
-        return Finding(C.POLICY_SYNCED, False, *kept)
-    if seen.beat and seen.beat.policy_fault:
-        return Finding(C.POLICY_SYNCED, False, Reason.POLICY_UNREACHABLE, seen.beat.policy_fault)
-    return Finding(
-        C.POLICY_SYNCED,
-        False,
-        Reason.AWAITING_EPISODE_END,
-        f"It takes version {assigned.sequence} up when its episode ends.",
-    )
+def _stands(robot: RobotActor, seen: Seen) -> list[Finding]:
+    """It has no policy and will take none: nothing but another document gives it any."""
+    drives = seen.beat is not None and seen.beat.active is not None
+    said = as_it_was(robot.status.conditions, C.STALLED)
+    if (seen.beat is None or seen.unread) and not drives and said and said.reason in _KEPT:
+        return stalled(said.reason, said.message)
+    if seen.beat is None or drives or (kept := policy_synced.kept_from(robot, seen)) is None:
+        return []
+    reason, why = kept
+    return stalled(Reason.SAFE_STOP if reason is Reason.FELL_BACK else reason, why)
 
 
-def _kept_from(robot: RobotActor, seen: Seen) -> tuple[Reason, str] | None:
-    """Why it does not do as the last document says; None where it has not said so."""
-    if why := _fell_back(robot, seen):
-        return Reason.FELL_BACK, why
-    if why := _refused(robot, seen):
-        return Reason.POLICY_REFUSED, why
-    if seen.beat is None or not seen.beat.document_fault:
-        return None
-    return Reason.DOCUMENT_UNTRUSTED, (
-        f"It did not believe the last assignment document: {seen.beat.document_fault}. It keeps "
-        f"what it has: see that it holds the public keys of ConfigMap {TRUST}, and the right time."
-    )
+def _unsaid(seen: Seen, *, connected: bool) -> bool:
+    """We began too lately to know what it runs, or should: what its status says of that stands."""
+    return seen.unread or (connected and seen.beat is None)
 
 
-def _fell_back(robot: RobotActor, seen: Seen) -> str:
-    """Why it stopped what it is assigned; empty where it did not."""
-    assigned = seen.assignment.policy_for(robot.metadata.name) if seen.assignment else None
-    fallback = seen.beat.fallback if seen.beat else None
-    if assigned is None or fallback is None or assigned.digest != fallback.policy.digest:
-        return ""
-    now = "rests in a safe stop" if seen.beat is None or seen.beat.active is None else "goes on"
-    return (
-        f"It stopped version {assigned.sequence} by itself and {now}: {fallback.why}. Take that "
-        "version back; a newer version, or a newer assignment of this one, sets it going."
-    )
+def _spool_fault(robot: RobotActor, seen: Seen, *, connected: bool) -> str:
+    if seen.beat is not None:
+        return seen.beat.spool_fault
+    said = as_it_was(robot.status.conditions, C.SPOOL_FAILING)
+    return said.message if said and connected else ""
 
 
-def _refused(robot: RobotActor, seen: Seen) -> str:
-    """Why it does not take what it is assigned; empty where it has not said so."""
-    assigned = seen.assignment.policy_for(robot.metadata.name) if seen.assignment else None
-    digest, why = seen.refused
-    if assigned is None or assigned.digest != digest:
-        return ""
-    return (
-        f"It refused version {assigned.sequence}: {why}; it keeps what it has. Take that version "
-        "back, or give the robot to a job whose policy is made for it."
-    )
-
-
-def synced(robot: str, beat: Heartbeat | None, assignment: Assignment | None) -> bool:
-    """Whether the robot runs what the document gives it."""
-    assigned = assignment.policy_for(robot) if assignment else None
-    active = beat.active if beat else None
-    return assigned is not None and active is not None and active.digest == assigned.digest
-
-
-def _phase(seen: Seen, *, connected: bool) -> str:
+def _phase(robot: RobotActor, seen: Seen, *, connected: bool) -> str:
     if not seen.job_exists:
         return "NoJob"
     if not seen.at_work:
         return "Suspended"
     if not connected:
         return "Pending" if seen.pod and not seen.pod.running else "Offline"
-    waiting = seen.beat is not None and seen.beat.active is None
-    return "WaitingForPolicy" if waiting else "Running"
+    active = seen.beat.active if seen.beat else robot.status.active
+    return "WaitingForPolicy" if active is None else "Running"
 
 
 def _version(job: str, policy: PolicyRef | None) -> VersionRef | None:

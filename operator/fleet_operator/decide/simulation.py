@@ -31,6 +31,7 @@ class Seen(NamedTuple):
     heard: GateReport | None = None  # the last that its process told, whichever run's
     stable: tuple[int, GateStatus] | None = None  # the stable version and what its own gate found
     suspended: bool = False
+    settling: bool = False  # we listen for too short a time to know how far it is
 
     @property
     def run(self) -> Run | None:
@@ -73,7 +74,7 @@ def plan(seen: Seen | None, runs: Sequence[Run], pods: Sequence[Pod]) -> Plan:
     return Plan(wanted and current is None and not busy, delete, orphans)
 
 
-def report(seen: Seen) -> Report:  # noqa: PLR0911 - a list of rules, the first wins
+def report(seen: Seen) -> Report:  # noqa: C901, PLR0911 - a list of rules, the first wins
     """Where the run stands."""
     number, what = seen.status.run, f"Version {seen.candidate.sequence}, simulation gate"
 
@@ -102,6 +103,8 @@ def report(seen: Seen) -> Report:  # noqa: PLR0911 - a list of rules, the first 
     for pod in seen.mine:
         if pod.image_fault:
             return blocked(pod.without_image(f"{FIELD}.image"))
+    if seen.settling and _told(seen) is None and any(pod.running for pod in seen.mine):
+        return Report(number, GatePhase.RUNNING, seen.status.message)
     return runs(f", run {number}: {_progress(seen)}")
 
 

@@ -57,7 +57,8 @@ class Facts(NamedTuple):
     assignment: AssignmentStatus
     windows: Mapping[str, tuple[int, int]]
     episodes: int
-    data_age: float  # seconds since the last ended episode, as far as we know
+    data_age: float | None
+    """Seconds since the last episode ended; None: that was before our time, which was too short."""
     streams_fault: str = ""
     storage_fault: str = ""  # in the learner's words
     robots_fault: str = ""  # of the first robot that is Stalled
@@ -185,7 +186,9 @@ def _findings(
     streams = Finding(C.STREAMS_READY, True, Reason.STREAMS_READY, "The job's streams exist.")
     if facts.streams_fault:
         streams = Finding(C.STREAMS_READY, False, Reason.STREAMS_FAILED, facts.streams_fault)
-    flowing = facts.data_age <= DATA_WITHIN
+    flowing = facts.data_age is not None and facts.data_age <= DATA_WITHIN
+    if facts.data_age is None:
+        flowing = holds(job.status.conditions, C.DATA_FLOWING)
     missing = robots.desired - robots.connected
     return (
         *_verdict(job, facts, now, complete=complete),

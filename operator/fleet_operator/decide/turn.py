@@ -243,7 +243,9 @@ class Turn:
         ungated = self.at is PolicyPhase.CANDIDATE and end is PolicyPhase.PROMOTED
         phase = phases.move(self.at, *[PolicyPhase.GATED] * ungated, end)
         evidence = self.evidence if self.state.started else None
-        robots = len(self.rollout.robots)
+        # The evidence is of who was in it as the turn began; a list may show none of them since.
+        of = self.before if self.before.candidate == version else self.state
+        robots = len(of.rollout.robots)
         self.moves.append(self._move(version, phase, reason, message, evidence, robots))
         self.renew(message=message)
 

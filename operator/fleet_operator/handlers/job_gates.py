@@ -63,6 +63,7 @@ def _simulation(world: World, state: State) -> simulation.Seen | None:
         world.line.feed.gate if world.line else None,
         (stable.spec.sequence, before) if stable and before else None,
         world.job.spec.suspend,
+        world.settling,
     )
 
 

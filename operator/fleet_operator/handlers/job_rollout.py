@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 from fleet_contract.errors import Retry
 from fleet_contract.names import Kind
-from fleet_contract.resources import PolicyPhase, PolicyVersion, PolicyVersionSpec
+from fleet_contract.resources import PolicyPhase, PolicyVersion, PolicyVersionSpec, VersionRef
 from fleet_contract.resources.job_status import AssignmentStatus
 from fleet_operator.cluster import RefusedError
 from fleet_operator.decide import assignment, history, policy_versions
@@ -39,11 +39,12 @@ async def apply_rollout(
         pin for pin in (spec.pinned_version, *(one.spec.pin for one in world.robots)) if pin
     )
     state = decision.state
-    published = line.published | {number: one.spec for number, one in versions.items()}
+    noted = history.noted(line.feed.kept, _at_work(state))
+    published = noted | line.published | {number: one.spec for number, one in versions.items()}
     if announced := line.feed.announcement:
         published[announced.policy.sequence] = desired_versions.published(job, announced)
     new = {move.version.sequence for move in decision.moves if move.phase is PolicyPhase.CANDIDATE}
-    at_work = _at_work(state)
+    at_work = {one.sequence for one in _at_work(state)}
     needed = (new | pinned | at_work) & published.keys()
     # Kept, so that what is at work comes back when somebody deletes it.
     line.published = {sequence: published[sequence] for sequence in needed}
@@ -61,7 +62,8 @@ async def apply_rollout(
             continue
         at = versions[sequence].metadata
         await office.cluster.write_status(Kind.POLICY_VERSION, at, status.dump())
-    await _prune(office, world, line, versions.values(), state, pinned)
+    if not world.unheard:  # they may run what seems to be of no use
+        await _prune(office, world, line, versions.values(), state, pinned)
     if (said := feed.assignment) is None:
         return known
     return AssignmentStatus(
@@ -72,10 +74,10 @@ async def apply_rollout(
     )
 
 
-def _at_work(state: State) -> set[int]:
+def _at_work(state: State) -> list[VersionRef]:
     """What the fleet runs, tries, or is given by a rollback; older ones stay as history allows."""
     held = (state.stable, state.candidate, *state.known_good[-1:])
-    return {one.sequence for one in held if one}
+    return [one for one in held if one]
 
 
 async def _make(office: Office, world: World, spec: PolicyVersionSpec) -> PolicyVersion:
@@ -103,7 +105,8 @@ async def _prune(
     pinned: Collection[int],
 ) -> None:
     """Only now the learner may remove what belongs to those that went."""
-    used = set(pinned) | _at_work(state)
+    at_work = {one.sequence for one in _at_work(state)}
+    used = set(pinned) | at_work
     for robot in world.robots:
         used |= {one.sequence for one in (robot.status.active, robot.status.pending) if one}
     beats = [heard.beat for heard in line.feed.heard.values()]  # statuses may be behind
@@ -115,6 +118,8 @@ async def _prune(
         at = by_sequence[sequence].metadata
         await office.cluster.delete(Kind.POLICY_VERSION, at.name, at.uid)
     good = {beat.good.sequence for beat in beats if beat.good}
-    kept = history.kept(world.job.metadata.uid, by_sequence, gone=gone, used=used | good)
+    specs = {one: line.published[one] for one in at_work if one in line.published}
+    uid = world.job.metadata.uid
+    kept = history.kept(uid, by_sequence, gone=gone, used=used | good, specs=specs)
     if kept is not None and kept != line.feed.kept:
         await publish_kept(office.inbox, line, kept)

@@ -1,5 +1,6 @@
 """What one turn of a job sees: its objects, its line to the broker, who is connected."""
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from fleet_contract.names import ConditionType, Kind, Label, Reason, Role
 from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor, RolloutStatus
 from fleet_contract.resources.job_status import RobotsStatus
 from fleet_operator.cluster import Object, RefusedError
-from fleet_operator.decide import conditions, identities, learner, robot_actor, training_job
+from fleet_operator.decide import conditions, identities, learner, policy_synced, training_job
 from fleet_operator.decide.analysis import Evidence, Fold, Scope
 from fleet_operator.decide.cohort import Robot
 from fleet_operator.decide.pod import Pod
@@ -29,7 +30,9 @@ class World(NamedTuple):
     to: Transport
     robots: tuple[RobotActor, ...]
     connected: frozenset[str]
-    synced: frozenset[str]
+    unheard: frozenset[str]  # of these, who was connected before our start and may be still
+    synced: frozenset[str]  # as they said themselves
+    settling: bool  # we listen for too short a time to call anybody silent
     versions: tuple[PolicyVersion, ...]
     runs: tuple[learner.Run, ...]
     pods: tuple[Pod, ...]
@@ -88,25 +91,20 @@ async def observe(office: Office, raw: Object) -> World:
     if (known := inbox.get(name)) is not None:
         known.tasks = frozenset(task.name for task in job.spec.tasks)
         known.robots = {one.metadata.name: enrolled(one, job) for one in robots}
-    there: list[str] = []
-    synced: list[str] = []
-    for robot in robots:
-        at = robot.metadata
-        if line is None or not line.feed.connected(at.name, at.uid, inbox.heard_since):
-            before = conditions.holds(robot.status.conditions, ConditionType.CONNECTED)
-            there += [at.name] if inbox.settling and before else []
-            continue
-        there.append(at.name)
-        beat = line.feed.heard[at.name].beat
-        if robot_actor.synced(at.name, beat, line.feed.assignment):
-            synced.append(at.name)
+        if line is not None:
+            inbox.has_read(known)
+    settling = inbox.settling(name)
+    heard, before = _roll_call(line, robots, inbox.heard_since)
+    unheard = before.difference(heard) if settling else frozenset[str]()
     return World(
         job,
         raw,
         to,
         robots,
-        frozenset(there),
-        frozenset(synced),
+        unheard.union(heard),
+        unheard,
+        frozenset(name for name, synced in heard.items() if synced),
+        settling,
         versions,
         tuple(learner.Run.of(one, uid) for one in runs if _is(one, Role.LEARNER)),
         tuple(Pod.of(one) for one in pods if _is(one, Role.LEARNER)),
@@ -120,6 +118,21 @@ async def observe(office: Office, raw: Object) -> World:
         await cluster.freeze(),
         office.clock(),
     )
+
+
+def _roll_call(
+    line: Subscription | None, robots: Iterable[RobotActor], since: float
+) -> tuple[dict[str, bool], frozenset[str]]:
+    """Who is heard of, and whether it runs what it is assigned; and who was, by its status."""
+    heard, before = {}, []
+    for robot in robots:
+        at = robot.metadata
+        if conditions.holds(robot.status.conditions, ConditionType.CONNECTED):
+            before.append(at.name)
+        if line is not None and line.feed.connected(at.name, at.uid, since):
+            beat, assigned = line.feed.heard[at.name].beat, line.feed.assignment
+            heard[at.name] = policy_synced.synced(at.name, beat, assigned)
+    return heard, frozenset(before)
 
 
 async def _versions(office: Office, job: str, rollout: RolloutStatus) -> list[Object]:
@@ -228,10 +241,13 @@ def fleet_figures(world: World) -> RobotsStatus:
     }
     if world.job.spec.suspend:
         desired = {one for one in desired if one in world.connected}
+    # Of who is not heard of yet it is not known: as it was, as far as that can be.
+    synced, unheard = len(desired & world.synced), len(desired & world.unheard)
+    before = world.job.status.robots.synced
     return RobotsStatus(
         desired=len(desired),
         connected=len(desired & world.connected),
-        synced=len(desired & world.synced),
+        synced=min(max(before, synced), synced + unheard),
     )
 
 

@@ -52,7 +52,7 @@ async def _look(office: Office, raw: Object, robot: RobotActor) -> float:
         seen = seen._replace(refusal=str(fault))
 
     after = robot_actor.status(robot, seen, office.clock())
-    await _write(office, raw, robot, after)
+    await _write(office, raw, robot, after, unread=seen.unread)
     if action != "keep":
         return SOON
     doubted = conditions.stalled_by(after.conditions, *DOUBTED)
@@ -65,12 +65,16 @@ async def _look(office: Office, raw: Object, robot: RobotActor) -> float:
     return pace.resync(office.fleet(robot.spec.job), resync)
 
 
-async def _write(office: Office, raw: Object, robot: RobotActor, after: RobotActorStatus) -> None:
+async def _write(
+    office: Office, raw: Object, robot: RobotActor, after: RobotActorStatus, *, unread: bool
+) -> None:
     """Its status, if it is worth a write now; where it will be later, another look then."""
-    at, robots, now = robot.metadata, office.fleet(robot.spec.job), office.inbox.now
-    # Of one that was written before our time, the turn among the others may be anywhere.
-    earlier = now - random.uniform(0, pace.counting(robots))  # noqa: S311 - no secret
-    since = now - office.written_at.setdefault(at.uid, earlier)
+    at, now, since = robot.metadata, office.inbox.now, 0.0
+    robots = None if unread else office.fleet(robot.spec.job)
+    if robots is not None:
+        # Of one that was written before our time, the turn among the others may be anywhere.
+        earlier = now - random.uniform(0, pace.counting(robots))  # noqa: S311 - no secret
+        since = now - office.written_at.setdefault(at.uid, earlier)
     wait = robot_actor.write_in(robot.status, after, since, robots)
     if wait:
         office.wake_in(Key(Kind.ROBOT_ACTOR, at.name), wait)
@@ -118,7 +122,8 @@ async def _observe(
         )
     feed = inbox.feed(job.metadata.name, job.metadata.uid)
     connected = feed is not None and feed.connected(name, uid, inbox.heard_since)
-    success, intervention = feed.rates(name) if feed else (None, None)
+    line = inbox.read(job.metadata.name, job.metadata.uid, name)
+    success, intervention = line.feed.rates(name) if line else (None, None)
     return robot_actor.Seen(
         job_exists=True,
         at_work=not robot.spec.suspend and not job.spec.suspend,
@@ -126,11 +131,12 @@ async def _observe(
         pod=pod,
         beat=feed.heard[name].beat if feed and connected else None,
         connected=connected,
-        settling=inbox.settling,
-        assignment=feed.assignment if feed else None,
+        settling=inbox.settling(job.metadata.name),
+        unread=line is None,
+        assignment=line.feed.assignment if line else None,
         success=success,
         intervention=intervention,
         taken=taken,
-        refused=feed.refused.get(name, ("", "")) if feed else ("", ""),
+        refused=line.feed.refused.get(name, ("", "")) if line else ("", ""),
         patience=office.settings.patience_seconds,
     )

@@ -80,7 +80,7 @@ async def reconcile(office: Office, name: str) -> float | None:
         pods=world.pods,
         ranks=world.job.spec.learner.replicas,
         doubted=conditions.stalled_by(before.conditions, Reason.LEARNER_CRASHING),
-        heard=world.line is None or world.line.feed.learner_at >= office.inbox.heard_since,
+        heard=_learner_heard(office, world),
         now=world.now,
     )
     job, uid = world.job.metadata.name, world.job.metadata.uid
@@ -109,7 +109,7 @@ async def reconcile(office: Office, name: str) -> float | None:
         assignment=assigned,
         windows=windows,
         episodes=episodes_of(world),
-        data_age=office.inbox.now - world.line.feed.last_outcome_at if world.line else 0.0,
+        data_age=_data_age(office, world),
         streams_fault=world.streams_fault,
         storage_fault=job_clerk.storage_fault(office, world),
         robots_fault=robots_fault(world),
@@ -130,6 +130,21 @@ async def reconcile(office: Office, name: str) -> float | None:
     if world.streams_fault:
         raise Retry(world.streams_fault)
     return _again(office, world, after)
+
+
+def _learner_heard(office: Office, world: World) -> bool:
+    """As it was, while we listen for too short a time."""
+    if world.line is None or world.line.feed.learner_at >= office.inbox.heard_since:
+        return True
+    return world.settling and not learner.silent(world.job.status.conditions)
+
+
+def _data_age(office: Office, world: World) -> float | None:
+    if world.line is None:
+        return 0.0
+    last, now = world.line.feed.last_outcome_at, office.inbox.now
+    began = world.line.listens_from or now
+    return None if last < began and now - began <= training_job.DATA_WITHIN else now - last
 
 
 def _again(office: Office, world: World, after: FleetTrainingJobStatus) -> float:
