@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from e2e import runtime
-from e2e.kubectl import NAMESPACE, WITHIN, Kubectl
+from e2e.kubectl import AT_WORK, NAMESPACE, WITHIN, Kubectl
 from e2e.node import RealCluster
 from fleet_cli.local.node.api import Api
 from helpers.kube import Kube
@@ -50,7 +50,7 @@ spec:
 def installed(kubectl: Kubectl, volumes: None) -> None:
     """The one command of the docs, and all that it installs at work."""
     kubectl("apply", "--server-side", "-k", "manifests/overlays/kind")
-    for name in ("statefulset/nats", "statefulset/s3", "deployment/fleetloop-operator"):
+    for name in AT_WORK:
         kubectl("rollout", "status", name, f"--timeout={WITHIN}")
 
 

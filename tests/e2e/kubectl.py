@@ -7,6 +7,7 @@ from e2e.node import RealCluster
 
 NAMESPACE = "fleetloop"  # the overlay's
 WITHIN = "180s"  # for pods to start
+AT_WORK = ("statefulset/nats", "statefulset/s3", "deployment/fleetloop-operator")
 
 
 class Kubectl:

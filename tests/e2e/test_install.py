@@ -7,7 +7,9 @@ from collections.abc import Mapping
 import pytest
 
 from e2e.calls import LAST, Call, Phones, make_idle, remove_idle
-from e2e.kubectl import WITHIN, Kubectl
+from e2e.kubectl import AT_WORK, WITHIN, Kubectl
+from e2e.node import RealCluster
+from e2e.outage import crash, drain
 from e2e.table import CELLS
 from fleet_cli.local.node.api import Json
 from fleet_contract import names
@@ -119,13 +121,37 @@ async def test_ranks_of_a_learner_find_each_other(kubectl: Kubectl, kube: Kube) 
     assert "2 ranks have met" in kubectl("logs", run, "--tail=-1")
 
 
-async def published_after(kube: Kube, epoch: int) -> None:
-    """Once a learner that came later has made a version."""
+async def published_after(kube: Kube, epoch: int) -> int:
+    """The first version that a learner which came later has made."""
     async with asyncio.timeout(SLOW):
         async for kind, seen in kube.api.watch(kube.path(VERSIONS)):
             for version in seen["items"] if kind == "LISTED" else [seen]:
                 if version["spec"]["learnerEpoch"] > epoch:
-                    return
+                    return int(version["spec"]["sequence"])
+    raise AssertionError("the watch ended")  # it never does
+
+
+@pytest.mark.parametrize("outage", ["drained", "crashed"])
+async def test_a_node_that_is_drained_or_crashes_gets_the_ring_back(
+    cluster: RealCluster, kubectl: Kubectl, kube: Kube, outage: str
+) -> None:
+    """A learner after it makes a version, of what was learned before, and a robot runs that."""
+    before = (await kube.get(JOBS, JOB))["status"]
+    if outage == "drained":
+        drain(kubectl)
+    else:
+        crash(cluster)
+    for name in AT_WORK:
+        kubectl("rollout", "status", name, f"--timeout={WITHIN}")
+    made = await published_after(kube, before["learner"]["epoch"])
+    assert made > before["stable"]["sequence"]
+
+    def runs(robot: Json) -> bool:
+        active = robot["status"].get("active") or {}
+        return int(active.get("sequence", 0)) >= made
+
+    await kube.until(ROBOTS, f"{JOB}-sim-0", runs, SLOW)
+    await kube.until(JOBS, JOB, lambda j: condition(j, "Ready") == "True", SLOW)
 
 
 def test_nothing_was_refused(kubectl: Kubectl) -> None:
