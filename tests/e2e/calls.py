@@ -70,6 +70,7 @@ def make_idle(kubectl: Kubectl) -> None:
 
 
 def remove_idle(kubectl: Kubectl) -> None:
+    kubectl("delete", "pods", "--all", "--now", "--namespace", ELSEWHERE)
     kubectl("delete", "namespace", ELSEWHERE, "--wait=false")
     names = (name for name, (namespace, _) in IDLE.items() if namespace == NAMESPACE)
     kubectl("delete", "pods", *names, "--now")
