@@ -285,6 +285,7 @@ def test_of_what_was_just_spooled_only_so_much_stays_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spooled, "RECENT_BYTES", 10)
+    monkeypatch.setattr(spooled, "RECENT_RECORDS", 3)
     spool = Spool(tmp_path, job_uid="uid-1")
     numbers = [add(spool, payload) for payload in (b"first", b"second", b"far too long for it")]
     assert [spool.read(n)[1] for n in numbers] == [b"first", b"second", b"far too long for it"]
@@ -297,4 +298,7 @@ def test_of_what_was_just_spooled_only_so_much_stays_in_memory(
     spool.settle([4])
     with pytest.raises(KeyError):
         spool.read(4)
+    for _ in range(5):
+        add(spool, b"")
+    assert len(spool._recent) == 3
     spool.close()

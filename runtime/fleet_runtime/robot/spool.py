@@ -33,9 +33,9 @@ log = logging.getLogger(__name__)
 CLOSED_BYTES = 1 * 2**30
 """Room for what earlier jobs left unreceipted; the oldest goes first."""
 
-RECENT_BYTES = 4 * 2**20
-"""Payload bytes of the newest records that are kept in memory, too: mostly they are sent at once,
-and reading them again would wait for whatever is being written."""
+RECENT_BYTES, RECENT_RECORDS = 4 * 2**20, 256
+"""How much of the newest is kept in memory, too: mostly it is sent at once, and reading it again
+would wait for whatever is being written. A robot that is cut off for days spools on."""
 
 _HEADER = "spool.json"
 _LOCK = "lock"
@@ -217,9 +217,12 @@ class Spool:
         self._files = files
 
     def _remember(self, record: Record, payload: bytes) -> None:
-        self._recent[record.n] = record, payload
-        while sum(len(kept) for _, kept in self._recent.values()) > RECENT_BYTES:
-            del self._recent[next(iter(self._recent))]
+        kept = self._recent
+        kept[record.n] = record, payload
+        while (
+            len(kept) > RECENT_RECORDS or sum(len(one) for _, one in kept.values()) > RECENT_BYTES
+        ):
+            del kept[next(iter(kept))]
 
     def _make_room(self, size: int) -> None:
         while self.nbytes + size > self._max_bytes and self._evict_oldest():
