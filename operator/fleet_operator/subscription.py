@@ -35,9 +35,8 @@ class Subscription:
         self.streams: dict[Stream, Found] = {}
         self.checked_at = float("-inf")
         self.read = False  # since our start: all that is stored of it, and which robots there are
-        self.listens_from: float | None = (
-            None  # seconds of our clock; heartbeats before were missed
-        )
+        self.listens_from: float | None = None
+        """Seconds of our clock; heartbeats before were missed."""
         self.told_before: int | None = None  # the newest event there was when we first followed
         self.end: Callable[[], Awaitable[None]] | None = None
         self.lock = asyncio.Lock()

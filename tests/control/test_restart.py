@@ -1,5 +1,6 @@
 """What an operator that has just started does not know yet stays as its predecessor wrote it."""
 
+import math
 from itertools import product
 from typing import Any
 
@@ -225,8 +226,29 @@ def test_a_silent_learner_is_known_by_what_was_said_of_it(heard: bool) -> None:
     found = learner.plan(
         wanted=True, hash_="hash", last_number=1, runs=[run], pods=[pod], heard=heard
     )
-    assert learner.silent(settle([], [found.finding], 1, NOW)) is not heard
-    assert not learner.silent([])
+    said = settle([], [found.finding], 1, NOW)
+    assert learner.heard(said, at=1.0, since=2.0, settling=True) is heard
+    assert not learner.heard(said, at=1.0, since=2.0, settling=False)
+    assert learner.heard(said, at=2.0, since=2.0, settling=False)
+    assert learner.heard([], at=1.0, since=2.0, settling=True)
+
+
+@pytest.mark.parametrize(
+    ("last", "now", "age"),
+    [(50.0, 101.0, None), (50.0, 401.0, 351.0), (100.0, 101.0, 1.0), (-math.inf, 401.0, math.inf)],
+)
+def test_how_long_no_episode_ended_is_said_once_we_listened_long_enough(
+    last: float, now: float, age: float | None
+) -> None:
+    assert training_job.data_age(last, 100.0, now) == age
+
+
+def test_what_the_learner_said_of_the_store_stands_until_it_is_heard() -> None:
+    failing = Finding(C.STORAGE_FAILING, True, Reason.STORAGE_FAILED, "the store is away")
+    known = job(*settle([], [failing], 1, NOW))
+    assert training_job.storage_fault(known, None) == "the store is away"
+    assert training_job.storage_fault(known, "") == ""
+    assert training_job.storage_fault(job(), None) == ""
 
 
 def test_what_is_at_work_is_noted_for_a_successor_which_believes_digests_alone() -> None:

@@ -8,7 +8,7 @@ from fleet_contract.resources import Condition
 from fleet_operator.decide.conditions import Finding
 from fleet_operator.decide.pod import Pod
 
-SILENT = "It is not heard of: if that lasts, see whether its pod reaches NATS."
+_SILENT = "It is not heard of: if that lasts, see whether its pod reaches NATS."
 
 
 class Run(NamedTuple):
@@ -110,10 +110,11 @@ def plan(
     )
 
 
-def silent(before: Sequence[Condition]) -> bool:
-    """Whether it was said last that a learner at work is not heard of."""
+def heard(before: Sequence[Condition], at: float, since: float, *, settling: bool) -> bool:
+    """Whether it was heard of ``since`` then; as it was said last, while we listen too short."""
     ready = (one for one in before if one.type is ConditionType.LEARNER_READY)
-    return any(one.message.endswith(SILENT) for one in ready)
+    silent = any(one.message.endswith(_SILENT) for one in ready)
+    return at >= since or (settling and not silent)
 
 
 def _pending(message: str) -> Finding:
@@ -158,7 +159,7 @@ def _ready(  # noqa: PLR0911 - a list of rules, the first wins
             return told(False, Reason.IMAGE_PULL_FAILED, pod.without_image("spec.learner.image"))
     running = sum(pod.running for pod in pods)
     if running >= ranks:
-        message = f"Run {run.number} is at work.{'' if heard else f' {SILENT}'}"
+        message = f"Run {run.number} is at work.{'' if heard else f' {_SILENT}'}"
         return told(True, Reason.LEARNER_RUNNING, message)
     why = next((pod.trouble for pod in pods if pod.trouble), "")
     what = "The learner's pod does" if ranks == 1 else f"{ranks - running} of {ranks} ranks do"

@@ -24,6 +24,7 @@ from fleet_operator.decide import pace
 from fleet_operator.decide.conditions import (
     PATIENCE,
     Finding,
+    as_it_was,
     holds,
     impatient,
     lasted,
@@ -76,6 +77,22 @@ def learner_status(
         return made
     told = {"stage": heard.stage.value, **heard.model_dump(include={"step", "goal_step", "epoch"})}
     return made.model_copy(update=told)
+
+
+def data_age(last: float, began: float, now: float) -> float | None:
+    """Seconds since the last episode that we know of ended, of which we heard since we ``began``.
+
+    None: none has, and that was too short a time to say so.
+    """
+    return None if last < began and now - began <= DATA_WITHIN else now - last
+
+
+def storage_fault(job: FleetTrainingJob, said: str | None) -> str:
+    """What is wrong with the store; ``said`` by the learner, None while it may not know us yet."""
+    if said is not None:
+        return said
+    before = as_it_was(job.status.conditions, C.STORAGE_FAILING)
+    return before.message if before else ""
 
 
 def goal_reached(job: FleetTrainingJob, windows: Mapping[str, tuple[int, int]]) -> bool:

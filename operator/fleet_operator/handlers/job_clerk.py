@@ -1,8 +1,6 @@
 """The one Job that lets a job's robots into the store, where its store asks for that."""
 
-from fleet_contract.names import ConditionType
-from fleet_operator.decide import clerk
-from fleet_operator.decide.conditions import as_it_was
+from fleet_operator.decide import clerk, training_job
 from fleet_operator.desired import clerk as desired
 from fleet_operator.handlers.job_world import World
 from fleet_operator.office import Office
@@ -21,11 +19,12 @@ async def apply(office: Office, world: World) -> str:
 
 def storage_fault(office: Office, world: World) -> str:
     """What is wrong with the store, as the learner says, or with the way there for robots."""
-    said = world.line.feed.learner_fault(office.inbox.heard_since) if world.line else ""
-    if world.line and world.settling and not world.line.feed.learner_told:
-        before = as_it_was(world.job.status.conditions, ConditionType.STORAGE_FAILING)
-        said = before.message if before else ""
-    return said or _plan(world).fault
+    said: str | None = ""
+    if world.line is not None:
+        said = world.line.feed.learner_fault(office.inbox.heard_since)
+        if world.settling and not world.line.feed.learner_told:
+            said = None
+    return training_job.storage_fault(world.job, said) or _plan(world).fault
 
 
 def _plan(world: World) -> clerk.ClerkPlan:

@@ -133,18 +133,17 @@ async def reconcile(office: Office, name: str) -> float | None:
 
 
 def _learner_heard(office: Office, world: World) -> bool:
-    """As it was, while we listen for too short a time."""
-    if world.line is None or world.line.feed.learner_at >= office.inbox.heard_since:
-        return True
-    return world.settling and not learner.silent(world.job.status.conditions)
+    if world.line is None:
+        return True  # where nobody is heard, that says nothing of the learner
+    at, since = world.line.feed.learner_at, office.inbox.heard_since
+    return learner.heard(world.job.status.conditions, at, since, settling=world.settling)
 
 
 def _data_age(office: Office, world: World) -> float | None:
     if world.line is None:
         return 0.0
     last, now = world.line.feed.last_outcome_at, office.inbox.now
-    began = world.line.listens_from or now
-    return None if last < began and now - began <= training_job.DATA_WITHIN else now - last
+    return training_job.data_age(last, world.line.listens_from or now, now)
 
 
 def _again(office: Office, world: World, after: FleetTrainingJobStatus) -> float:
