@@ -69,8 +69,8 @@ def remote(wishes: Wishes, folder: Path, say: Callable[[str], None]) -> Iterator
     nats_url, endpoint = wishes.nats_here or wishes.nats, wishes.s3_here
     if nats_url:
         answers(nats_url)
-    ours = [] if wishes.nats else [setup.NETWORK, setup.DEV]
-    items = setup.manifests(kubectl, wishes.namespace, ours)
+    servers = [] if wishes.nats else [setup.NETWORK, setup.DEV]
+    items = setup.manifests(kubectl, wishes.namespace, servers)
     setup.tell(items, wishes.told, wishes.operator_image)
     with ExitStack() as stack:
         door = stack.enter_context(proxied(target, folder))
@@ -89,8 +89,8 @@ def remote(wishes: Wishes, folder: Path, say: Callable[[str], None]) -> Iterator
             environment | ({ENDPOINT: endpoint} if endpoint else {}),
         )
         say(f"in another shell: kubectl --context {wishes.context} get fleet -n {wishes.namespace}")
-        space, authorities = wishes.namespace, site.authorities()
-        yield Remote(kubectl, kubeconfig, space, nats_url, bool(ours), authorities, store, door)
+        space, authorities, ours = wishes.namespace, site.authorities(), not wishes.nats
+        yield Remote(kubectl, kubeconfig, space, nats_url, ours, authorities, store, door)
 
 
 def answers(nats_url: str) -> None:
