@@ -8,7 +8,10 @@ ARG BASE=python:3.11-slim
 FROM ${BASE} AS bare
 ENV PATH=/opt/fleetloop/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1
 
+# By this date archives are stamped, and compiled files name their source by its hash: what is built
+# again from the same locks is the same to the last bit.
 FROM bare AS base
+ENV SOURCE_DATE_EPOCH=315532800
 RUN python3 -m venv /opt/fleetloop
 
 # What others wrote changes seldom; ours comes last, so that a build after an edit is short.

@@ -33,6 +33,11 @@ DEMONSTRATED = f"{INSTALL}::test_experts"
 UPGRADED = "charts/test_upgrade.py::test_what_an_earlier"
 LIFE = "local/test_lifecycle.py::test_a_cluster_outlives_its_shell_survives_its_own_death"
 RING = "ring/test_ring.py::test_experience_becomes_a_version"
+SWEPT = "fleet/test_sweep.py::test_it_tells_before_it_removes"
+RELEASE = (
+    "helm install fleetloop manifests/chart --namespace fleetloop --create-namespace"
+    " --set nats.url=tls://nats.data:4222 --set storage.url=s3://fleet --set storage.secret=store"
+)
 ELSEWHERE = {
     "fleet up": LIFE,
     "fleet down": LIFE,
@@ -53,20 +58,36 @@ ELSEWHERE = {
     "kubectl logs -f job/broadcast-learner-1": f"{INSTALL}::test_a_job_turns",
     "kubectl delete -k manifests/overlays/kind": f"{INSTALL}::test_uninstalling",
     f"kubectl apply --server-side --force-conflicts -k {KIND}": UPGRADED,
+    RELEASE: "charts/test_chart.py::test_a_release_is_installed_upgraded_and_taken_away",
+    "python -m fleet_runtime.sweep": SWEPT,
+    "python -m fleet_runtime.sweep UID": SWEPT,
+    "python -m fleet_runtime.sweep UID --yes": SWEPT,
 }
 """What is typed by another test, as it stands or in its parts."""
+UNTYPED = {
+    "docker": "no such engine here; tests/e2e/images.py builds the same targets with buildah",
+    "kind": "not here; tests/e2e/runtime.py takes the images into containerd",
+    "sudo": "k3s: as kind",
+    "make": "what runs all this; that there is such a target, tests/cli/test_pages.py says",
+    "python": "benchmarks: minutes to hours; that there is such a module, the same test says",
+    "jq": "reads what a line before it says",
+    "test": "the shell's, around a kubectl of gitops.md",
+    "source": "the shell's, as `for` and `done`",
+}
+"""What nothing types, by its first word, and why."""
 
 
 def documented() -> dict[str, list[str]]:
     """The commands of all other pages, and their words; a job is called as in the samples."""
-    typed = [
-        [re.sub(r"\bJOB\b", JOB, word) for word in words]
-        for page in PAGES
-        if page.name not in WHOLE
-        for words in shown(page)
-        if words and words[0] in {"fleet", "kubectl"}
-    ]
+    lines = [words for page in PAGES if page.name not in WHOLE for words in shown(page)]
+    typed = [[re.sub(r"\bJOB\b", JOB, word) for word in words] for words in lines if ours(words)]
     return {" ".join(words): words for words in typed if words[:2] != ["fleet", "completion"]}
+
+
+def ours(words: list[str]) -> bool:
+    """Whether a line runs a program of ours, or has a cluster do something."""
+    programs = (["fleet"], ["kubectl"], ["helm"], ["python", "-m", "fleet_runtime.sweep"])
+    return any(words[: len(program)] == program for program in programs)
 
 
 class Shell:
@@ -124,6 +145,12 @@ def test_the_tests_that_type_the_rest_are_there() -> None:
     for test in {*itertools.chain(*WHOLE.values()), *ELSEWHERE.values()}:
         file, _, name = test.partition("::")
         assert f"def {name}" in (Path(__file__).parents[1] / file).read_text(), test
+
+
+def test_what_nothing_types_is_listed_with_its_reason() -> None:
+    lines = [words for page in PAGES for words in shown(page) if words and not ours(words)]
+    files = {"arm-1.env", "arm.json"}  # what a line is written to
+    assert {words[0] for words in lines} - files - {"for", "done"} == UNTYPED.keys()
 
 
 async def test_what_the_pages_say_to_type_does_what_they_say(
