@@ -15,9 +15,23 @@ from fleet_contract.names import StreamMeta
 from helpers.contexts import with_contexts
 from helpers.kube import Kube
 from helpers.ring import JOBS, without_keys
-from helpers.s3 import running_object_server
+from helpers.s3 import ObjectServer, running_object_server
 
 WITHIN = 300.0  # seconds; the measurements share two cores with the fleet
+
+
+async def played(
+    cluster: LocalCluster, kube: Kube, folder: Path, server: ObjectServer
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        *(str(Path(sys.executable).with_name("fleet")), "demo", "--context", "there"),
+        *("--namespace", kube.namespace, "--nats", cluster.nats_url),
+        *("--storage", server.url, "--storage-secret", "store"),
+        *("--minutes", "0", "--episodes", "1", "--output", str(folder / "out")),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"KUBECONFIG": str(with_contexts(cluster, folder / "mine"))},
+    )
 
 
 async def test_the_play_runs_on_a_cluster_of_theirs_and_leaves_only_what_was_there(
@@ -26,14 +40,7 @@ async def test_the_play_runs_on_a_cluster_of_theirs_and_leaves_only_what_was_the
     with running_object_server(tmp_path / "objects") as server:
         secret = {"metadata": {"name": "store"}, "stringData": server.environment}
         await kube.create("secrets", secret)
-        process = await asyncio.create_subprocess_exec(
-            *(str(Path(sys.executable).with_name("fleet")), "demo", "--context", "there"),
-            *("--namespace", kube.namespace, "--nats", cluster.nats_url),
-            *("--storage", server.url, "--storage-secret", "store"),
-            *("--minutes", "0", "--episodes", "1", "--output", str(tmp_path / "out")),
-            stdout=asyncio.subprocess.PIPE,
-            env=os.environ | {"KUBECONFIG": str(with_contexts(cluster, tmp_path / "mine"))},
-        )
+        process = await played(cluster, kube, tmp_path, server)
         try:
             talk = asyncio.create_task(process.communicate())
             await without_keys(kube, names.simulated_robot("demo", 0))
@@ -52,8 +59,7 @@ async def test_the_play_runs_on_a_cluster_of_theirs_and_leaves_only_what_was_the
         assert numbers["final"]["tasks"]["push"]["episodes"] == 1
         kept = {path.name for path in (tmp_path / "objects" / server.bucket).glob("[!.]*")}
         assert kept == {"datasets", "jobs"}
-    for resource in (JOBS, "apps/v1/deployments", "rbac.authorization.k8s.io/v1/roles"):
-        assert (await kube.get(resource))["items"] == []
+    await nothing_stays(kube)
     assert (await kube.get("secrets", "store"))["metadata"]["name"] == "store"
     connection = await nats.connect(cluster.nats_url)
     streams = await connection.jetstream().streams_info()
@@ -61,3 +67,27 @@ async def test_the_play_runs_on_a_cluster_of_theirs_and_leaves_only_what_was_the
     assert kube.namespace not in {
         (one.config.metadata or {}).get(StreamMeta.NAMESPACE) for one in streams
     }
+
+
+async def test_it_ends_in_order_however_often_it_is_told_to(
+    tmp_path: Path, cluster: LocalCluster, kube: Kube
+) -> None:
+    with running_object_server(tmp_path / "objects") as server:
+        secret = {"metadata": {"name": "store"}, "stringData": server.environment}
+        await kube.create("secrets", secret)
+        process = await played(cluster, kube, tmp_path, server)
+        assert process.stdout is not None
+        while b"the fleet starts" not in (line := await process.stdout.readline()):
+            assert line, (await process.communicate())[1]
+        process.terminate()
+        process.terminate()
+        said, complaints = await asyncio.wait_for(process.communicate(), WITHIN)
+    assert complaints == b""
+    assert b"stopped by hand" in said
+    assert process.returncode == 1
+    await nothing_stays(kube)
+
+
+async def nothing_stays(kube: Kube) -> None:
+    for resource in (JOBS, "apps/v1/deployments", "rbac.authorization.k8s.io/v1/roles"):
+        assert (await kube.get(resource))["items"] == []

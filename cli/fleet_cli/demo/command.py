@@ -22,6 +22,7 @@ from fleet_cli.demo.venue import NAMESPACE, loopback
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from types import FrameType
 
     from fleet_cli.demo.story import Story
 
@@ -98,7 +99,7 @@ def demo(
         episodes=episodes,
         course=chosen,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _end_in_order)
 
     def say(line: str) -> None:
         console.print(line, soft_wrap=True, highlight=False)
@@ -120,6 +121,12 @@ def demo(
             used = play.clock() / 60
     _report(play.story, verdict, used, output, say)
     raise typer.Exit(0 if verdict.startswith(GOAL_MET) else 1)
+
+
+def _end_in_order(sign: int, _frame: FrameType | None) -> None:
+    """As Ctrl-C does, and once: some send it to a program and to its group."""
+    signal.signal(sign, signal.SIG_IGN)
+    signal.raise_signal(signal.SIGINT)
 
 
 def _contradiction(wishes: Wishes, *, local: bool) -> str:
