@@ -92,7 +92,7 @@ REASONS = {
     Reason.ABORTED: "Somebody took the version on trial back.",
     Reason.ROLLED_BACK_BY_REQUEST: "Somebody took the stable version back.",
     Reason.REQUEST_REFUSED: "A request was not done; the message says why, and what to ask for.",
-    Reason.GUARD_TRIPPED: "The guard held more of its actions than are tolerated.",
+    Reason.GUARD_TRIPPED: "The guard tripped in more of its episodes than are tolerated.",
     Reason.WORSE_THAN_STABLE: "Surely worse than the stable version.",
     Reason.SUCCESS_BELOW_THRESHOLD: "Its success is surely below `minSuccessRate`.",
     Reason.TOO_MANY_INTERVENTIONS: "It surely needs people more often than it may.",

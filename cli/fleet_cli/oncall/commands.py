@@ -209,11 +209,11 @@ def logs(
 VERBS = {
     "promote": "Let the version on trial go on, in mode Manual; it never skips evidence.",
     "abort": "Take the version on trial back, for good.",
-    "skip": "Send the version on trial to its next stage without this one's evidence.",
+    "skip": "Send a version on without the gate it stands at, or without its stage's evidence.",
     "approve": "Let robots try a version, where spec.rollout.approval asks for that.",
     "pause": "Freeze the fleet: no robot takes another version up.",
     "resume": "End a pause that was asked for; give a stage that ran out of time its time again.",
-    "retry": "Try a version once more that was taken back or superseded.",
+    "retry": "Try a version once more that was taken back or superseded, or run its gates anew.",
     "rollback": "Take back what the fleet runs, for the last version that was good before it.",
 }
 

@@ -85,7 +85,9 @@ class Cohort(Model):
     episodes: int | None = Field(default=None, description="Judged episodes of the trial.")
     successes: int | None = Field(default=None, description="Autonomous successes among them.")
     interventions: int | None = Field(default=None, description="Episodes with a takeover.")
-    guard_trips: int | None = Field(default=None, description="Actions the guard refused.")
+    guard_trips: int | None = Field(
+        default=None, description="Episodes in which the guard tripped."
+    )
     success_rate: str = Field(
         default="",
         description="Of the trial's episodes; elsewhere the mean of its robots' recent rates.",

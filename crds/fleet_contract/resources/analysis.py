@@ -33,7 +33,8 @@ class Analysis(Spec):
         default=0,
         ge=0,
         le=100_000,
-        description="Guard trips of the candidate cohort tolerated before it is taken back.",
+        description="Episodes of the candidate cohort in which the guard trips that are tolerated; "
+        "with one more it is taken back.",
     )
     max_intervention_rate: float | None = Field(
         default=None,

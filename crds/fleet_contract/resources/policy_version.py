@@ -62,7 +62,7 @@ class CohortStatus(Model):
     episodes: int = Field(default=0, description="Judged episodes.")
     successes: int = Field(default=0, description="Autonomous successes among them.")
     interventions: int = Field(default=0, description="Episodes with a takeover.")
-    guard_trips: int = Field(default=0, description="Actions the guard refused.")
+    guard_trips: int = Field(default=0, description="Episodes in which the guard tripped.")
 
 
 class PolicyVersionStatus(Status):
