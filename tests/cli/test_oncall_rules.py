@@ -255,7 +255,7 @@ def test_all_is_well_line_by_line() -> None:
     assert text.checkup(view) == [
         "ok       API server: it answers, Kubernetes v1.36.0",
         "ok       kinds: all 3, as this program knows them",
-        "ok       your rights: all 9 in lab",
+        "ok       your rights: all 11 in lab",
         "ok       operator: Deployment fleetloop-operator is ready, its probe answers",
         "ok       job staged: Learner, streams and fleet are at work.",
         "ok       robots: all 1 at work are heard of",

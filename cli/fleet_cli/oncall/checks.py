@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 INSTALL = "`kubectl apply --server-side -k manifests/overlays/kind` installs it (docs/install.md)"
 NEEDS = (
     ("see jobs", "list", "fleettrainingjobs", ""),
-    ("watch them", "watch", "fleettrainingjobs", ""),
+    ("watch jobs", "watch", "fleettrainingjobs", ""),
     ("press buttons and pin", "patch", "fleettrainingjobs", ""),
     ("see robots", "list", "robotactors", ""),
+    ("watch robots", "watch", "robotactors", ""),
     ("enroll robots", "create", "robotactors", ""),
     ("drain robots", "patch", "robotactors", ""),
     ("see versions", "list", "policyversions", ""),
+    ("watch versions", "watch", "policyversions", ""),
     ("find pods", "list", "pods", ""),
     ("read logs", "get", "pods", "log"),
 )
