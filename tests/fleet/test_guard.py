@@ -83,6 +83,20 @@ def test_a_humans_action_out_of_bounds_is_made_to_fit_and_is_no_trip() -> None:
     assert made.policy_trips == 0
 
 
+def test_a_humans_action_that_is_not_finite_is_held_and_no_fault_of_the_policys() -> None:
+    made = guard()
+    made.begin("a", probation=True)
+    made.action(act(0.2, 1.5), by_policy=True)
+    for _ in range(3):
+        assert not made.abort
+        held = made.action(act(float("nan"), 1), by_policy=False)
+        assert held.tolist() == pytest.approx([0.2, 1.5])
+    assert made.abort
+    assert (made.episode_trips, made.policy_trips, made.distrust) == (0, 0, False)
+    made.begin("a", probation=True)
+    assert not made.abort
+
+
 def test_a_chunk_that_is_not_finite_is_one_trip_and_its_bad_rows_are_held() -> None:
     made = guard()
     made.action(act(0.2, 1.5), by_policy=True)

@@ -1,4 +1,4 @@
-"""What an owner writes to bring a robot: a description and seven short methods, no knowledge of fleets or learning.
+"""What an owner writes to bring a robot: a description, seven short methods, nothing of fleets.
 
 Axes as in `experience.types`. All calls come from one thread, in the order
 connect → (reset → (observe → act → poll_events)*)* → close; `safe_stop` may come at any time.

@@ -1,7 +1,8 @@
 """Between policy and motors: finite, within bounds, not too fast, or the last safe action is held.
 
 Pure: it knows no robot and no clock. It is no safety function: emergency stop, force and speed
-limits stay in the robot's controller. A human's action is made to fit, a policy's is a trip.
+limits stay in the robot's controller. A human's action is made to fit, a policy's is a trip. What
+a human's device asks for that is not finite counts against the episode, never against the policy.
 """
 
 from __future__ import annotations
@@ -84,11 +85,13 @@ class Guard:
         """Why it tripped in this episode, oldest first."""
         self.kinds: Counter[Trip] = Counter()
         """The same, by kind."""
+        self.unsound = 0
+        """Actions of a human's in this episode that were not finite."""
 
     @property
     def abort(self) -> bool:
         """The episode must not go on."""
-        return self._many or self.distrust
+        return self._many or self.distrust or self.unsound >= self._settings.trips_per_episode
 
     @property
     def distrust(self) -> bool:
@@ -115,6 +118,7 @@ class Guard:
         self.episode_trips = 0
         self.reasons = []
         self.kinds = Counter()
+        self.unsound = 0
         self.rest()
 
     def rest(self) -> None:
@@ -145,9 +149,12 @@ class Guard:
         fault = self._fault(action)
         if fault is None:
             safe: Float = np.clip(action, self._low, self._high).astype(np.float32)
-        elif by_policy or not np.isfinite(action).all():
+        elif by_policy:
             kind, reason = fault
             self.trip(reason, kind)
+            safe = self._held
+        elif not np.isfinite(action).all():
+            self.unsound += 1
             safe = self._held
         else:
             safe = self._fitted(action)

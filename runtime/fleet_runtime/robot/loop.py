@@ -202,6 +202,8 @@ class ControlLoop:
                 told = self._guard.episode_trips
                 self._report.guard(loaded, episode_id, tally.task, self._guard.reasons[0])
             if self._guard.abort and not run.done:
+                if found := self._guard.unsound:
+                    log.warning("%d actions of the person's device were not finite", found)
                 run.abort("guard")
                 self._rest()
             self._scribe.tick(run, clock.now())
