@@ -25,7 +25,7 @@ same as this page.
 The column *Change* says what an edit of the field does:
 
 - *live*: it takes effect at once, on everything that runs.
-- *new run*: the learner ends at its next checkpoint, and a new run goes on from there.
+- *new run*: the learner saves a checkpoint and ends, and a new run goes on from there.
 - *immutable*: the apiserver refuses the edit; make a new object.
 
 A field without a default is absent unless you set it; *required* fields must be set.

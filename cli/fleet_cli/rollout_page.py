@@ -87,8 +87,9 @@ RULES = """\
   that is offline is chosen last; one that stays away for two minutes gives its place to one that
   is connected. Offline robots never hold a stage up, and never count as healthy either: only
   judged episodes do.
-- **Evidence.** Each stage counts its own episodes only. Bad evidence takes a version back at any
-  time, outside of windows too; only a pause holds that as well.
+- **Evidence.** A stage passes by its own episodes only; against a version all of its trial counts
+  ([analysis.md](analysis.md)). Bad evidence takes it back at any time, outside of windows too; only
+  a pause holds that as well.
 - **Gates.** No robot runs a version before each gate that is asked for was passed, or skipped by
   name. A gate that says nothing, or cannot be run, passes nothing. A pin goes round them.
 - **Windows and freezes.** No gate or stage begins, no version is promoted and no robot joins a

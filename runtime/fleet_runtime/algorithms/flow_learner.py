@@ -40,7 +40,7 @@ class FlowLearnerConfig(FlowParameters):
     """What it takes for a flow policy's sake; an architecture of another name has its own."""
 
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 256
-    """Rows of a batch."""
+    """Rows of a batch; of a job that does not say it here, `spec.learner.batchSize`."""
     learning_rate: Annotated[float, Field(gt=0, le=1)] = 1e-3
     """Adam's step size for the policy, constant."""
     ema: Annotated[float, Field(ge=0, lt=1)] = 0.995
