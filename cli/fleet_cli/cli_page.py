@@ -20,8 +20,8 @@ INTRODUCTION = """\
 
 `fleet` is also installed as `kubectl-fleet`, so that `kubectl fleet …` is the same. It reads the
 kubeconfig as kubectl does: `--kubeconfig`, `KUBECONFIG`, `~/.kube/config`; `--context`;
-`--namespace`, else that of the context. `fleet doctor` looks for the rights that it needs; to rotate
-keys ([trust.md](trust.md)) and to enroll robots ([identity.md](identity.md)) one needs more.
+`--namespace`, else that of the context. `fleet doctor` looks for the rights that it needs; to
+rotate keys ([trust.md](trust.md)) and to enroll robots ([identity.md](identity.md)) takes more.
 
 `--output json` prints one document with `apiVersion` and `kind`; below is what each holds. Fields
 are added, not renamed. With `--watch` it prints one document a line. Everything that goes wrong
