@@ -41,8 +41,9 @@ REASONS_HEAD = """
 
 Of conditions, of `status.rollout.reason` and of Events. An Event has the reason and the sentence of
 the condition or the move it tells of: a version's fate, a request, what a rollout begins to await,
-and a Ready, Complete or Stalled that came. Warnings are those of Stalled, of a version taken back,
-of a passed deadline and of a refused request.
+a robot that fell back, a document that was not believed, and a Ready, Complete or Stalled that
+came. Warnings are those of Stalled, of a version taken back, of a robot that fell back, of a
+document not believed, of a passed deadline and of a refused request.
 """
 
 _LIMITS = (

@@ -215,6 +215,11 @@ def told(name: str, at: str, *whose: dict[str, str]) -> dict[str, object]:
     return {"alertname": name, "eval_time": at, "exp_alerts": fired}
 
 
+def test_the_page_says_how_many_faults_there_are() -> None:
+    count = sum(map(bool, FAULTS.values()))
+    assert f"Each of {count} faults of a fleet" in (ROOT / "docs" / "holds.md").read_text()
+
+
 def test_each_fault_fires_exactly_its_alerts(tmp_path: Path) -> None:
     where = {
         one.name: [
