@@ -31,6 +31,7 @@ VARIABLES = {*Env, *(f"FLEET_{one.upper()}" for one in Settings.model_fields)}
 VARIABLES |= {"FLEET_CHAOS_KILLS"}  # the tests' own
 LABELS = {*Label, *(f"{names.GROUP}/{one}" for one in ("store", "broker"))}  # of people's own pods
 TARGETS = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+MADE = "out"  # what programs write
 ELSEWHERE = {"datasets/demo", "datasets/demos", "policies/parts"}
 """Folders of a store or of a robot's disk that are called like rooms of ours."""
 CLASSES = {"SampleSpec", "FlowPolicy"}
@@ -64,7 +65,8 @@ def is_field(path: str) -> bool:
 
 def is_file(path: str) -> bool:
     """One of ours, as far as its first folder is; a module may go without its ending."""
-    near = [one for one in FOLDERS if (one / path.split("/", maxsplit=1)[0]).is_dir()]
+    first = path.split("/", maxsplit=1)[0]
+    near = [one for one in FOLDERS if first != MADE and (one / first).is_dir()]
     return not near or any(any(one.glob(name)) for one in near for name in (path, f"{path}.py"))
 
 
