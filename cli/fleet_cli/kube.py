@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Self
 
 import aiohttp
@@ -23,6 +25,7 @@ RETRY = 1.0
 GONE = 410
 TOO_MANY_REQUESTS = 429  # nothing was done: it may be asked again
 PATIENCE = 5  # times that it is
+NAMED = 10  # objects in one sentence
 PATHS = {kind.value: (names.API_VERSION, plural) for kind, plural in names.PLURALS.items()} | {
     "Deployment": ("apps/v1", "deployments"),
     "Pod": ("v1", "pods"),
@@ -58,18 +61,36 @@ class Kube:
         if self._client is not None:
             await self._client.close()  # type: ignore[no-untyped-call]
 
+    @property
+    def asked(self) -> str:
+        """The options that lead here, for a command that somebody may paste."""
+        given = self._target._asdict().items()
+        return "".join(f" --{name} {shlex.quote(value)}" for name, value in given if value)
+
     # --- objects --------------------------------------------------------------------------
 
     async def get(self, kind: str, name: str) -> Object:
         """One object; where there is none, the fault names those there are."""
         found = await self.find(kind, name)
         if found is None:
-            there = sorted(one["metadata"]["name"] for one in await self.list(kind))
-            others = f"there: {', '.join(there)}" if there else "there is none at all"
+            others = await self._instead_of(kind, name)
             raise Fault(
                 f"no {kind} {name!r} in namespace {self.namespace}: {others}", Exit.NOT_FOUND
             )
         return found
+
+    async def _instead_of(self, kind: str, name: str) -> str:
+        """What there is, the likest of many, as far as the caller may see it."""
+        try:
+            there = sorted(one["metadata"]["name"] for one in await self.list(kind))
+        except Fault as fault:
+            if fault.code is Exit.NO_ACCESS:
+                return "which there are you may not see"
+            raise
+        if len(there) <= NAMED:
+            return f"there: {', '.join(there)}" if there else "there is none at all"
+        near = get_close_matches(name, there, NAMED, cutoff=0.0)
+        return f"there: {', '.join(near)} and {len(there) - NAMED} more"
 
     async def find(self, kind: str, name: str) -> Object | None:
         """One object, None where there is none."""
@@ -98,22 +119,24 @@ class Kube:
 
         A watch that ends is begun anew; the fault comes when that fails for a minute.
         """
-        loop = asyncio.get_running_loop()
-        last, first = loop.time(), True
+        loop, first = asyncio.get_running_loop(), True
+        failing: float | None = None  # since when
         while True:
             try:
                 listed = await self.call("GET", self.path(kind), query=selectors) or {}
                 version = listed["metadata"]["resourceVersion"]
                 known = {one["metadata"]["name"]: one for one in listed["items"]}
-                last, first = loop.time(), False
+                failing, first = None, False
                 yield known
                 async for what, seen in self._events(kind, version, selectors):
-                    last, at = loop.time(), seen["metadata"]["name"]
+                    at = seen["metadata"]["name"]
                     known = {name: one for name, one in known.items() if name != at}
                     known |= {} if what == "DELETED" else {at: seen}
                     yield known
             except Fault:
-                if first or loop.time() - last > HEALS_WITHIN:
+                now = loop.time()
+                failing = now if failing is None else failing
+                if first or now - failing > HEALS_WITHIN:
                     raise
                 await asyncio.sleep(RETRY)
 

@@ -242,6 +242,10 @@ PROBLEMS = {
         {"jobs": [of(job(condition("Stalled", "True", "LearnerRefused", "No task.")))]},
         "No task.",
     ),
+    "jobs that cannot be read": (
+        {"jobs": Fault("job old is of another version")},
+        "not looked at: job old is of another version",
+    ),
     "silent robots": (
         {"robots": [AWAY] * 7},
         "7 of 7 are silent: " + ", ".join(["r9 (never seen)"] * 5) + " and 2 more",
@@ -277,6 +281,15 @@ def test_what_one_may_not_look_at_is_no_problem_of_the_fleet() -> None:
     view = checks.checkup(WELL._replace(**blind))
     assert view.ok
     assert [one.found for one in view.checks[1:]] == ["not looked at: forbidden"] * 5
+
+
+def test_many_stalled_robots_are_counted() -> None:
+    stalled = RobotActor.model_validate(
+        robot("r1", condition("Stalled", "True", "RobotRefused", "No such task."))
+    )
+    view = checks.checkup(WELL._replace(robots=[stalled] * 500))
+    problems = [one.found for one in view.checks if not one.ok]
+    assert problems == ["No such task."] * 5 + ["495 more are Stalled"]
 
 
 # --- lineage, logs, enrolment ---------------------------------------------------------------

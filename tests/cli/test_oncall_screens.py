@@ -440,3 +440,39 @@ async def test_a_pipe_gets_a_block_for_each_change() -> None:
     )
     block = "\n".join(text.status(screen.status(WORLD)))
     assert paper.getvalue() == f"{block}\n\n" * 2
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+async def test_brackets_and_colons_of_a_message_are_no_style(as_json: bool) -> None:
+    said = "Mount [/var/lib] of [learner] failed :warning:"
+
+    async def worlds() -> AsyncIterator[World]:
+        yield seen(job(condition("Ready", "False", "LearnerFailing", said)))
+
+    paper = StringIO()
+    await live.screen(
+        worlds(), screen.status, text.status, Console(file=paper, width=20), as_json=as_json
+    )
+    assert said in paper.getvalue()
+
+
+def test_what_to_do_next_is_pasted_where_it_was_asked() -> None:
+    told = screen.status(WORLD._replace(asked=" --namespace lab --context far")).next
+    commands = [one.command for one in told]
+    assert commands[-1] == "fleet abort staged 7 --namespace lab --context far"
+    assert all(one.endswith(" --namespace lab --context far") for one in commands)
+
+
+def test_a_screen_of_many_troubled_robots_stays_one_screen() -> None:
+    silent = [robot(f"arm-{one}", *SILENT, phase="Offline") for one in range(2000)]
+    shown = screen.status(seen(job(), *silent))
+    lines = text.status(shown)
+    assert "  ! and 1990 more: `fleet robots list --job staged`" in lines
+    assert len(lines) < 40
+    assert len(shown.troubled) == 2000
+
+
+def test_an_object_of_another_version_is_told_in_a_sentence() -> None:
+    old = job(spec={"rollout": {"gates": {"simulation": True}}})
+    with pytest.raises(Fault, match="FleetTrainingJob staged is not as this program knows"):
+        seen(old)

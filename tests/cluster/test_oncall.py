@@ -5,21 +5,32 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from rich.console import Console
 
+from fleet_cli import kube as client_module
 from fleet_cli.dashboard.serve import looking, serving
 from fleet_cli.kube import Kube as Client
 from fleet_cli.kubeconfig import Target
 from fleet_cli.local.cluster import LocalCluster
+from fleet_cli.oncall import text
+from fleet_cli.oncall.live import screen
+from fleet_cli.oncall.options import first
+from fleet_cli.oncall.status import status
+from fleet_cli.oncall.views import Status
+from fleet_cli.oncall.world import World, follow
 from helpers.contexts import with_contexts
 from helpers.control import JOBS, ROBOTS, Fleet, Operator, candidate, edit, enroll, training_job
 from helpers.fleet import FLEET, Shell
 from helpers.kube import Kube, condition, exists
-from helpers.proxy import ApiProxy
+from helpers.proxy import Answer as ApiAnswer
+from helpers.proxy import ApiProxy, Call
+from helpers.proxy import Fault as Harm
 
 INTERRUPTIBLE = ("env", "--default-signal=INT")  # also where the tests run in the background
 MANUAL: dict[str, Any] = {"rollout": {"mode": "Manual", "steps": [{"robots": 1, "minEpisodes": 4}]}}
@@ -49,7 +60,7 @@ async def test_a_version_is_seen_let_on_taken_back_and_then_the_operator_dies(
     (job,) = (await fleet("get", "-o", "json")).json["items"]
     assert (job["stable"], job["candidate"], job["robots"]["connected"]) == (1, 2, 2)
     said = await fleet("status", "job")
-    assert "fleet promote job 2" in said.out
+    assert f"fleet promote job 2 --namespace {kube.namespace} --kubeconfig" in said.out
 
     pressed = await fleet("promote", "job")
     assert pressed.code == 0, pressed
@@ -121,6 +132,10 @@ async def test_a_pin_is_made_or_told_for_git(waiting: Fleet, fleet: Shell, kube:
     forced = (await fleet("pin", "job", "1", "--force", "-o", "json")).json
     assert (forced["applied"], "at its next sync" in forced["message"]) == (True, True)
 
+    await enroll(kube, "other", "guest")
+    for words in (("pin", "job", "2"), ("unpin", "job")):
+        strange = await fleet(*words, "--robot", "guest")
+        assert (strange.code, "guest works for other, not for job" in strange.err) == (1, True)
     assert (await fleet("pin", "job", "2", "--robot", "r1")).code == 0
     await waiting.until_runs("r1", 2)
     assert (await fleet("unpin", "job", "--robot", "r1")).code == 0
@@ -241,8 +256,10 @@ async def test_what_cannot_be_done_is_one_sentence_and_a_code(
 
 @pytest.mark.usefixtures("kinds")
 async def test_a_watch_that_breaks_off_is_begun_anew(
-    cluster: LocalCluster, kube: Kube, tmp_path: Path
+    cluster: LocalCluster, kube: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # How long it was quiet before says nothing: the first failure is only now.
+    monkeypatch.setattr(client_module, "HEALS_WITHIN", 0.0)
     config = tmp_path / "config"
     async with (
         ApiProxy.before(cluster, config) as proxy,
@@ -259,6 +276,44 @@ async def test_a_watch_that_breaks_off_is_begun_anew(
         async with asyncio.timeout(60):
             assert sorted(await missed) == ["one", "two"]
         await following.aclose()
+
+
+class Away(Harm):
+    """The API server's own door is shut."""
+
+    async def before(self, call: Call) -> ApiAnswer:
+        return ApiAnswer(503, b"away", {})
+
+
+@pytest.mark.usefixtures("kinds")
+async def test_a_screen_ends_with_the_fault_where_a_watch_does_not_heal(
+    cluster: LocalCluster, kube: Kube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "HEALS_WITHIN", 0.0)
+    monkeypatch.setattr(client_module, "RETRY", 0.01)
+    await kube.create(JOBS, training_job("one"))
+    drawn = asyncio.Event()
+
+    def view(seen: World) -> Status:
+        drawn.set()
+        return status(seen)
+
+    config = tmp_path / "config"
+    async with (
+        ApiProxy.before(cluster, config) as proxy,
+        Client(Target(kube.namespace, kubeconfig=str(config))) as client,
+    ):
+        console = Console(file=StringIO(), force_terminal=True)
+        showing = asyncio.create_task(
+            screen(follow(client, "one"), view, text.status, console, as_json=False)
+        )
+        await drawn.wait()
+        proxy.fault = Away()
+        proxy.cut()
+        with pytest.raises(ExceptionGroup) as raised:
+            async with asyncio.timeout(60):
+                await showing
+    assert "away" in str(first(raised.value))
 
 
 @pytest.mark.usefixtures("kinds")

@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fleet_cli.exits import Exit, Fault
 from fleet_cli.oncall import views
+from fleet_cli.oncall.world import read
 from fleet_contract.names import ConditionType, Kind, Label, Reason, Verb
+from fleet_contract.resources import FleetTrainingJob
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fleet_cli.kube import Kube, Object
-    from fleet_contract.resources import FleetTrainingJob
 
 
 class Button(NamedTuple):
@@ -110,9 +111,7 @@ async def press(
 
     Raises ``Fault`` where there is no such job or version, or no answer.
     """
-    from fleet_contract.resources import FleetTrainingJob
-
-    job = FleetTrainingJob.model_validate(await kube.get(Kind.TRAINING_JOB, name))
+    job = read(FleetTrainingJob, await kube.get(Kind.TRAINING_JOB, name))
     text = request(verb, job, version, secrets.token_hex(4))
     patch = {"metadata": {"annotations": {Label.REQUEST.value: text}}}
     seen = await kube.merge(Kind.TRAINING_JOB, name, patch)

@@ -36,7 +36,7 @@ NEEDS = (
     ("read logs", "get", "pods", "log"),
 )
 """What the commands need of the caller: what for, verb, resource, part of it."""
-SHOWN = 5  # robots named in one line; the rest are counted
+SHOWN = 5  # robots told of one by one; the rest are counted
 
 
 class Facts(NamedTuple):
@@ -73,15 +73,10 @@ def checkup(facts: Facts) -> views.Checkup:
     return views.Checkup(ok=all(one.ok for one in checks), checks=checks)
 
 
-def _unknown(name: str, fault: Fault) -> views.Check:
-    """Not to be allowed to look is no problem of the fleet's."""
-    return views.Check(name=name, ok=True, found=f"not looked at: {fault}")
-
-
 def _kinds(facts: Facts) -> Iterator[views.Check]:
     name = "kinds"
     if isinstance(facts.kinds, Fault):
-        yield _unknown(name, facts.kinds)
+        yield views.Check.unseen(name, facts.kinds)
         return
     missing = [one for one, found in facts.kinds.items() if found is None]
     ours = {one["metadata"]["name"]: one for one in map(crd, Kind)}
@@ -111,7 +106,7 @@ def _schema(kind: Object) -> Any:
 def _rights(facts: Facts) -> Iterator[views.Check]:
     name = "your rights"
     if isinstance(facts.allowed, Fault):
-        yield _unknown(name, facts.allowed)
+        yield views.Check.unseen(name, facts.allowed)
         return
     needs = [(need, may) for need, may in zip(NEEDS, facts.allowed, strict=True)]
     lacking = [need for need, may in needs if not may]
@@ -132,7 +127,7 @@ def _rights(facts: Facts) -> Iterator[views.Check]:
 def _operator(facts: Facts) -> Iterator[views.Check]:
     name = "operator"
     if isinstance(facts.operator, Fault):
-        yield _unknown(name, facts.operator)
+        yield views.Check.unseen(name, facts.operator)
         return
     for one in facts.operator:
         at, ready = one["metadata"]["name"], one.get("status", {}).get("readyReplicas", 0)
@@ -179,7 +174,7 @@ PARTS = ((C.STREAMS_READY, "False", "NATS"), (C.STORAGE_FAILING, "True", "storag
 
 def _jobs(facts: Facts) -> Iterator[views.Check]:
     if isinstance(facts.jobs, Fault):
-        yield _unknown("jobs", facts.jobs)
+        yield views.Check.unseen("jobs", facts.jobs)
         return
     if not facts.jobs:
         remedy = "`kubectl apply -f manifests/samples/staged.yaml` makes one"
@@ -216,15 +211,22 @@ def _page(condition: Any) -> str:
 
 def _robots(facts: Facts) -> Iterator[views.Check]:
     if isinstance(facts.robots, Fault):
-        yield _unknown("robots", facts.robots)
+        yield views.Check.unseen("robots", facts.robots)
         return
     at_work = [one for one in facts.robots if not one.spec.suspend]
     stalled = [one for one in at_work if one.status.condition(C.STALLED) is not None]
-    for one in stalled:
+    for one in stalled[:SHOWN]:
         why = one.status.condition(C.STALLED)
         if why is not None:
             name = f"robot {one.metadata.name}"
             yield views.Check(name=name, ok=False, found=why.message, remedy=_page(why))
+    if (more := len(stalled) - SHOWN) > 0:
+        yield views.Check(
+            name="robots",
+            ok=False,
+            found=f"{more} more are Stalled",
+            remedy="`fleet robots list` tells of each why",
+        )
     silent = [one for one in at_work if one not in stalled and _silent(one)]
     if silent:
         yield views.Check(

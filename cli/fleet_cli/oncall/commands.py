@@ -97,6 +97,7 @@ def lineage(
     """
     from fleet_cli.oncall import lineage as origin
     from fleet_cli.oncall import text
+    from fleet_cli.oncall.world import read
     from fleet_contract.names import Kind
     from fleet_contract.resources import PolicyVersion
 
@@ -108,9 +109,9 @@ def lineage(
             show(lived, text.episode(lived), where.output)
             return
         of = origin.job_of(version)
-        found = PolicyVersion.model_validate(await kube.get(Kind.POLICY_VERSION, version))
+        found = read(PolicyVersion, await kube.get(Kind.POLICY_VERSION, version))
         siblings = await kube.list(Kind.POLICY_VERSION, fieldSelector=f"spec.job={of}")
-        view = origin.lineage(found, [PolicyVersion.model_validate(one) for one in siblings])
+        view = origin.lineage(found, [read(PolicyVersion, one) for one in siblings])
         if storage:
             spec = found.spec
             told = await origin.stored(storage, spec.job_uid, version=spec.sequence)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from fleet_cli.exits import Exit, Fault
 from fleet_cli.oncall.checks import NEEDS, Facts
 from fleet_cli.oncall.key_checks import Keys
+from fleet_cli.oncall.world import R, read
 from fleet_contract import names
-from fleet_contract.names import Kind
 from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor
 from fleet_operator.decide.keys import SECRETS
 
@@ -43,18 +43,12 @@ async def facts(kube: Kube, now: float) -> Facts:
         _or_why(kube.list("Deployment", labelSelector=OPERATOR)),
         _or_why(kube.list("Pod", labelSelector=OPERATOR)),
         _or_why(_allowed(kube)),
-        _or_why(kube.list(Kind.TRAINING_JOB)),
-        _or_why(kube.list(Kind.ROBOT_ACTOR)),
+        _or_why(_all(kube, FleetTrainingJob)),
+        _or_why(_all(kube, RobotActor)),
         _or_why(kube.find("ConfigMap", names.TRUST)),
         _or_why(_secrets(kube)),
-        _or_why(kube.list(Kind.POLICY_VERSION)),
+        _or_why(_all(kube, PolicyVersion)),
     )
-    if not isinstance(jobs, Fault):
-        jobs = [FleetTrainingJob.model_validate(one) for one in jobs]
-    if not isinstance(robots, Fault):
-        robots = [RobotActor.model_validate(one) for one in robots]
-    if not isinstance(versions, Fault):
-        versions = [PolicyVersion.model_validate(one) for one in versions]
     keys = Keys(trust, secrets, versions)
     server, namespace = str(version.get("gitVersion", "?")), kube.namespace
     return Facts(server, namespace, kinds, deployments, pods, allowed, jobs, robots, keys, now)
@@ -66,6 +60,10 @@ async def _or_why(wanted: Awaitable[Any]) -> Any:
         return await wanted
     except Fault as fault:
         return fault
+
+
+async def _all(kube: Kube, kind: type[R]) -> list[R]:
+    return [read(kind, one) for one in await kube.list(kind.kind_name)]
 
 
 async def _secrets(kube: Kube) -> dict[Signatory, Object | None]:

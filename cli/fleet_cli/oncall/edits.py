@@ -72,13 +72,14 @@ async def pin(kube: Kube, job: str, version: int, *, robot: str, force: bool) ->
 
     Raises ``Fault`` where it is not: robots would be given something else.
     """
+    uid = (await kube.get(Kind.TRAINING_JOB, job))["metadata"]["uid"]
     found = await kube.list(Kind.POLICY_VERSION, fieldSelector=f"spec.job={job}")
-    kept = sorted(one["spec"]["sequence"] for one in found)
-    await kube.get(Kind.TRAINING_JOB, job)
+    kept = sorted(one["spec"]["sequence"] for one in found if one["spec"]["jobUid"] == uid)
     if version not in kept:
         there = f"there are {', '.join(map(str, kept))}" if kept else "there is none yet"
         raise Fault(f"version {version} of {job} is not kept: {there}")
     if robot:
+        await _works_for(kube, robot, job)
         does = f"Robot {robot} takes version {version} up at its next episode."
         patch = {"spec": {"pin": version}}
         return await edit(kube, Kind.ROBOT_ACTOR, robot, patch, does=does, force=force)
@@ -89,10 +90,18 @@ async def pin(kube: Kube, job: str, version: int, *, robot: str, force: bool) ->
 async def unpin(kube: Kube, job: str, mode: RolloutMode, *, robot: str, force: bool) -> views.Edit:
     """The fleet, or one robot, follows its rollout again."""
     if robot:
+        await _works_for(kube, robot, job)
         does, patch = f"Robot {robot} follows its job's rollout.", {"spec": {"pin": None}}
         return await edit(kube, Kind.ROBOT_ACTOR, robot, patch, does=does, force=force)
     does = f"Newer versions of {job} are let through again, in mode {mode}."
     return await edit(kube, Kind.TRAINING_JOB, job, unpinned(mode), does=does, force=force)
+
+
+async def _works_for(kube: Kube, robot: str, job: str) -> None:
+    """Raises ``Fault`` where it does not: its versions are those of another job."""
+    its = (await kube.get(Kind.ROBOT_ACTOR, robot))["spec"]["job"]
+    if its != job:
+        raise Fault(f"robot {robot} works for {its}, not for {job}: name that job")
 
 
 def told(view: views.Edit, output: Format) -> int:

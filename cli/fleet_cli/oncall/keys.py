@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fleet_cli.exits import Exit, Fault
 from fleet_cli.oncall import views
+from fleet_cli.oncall.world import read
 from fleet_contract import names
 from fleet_contract.names import Kind, Label, Signatory
 from fleet_contract.resources import RobotActor, RobotMode
@@ -50,7 +51,7 @@ async def rotate(
     """
     trust, secret = await _found(kube, role)
     fresh = PrivateKey.generate()
-    robots = [RobotActor.model_validate(one) for one in await kube.list(Kind.ROBOT_ACTOR)]
+    robots = [read(RobotActor, one) for one in await kube.list(Kind.ROBOT_ACTOR)]
     outside = [one.metadata.name for one in robots if one.spec.mode is RobotMode.EXTERNAL]
     known = trust["data"][role.value]
     await kube.merge(

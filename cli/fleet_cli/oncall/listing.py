@@ -30,7 +30,7 @@ async def jobs(kube: Kube, name: str, output: Format, *, watch: bool) -> None:
 
     def view(found: Sequence[Object]) -> views.Jobs:
         now = time.time()
-        items = [look.job(FleetTrainingJob.model_validate(one), now) for one in found]
+        items = [look.job(world.read(FleetTrainingJob, one), now) for one in found]
         return views.Jobs(items=items)
 
     if name:
@@ -49,7 +49,7 @@ async def robots(kube: Kube, job: str, output: Format, *, watch: bool) -> None:
 
     def view(found: Sequence[Object]) -> views.RobotList:
         now = time.time()
-        items = [look.robot(RobotActor.model_validate(one), now) for one in found]
+        items = [look.robot(world.read(RobotActor, one), now) for one in found]
         return views.RobotList(items=items)
 
     selectors = {"fieldSelector": f"spec.job={job}"} if job else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, TypeVar
 
@@ -33,10 +34,9 @@ async def screen(
     if not console.is_terminal or as_json:
         async for world in worlds:
             shown = view(world)
-            if as_json:
-                console.print(json.dumps(shown.document()), soft_wrap=True, highlight=False)
-            else:
-                console.print("\n".join([*lay(shown), ""]), soft_wrap=True, highlight=False)
+            told = json.dumps(shown.document()) if as_json else "\n".join([*lay(shown), ""])
+            # As it is: what a message has in brackets is no style of ours.
+            console.print(told, soft_wrap=True, highlight=False, markup=False, emoji=False)
         return
     with Live(console=console, auto_refresh=False) as live:
         async for world in kept_fresh(worlds):
@@ -46,22 +46,35 @@ async def screen(
 async def kept_fresh(worlds: AsyncIterator[World]) -> AsyncIterator[World]:
     """Each world as it comes, and the last one again every second, with the time moved on."""
     loop = asyncio.get_running_loop()
-    following = asyncio.ensure_future(anext(worlds, None))
+    news: asyncio.Queue[World | None] = asyncio.Queue()
+
+    async def read() -> None:
+        # One task from end to end: what is opened inside belongs to the task that opened it.
+        try:
+            async for world in worlds:
+                news.put_nowait(world)
+                await news.join()  # until it is drawn: what changes meanwhile is one more world
+        finally:
+            news.put_nowait(None)
+
+    reading = asyncio.create_task(read())
     last: tuple[World, float] | None = None
     try:
         while True:
-            done, _ = await asyncio.wait({following}, timeout=REDRAWN)
-            if done:
-                world = following.result()
-                if world is None:
-                    return
-                last = (world, loop.time())
-                following = asyncio.ensure_future(anext(worlds, None))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(REDRAWN):
+                    world = await news.get()
+                    news.task_done()
+                    if world is None:
+                        break
+                    last = world, loop.time()
             if last is not None:
                 world, at = last
                 yield world._replace(now=world.now + loop.time() - at)
+        await reading  # for its fault
     finally:
-        following.cancel()
+        reading.cancel()
+        await asyncio.wait({reading})
 
 
 def styled(lines: Sequence[str]) -> Text:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from fleet_cli.exits import Exit, Fault
 from fleet_cli.oncall import edits, look, views
 from fleet_cli.oncall.doctor import OPERATOR
+from fleet_cli.oncall.world import read
 from fleet_contract import names
 from fleet_contract.agents import RobotConfig
 from fleet_contract.identity import claims, token_of
@@ -136,11 +137,11 @@ async def enroll(
     kube: Kube, robot: str, job: str, site: str, groups: Sequence[str]
 ) -> views.Enrolled:
     """Make the RobotActor. Raises ``Fault`` where the job is not there or the name is taken."""
-    found = FleetTrainingJob.model_validate(await kube.get(Kind.TRAINING_JOB, job))
+    found = read(FleetTrainingJob, await kube.get(Kind.TRAINING_JOB, job))
     if await kube.find(Kind.ROBOT_ACTOR, robot) is not None:
         raise Fault(f"there is a robot {robot} already: name another, or `kubectl delete` it first")
     made = await kube.create(manifest(robot, job, site, groups))
-    return await _needs(kube, found, RobotActor.model_validate(made))
+    return await _needs(kube, found, read(RobotActor, made))
 
 
 async def credentials(kube: Kube, name: str, *, new: bool) -> views.Enrolled:
@@ -148,14 +149,14 @@ async def credentials(kube: Kube, name: str, *, new: bool) -> views.Enrolled:
 
     With ``new`` other credentials are made, and those of before are void. Raises ``Fault``.
     """
-    robot = RobotActor.model_validate(await kube.get(Kind.ROBOT_ACTOR, name))
+    robot = read(RobotActor, await kube.get(Kind.ROBOT_ACTOR, name))
     if robot.spec.mode is not RobotMode.EXTERNAL:
         raise Fault(f"robot {name} is simulated: its pod has what it needs")
-    job = FleetTrainingJob.model_validate(await kube.get(Kind.TRAINING_JOB, robot.spec.job))
+    job = read(FleetTrainingJob, await kube.get(Kind.TRAINING_JOB, robot.spec.job))
     if new:
         patch = {"metadata": {"annotations": {Label.CREDENTIALS.value: secrets.token_hex(4)}}}
         changed = await kube.merge(Kind.ROBOT_ACTOR, name, patch)
-        robot = RobotActor.model_validate(changed)
+        robot = read(RobotActor, changed)
     return await _needs(kube, job, robot)
 
 
@@ -215,7 +216,7 @@ async def drain(kube: Kube, name: str, *, within: float, force: bool) -> views.E
             async for known in kube.follow(Kind.ROBOT_ACTOR, fieldSelector=f"metadata.name={name}"):
                 if name not in known:
                     raise Fault(f"robot {name} was deleted meanwhile", Exit.NOT_FOUND)
-                last = RobotActor.model_validate(known[name])
+                last = read(RobotActor, known[name])
                 if idle(last):
                     return _told(made, last)
     waits = f"{last.status.spool_depth} records wait on its disk" if last else "it was not seen"

@@ -209,23 +209,26 @@ def _next(world: World) -> Iterator[views.Step]:
         yield views.Step(what=f"{stalled.message} ({TROUBLESHOOTING}, {stalled.reason})")
     elif job.status.observed_generation < job.metadata.generation:
         yield views.Step(
-            command="fleet doctor",
+            command=f"fleet doctor{world.asked}",
             what="the operator has not looked at the newest edit; if that lasts, see why",
         )
     if spec.paused:
         yield views.Step(what="set spec.rollout.paused to false where the job is written, to go on")
     if rollout.paused:
-        yield views.Step(command=f"fleet {Verb.RESUME} {name}", what=PRESS[Verb.RESUME])
+        yield views.Step(
+            command=f"fleet {Verb.RESUME} {name}{world.asked}", what=PRESS[Verb.RESUME]
+        )
     if spec.mode is RolloutMode.PINNED:
-        yield views.Step(command=f"fleet unpin {name}", what="let newer versions through again")
+        command = f"fleet unpin {name}{world.asked}"
+        yield views.Step(command=command, what="let newer versions through again")
     elif rollout.candidate is not None:
         for verb in (*HELP.get(rollout.reason, ()), Verb.ABORT):
-            command = f"fleet {verb} {name} {rollout.candidate.sequence}"
+            command = f"fleet {verb} {name} {rollout.candidate.sequence}{world.asked}"
             gated = verb is Verb.SKIP and rollout.reason in AT_GATE
             yield views.Step(command=command, what=PAST_GATE if gated else PRESS[verb])
     elif stable is not None and job.status.last_known_good:
         good = job.status.last_known_good[-1].sequence
-        command = f"fleet {Verb.ROLLBACK} {name} {stable.sequence}"
+        command = f"fleet {Verb.ROLLBACK} {name} {stable.sequence}{world.asked}"
         yield views.Step(command=command, what=PRESS[Verb.ROLLBACK].format(good=good))
 
 

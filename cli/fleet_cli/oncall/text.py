@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fleet_cli.oncall import views
     from fleet_cli.oncall.keys import Begun
 
+TROUBLED = 10  # robots on the screen; the rest are counted
 MARK = {"done": "✓", "now": "▸", "ahead": "·"}
 
 
@@ -77,9 +78,11 @@ def status(view: views.Status) -> list[str]:
     lines += ["", f"ROBOTS  {counts}"]
     if view.cohorts:
         lines += [f"  {line}" for line in _cohorts(view.cohorts)]
-    for one in view.troubled:
+    for one in view.troubled[:TROUBLED]:
         seen = "never seen" if one.last_seen is None else f"seen {age(one.last_seen)} ago"
         lines.append(f"  ! {one.name} ({one.phase or 'new'}, {seen}): {one.trouble}")
+    if (more := len(view.troubled) - TROUBLED) > 0:
+        lines.append(f"  ! and {more} more: `fleet robots list --job {job.name}`")
     learner = view.learner
     goal = f" of {learner.goal_step}" if learner.step < learner.goal_step else ""
     stage = f"{learner.stage}, step {learner.step}{goal}" if learner.stage else "not heard of yet"

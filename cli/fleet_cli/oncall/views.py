@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
+from fleet_cli.exits import Exit
 from fleet_contract.resources.base import Model
 
 if TYPE_CHECKING:
     from fleet_cli import uplink
+    from fleet_cli.exits import Fault
 
 API_VERSION = "cli.fleetloop.dev/v1alpha1"
 
@@ -320,6 +322,13 @@ class Check(Model):
     ok: bool = Field(description="Whether it is well.")
     found: str = Field(description="What was found.")
     remedy: str = Field(default="", description="What to do about it.")
+
+    @classmethod
+    def unseen(cls, name: str, fault: Fault) -> Check:
+        """Of what could not be looked at; not to be allowed to is no problem of the fleet's."""
+        ok = fault.code is not Exit.NOT_DONE
+        remedy = "" if ok else "mend that first: what it hides was not checked"
+        return cls(name=name, ok=ok, found=f"not looked at: {fault}", remedy=remedy)
 
 
 class Checkup(View):

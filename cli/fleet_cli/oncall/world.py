@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from pydantic import ValidationError
+
+from fleet_cli.exits import Fault
 from fleet_contract.names import Kind
-from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor
+from fleet_contract.resources import FleetTrainingJob, PolicyVersion, Resource, RobotActor
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
     from fleet_cli.kube import Kube, Object
+
+R = TypeVar("R", bound=Resource)
 
 
 class World(NamedTuple):
@@ -23,21 +28,41 @@ class World(NamedTuple):
     robots: tuple[RobotActor, ...]
     versions: tuple[PolicyVersion, ...]
     now: float  # Unix seconds
+    asked: str = ""  # the options by which it was found
+
+
+def read(kind: type[R], found: Object) -> R:
+    """An object of the API. Raises ``Fault`` where it is not as this program knows its kind."""
+    try:
+        return kind.model_validate(found)
+    except ValidationError as fault:
+        wrong = fault.errors()[0]
+        where = ".".join(map(str, wrong["loc"]))
+        raise Fault(
+            f"{kind.kind_name} {found['metadata']['name']} is not as this program knows the kind "
+            f"({where}: {wrong['msg']}): look whether program and cluster are of one version; "
+            "docs/install.md tells what an upgrade leaves to people"
+        ) from None
 
 
 def made(
-    job: Object, robots: Iterable[Object], versions: Iterable[Object], now: float | None = None
+    job: Object,
+    robots: Iterable[Object],
+    versions: Iterable[Object],
+    now: float | None = None,
+    asked: str = "",
 ) -> World:
     """From the API's objects; versions of an earlier job of that name are left out."""
-    owner = FleetTrainingJob.model_validate(job)
+    owner = read(FleetTrainingJob, job)
     uid = owner.metadata.uid
-    known = [RobotActor.model_validate(one) for one in robots]
-    ours = [PolicyVersion.model_validate(one) for one in versions if one["spec"]["jobUid"] == uid]
+    known = [read(RobotActor, one) for one in robots]
+    ours = [read(PolicyVersion, one) for one in versions if one["spec"]["jobUid"] == uid]
     return World(
         owner,
         tuple(sorted(known, key=lambda one: one.metadata.name)),
         tuple(sorted(ours, key=lambda one: one.spec.sequence)),
         time.time() if now is None else now,
+        asked,
     )
 
 
@@ -49,7 +74,7 @@ async def observe(kube: Kube, name: str) -> World:
         kube.list(Kind.ROBOT_ACTOR, fieldSelector=selector),
         kube.list(Kind.POLICY_VERSION, fieldSelector=selector),
     )
-    return made(job, robots, versions)
+    return made(job, robots, versions, asked=kube.asked)
 
 
 async def follow(kube: Kube, name: str) -> AsyncIterator[World]:
@@ -82,6 +107,7 @@ async def follow(kube: Kube, name: str) -> AsyncIterator[World]:
                     seen[Kind.TRAINING_JOB][name],
                     seen[Kind.ROBOT_ACTOR].values(),
                     seen[Kind.POLICY_VERSION].values(),
+                    asked=kube.asked,
                 )
         finally:
             for task in tasks:
