@@ -10,7 +10,7 @@ import json
 import re
 import time
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import yaml
 from pydantic import ValidationError
@@ -32,6 +32,19 @@ if TYPE_CHECKING:
 Path = tuple[str | int, ...]
 
 
+class Loader(yaml.SafeLoader):
+    """As kubectl reads: a date is a string."""
+
+    yaml_implicit_resolvers: ClassVar = {
+        first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+NO_YAML = (yaml.YAMLError, ValueError, TypeError, RecursionError)
+"""How a reader ends that was given something else, or more depth than it has."""
+
+
 class Fault(NamedTuple):
     """One fault; lines count from 1."""
 
@@ -47,8 +60,8 @@ class Fault(NamedTuple):
 def jobs(text: str) -> set[str]:
     """Names of the FleetTrainingJobs in a YAML stream; none in what is no YAML."""
     try:
-        documents = list(yaml.safe_load_all(text))
-    except yaml.YAMLError:
+        documents = list(yaml.load_all(text, Loader))
+    except NO_YAML:
         return set()
     return {
         str(document["metadata"]["name"])
@@ -62,8 +75,8 @@ def jobs(text: str) -> set[str]:
 
 def sending(text: str) -> Iterator[tuple[str, Uplink | str]]:
     """Of each sound job in a YAML stream: its name and what its robots will send."""
-    with contextlib.suppress(yaml.YAMLError):
-        for document in yaml.safe_load_all(text):
+    with contextlib.suppress(*NO_YAML):
+        for document in yaml.load_all(text, Loader):
             if isinstance(document, dict) and document.get("kind") == Kind.TRAINING_JOB:
                 with contextlib.suppress(ValidationError):
                     job = FleetTrainingJobSpec.model_validate(document.get("spec"))
@@ -78,9 +91,10 @@ def faults(text: str, known: frozenset[str] | set[str] = frozenset()) -> Iterato
         known: jobs of other files, which its robots may name.
     """
     try:
-        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
-        documents = list(yaml.safe_load_all(text))
-    except yaml.YAMLError as fault:
+        nodes = list(yaml.compose_all(text, Loader))
+        documents = list(yaml.load_all(text, Loader))
+        json.dumps(documents, default=str)  # as kubectl sends it: nothing may contain itself
+    except NO_YAML as fault:
         mark = getattr(fault, "problem_mark", None)
         what = f"this is no YAML: {getattr(fault, 'problem', fault)}"
         yield Fault(mark.line + 1 if mark else 1, "document", what)

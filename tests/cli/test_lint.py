@@ -309,3 +309,26 @@ def test_programs_are_told_faults_as_json(tmp_path: Path) -> None:
             "hint": False,
         }
     ]
+
+
+DATED = f"{JOB}  2026-01-01: x\n"
+NOT_READ = {
+    "a date that is none, of another kind": ("when: 2026-13-45\n", ""),
+    "a date for a field's name": (DATED, "spec.2026-01-01: no such field"),
+    "a document that contains itself": ("spec: &a {tasks: *a}\n", "this is no YAML: Circular"),
+    "a document without a bottom": ("[" * 5000, "this is no YAML"),
+}
+
+
+@pytest.mark.parametrize(("stream", "words"), NOT_READ.values(), ids=NOT_READ)
+def test_odd_yaml_is_a_fault_at_most(stream: str, words: str) -> None:
+    found = [str(one) for one in faults(stream) if not one.hint]
+    assert any(words in one for one in found) if words else not found
+
+
+def test_programs_are_told_how_many_robots_send(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(f"{JOB}  robots: {{simulated: {{replicas: 3}}}}\n")
+    result = CliRunner().invoke(app, ["lint", str(file), "--output", "json"])
+    (told,) = json.loads(result.stdout)["robots"]
+    assert told["robots"] == 3

@@ -389,6 +389,7 @@ class Uplink(Model):
     file: str = Field(description="The file.")
     job: str = Field(description="The job.")
     mbits_per_second: float | None = Field(description="Of one robot; absent: not known.")
+    robots: int | None = Field(description="Robots that the operator makes and that send so much.")
     spool_hours: float | None = Field(description="How long its spool lasts without the learner.")
     assumed: list[str] = Field(description="What the figures assume, or why there are none.")
 
@@ -396,11 +397,19 @@ class Uplink(Model):
     def of(cls, file: str, job: str, found: uplink.Uplink | str) -> Uplink:
         """Of what was reckoned."""
         if isinstance(found, str):
-            return cls(file=file, job=job, mbits_per_second=None, spool_hours=None, assumed=[found])
+            return cls(
+                file=file,
+                job=job,
+                mbits_per_second=None,
+                robots=None,
+                spool_hours=None,
+                assumed=[found],
+            )
         return cls(
             file=file,
             job=job,
             mbits_per_second=round(found.mbits, 6),
+            robots=found.robots,
             spool_hours=round(found.hours, 3),
             assumed=list(found.assumed),
         )
