@@ -15,6 +15,7 @@ class Exit(IntEnum):
     NO_ACCESS = 4
     NO_ANSWER = 5
     INTERRUPTED = 130
+    TOLD_TO_END = 143
 
 
 MEANS = {
@@ -25,6 +26,7 @@ MEANS = {
     Exit.NO_ACCESS: "the API server cannot be reached, or does not let you",
     Exit.NO_ANSWER: "nobody answered before `--timeout`; the request stands",
     Exit.INTERRUPTED: "Ctrl-C",
+    Exit.TOLD_TO_END: "SIGTERM, or the terminal was closed",
 }
 
 

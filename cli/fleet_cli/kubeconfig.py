@@ -10,6 +10,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config.config_exception import ConfigException
 from kubernetes.aio.config.kube_config import KubeConfigLoader, KubeConfigMerger
+from yaml import YAMLError
 
 from fleet_cli.exits import Exit, Fault
 
@@ -49,8 +50,9 @@ async def log_in(target: Target) -> Login:
         config.load_incluster_config(  # type: ignore[no-untyped-call]
             client_configuration=configuration
         )
-    except ConfigException as fault:
-        raise Fault(f"your kubeconfig will not do: {fault}", Exit.NO_ACCESS) from fault
+    except (ConfigException, YAMLError, TypeError, AttributeError, ValueError, OSError) as fault:
+        why = " ".join(str(fault).split())  # one line, where YAML's words are several
+        raise Fault(f"your kubeconfig will not do ({chosen}): {why}", Exit.NO_ACCESS) from fault
     return Login(configuration, target.namespace or _own_namespace(), {})
 
 

@@ -1,5 +1,7 @@
 """The page of one job: what it is made of, and who may have it."""
 
+import asyncio
+
 import aiohttp
 import pytest
 
@@ -71,3 +73,19 @@ async def test_a_cluster_that_is_away_is_told_on_the_page() -> None:
         with pytest.raises(Fault, match="name another"):
             async with serving(look, int(url.rsplit(":", 1)[1].strip("/"))):
                 pass
+
+
+async def test_a_cluster_that_does_not_answer_holds_no_end_up() -> None:
+    asked = asyncio.Event()
+
+    async def look() -> Overview:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with aiohttp.ClientSession() as session:
+        async with asyncio.timeout(30), serving(look) as url:
+            waiting = asyncio.create_task(session.get(url + "overview.json"))
+            await asked.wait()
+        with pytest.raises(aiohttp.ClientError):
+            await waiting

@@ -1,5 +1,6 @@
 """Buttons, pins, checks, logs and enrolment, as far as they are decided without a cluster."""
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from fleet_cli import cli_page, kube
 from fleet_cli.exits import Exit, Fault
+from fleet_cli.kubeconfig import Target, log_in
 from fleet_cli.main import app
 from fleet_cli.oncall import (
     buttons,
@@ -32,6 +34,7 @@ from fleet_contract.names import PLURALS, Env, Kind, Label, Verb
 from fleet_contract.resources import FleetTrainingJob, RobotActor
 from fleet_contract.schema import crd
 from fleet_operator.decide import requests
+from helpers.kube import await_exit
 from helpers.oncall import NOW, READY, condition, job, reference, robot
 
 TRIAL = job(rollout={"candidate": reference(7)}, rolledBack=[2, 4])
@@ -136,6 +139,18 @@ def test_a_refusal_of_the_api_server_says_what_to_do(
 ) -> None:
     sentence, exit_code = kube._refusal(status, said)
     assert (exit_code, words in sentence) == (code, True)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a: [", "- x\n", "\x00"], ids=["empty", "cut", "list", "bytes"]
+)
+async def test_a_kubeconfig_that_is_none_is_named_in_one_line(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "config"
+    path.write_text(text)
+    with pytest.raises(Fault, match=f"your kubeconfig will not do \\({path}\\)") as fault:
+        await log_in(Target(kubeconfig=str(path)))
+    assert fault.value.code is Exit.NO_ACCESS
+    assert "\n" not in str(fault.value)
 
 
 # --- Git ------------------------------------------------------------------------------------
@@ -305,6 +320,38 @@ def test_a_name_that_is_no_version_is_told_how_to_write_one() -> None:
     assert lineage.job_of("pick-v2-v11") == "pick-v2"
     with pytest.raises(Fault, match="write JOB-vN"):
         lineage.job_of("staged")
+
+
+def program(folder: Path, does: str) -> str:
+    """In the place of Python, for what is run beside the command."""
+    path = folder / "program"
+    path.write_text(f"#!/bin/sh\n{does}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+async def test_whoever_stops_waiting_for_a_store_leaves_nobody_who_reads_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipe = tmp_path / "pid"
+    os.mkfifo(pipe)
+    monkeypatch.setattr(sys, "executable", program(tmp_path, f"echo $$ > {pipe}; exec sleep 1000"))
+    reading = asyncio.create_task(lineage.stored("file:///nowhere", "uid", version=1))
+    pid = int(await asyncio.to_thread(pipe.read_text))
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    await_exit(pid, 1)
+
+
+async def test_a_store_that_nothing_here_can_read_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says = "ModuleNotFoundError: No module named 'fsspec'"
+    monkeypatch.setattr(sys, "executable", program(tmp_path, f'echo "{says}" >&2; exit 1'))
+    with pytest.raises(Fault, match=r"fleetloop\[learner\]") as fault:
+        await lineage.stored("file:///nowhere", "uid", version=1)
+    assert fault.value.code is Exit.NOT_DONE
 
 
 def test_the_newest_pod_of_a_rank_is_the_learner() -> None:

@@ -4,18 +4,24 @@ import asyncio
 import textwrap
 from collections.abc import AsyncIterator, Sequence
 from io import StringIO
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from rich.console import Console
 
 from fleet_cli.exits import Fault
-from fleet_cli.oncall import lineage, live, look, tables, text
+from fleet_cli.oncall import lineage, listing, live, look, tables, text
 from fleet_cli.oncall import status as screen
 from fleet_cli.oncall.live import styled
-from fleet_cli.oncall.views import Latency, Status
+from fleet_cli.oncall.options import Format
+from fleet_cli.oncall.views import Latency, Robot, Status
 from fleet_cli.oncall.world import World
+from fleet_contract.names import Kind
+from fleet_contract.resources import RobotActor
 from helpers.oncall import NOW, READY, ago, condition, job, reference, robot, seen, version
+
+if TYPE_CHECKING:
+    from fleet_cli.kube import Kube
 
 SPEC = {
     "rollout": {
@@ -476,3 +482,37 @@ def test_an_object_of_another_version_is_told_in_a_sentence() -> None:
     old = job(spec={"rollout": {"gates": {"simulation": True}}})
     with pytest.raises(Fault, match="FleetTrainingJob staged is not as this program knows"):
         seen(old)
+
+
+async def test_a_watched_list_tells_each_change_once_and_reads_only_what_changed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = 0
+    whole = look.robot
+
+    def counted(found: RobotActor, now: float) -> Robot:
+        nonlocal read
+        read += 1
+        return whole(found, now)
+
+    monkeypatch.setattr(look, "robot", counted)
+    first = {name: robot(name) for name in ("r1", "r2", "r3")}
+    changed = first | {"r2": robot("r2", runs=7)}
+    without = {name: one for name, one in changed.items() if name != "r1"}
+
+    class Changes:
+        async def follow(self, kind: Kind) -> AsyncIterator[dict[str, Any]]:
+            for known in ({}, first, changed, without, without | {"r1": robot("r1")}):
+                yield known
+
+    await listing.robots(cast("Kube", Changes()), "", Format.TEXT, watch=True)
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.split()[0] for row in rows] == ["ROBOT", "r1", "r2", "r3", "r2", "r1"]
+    assert read == 5
+
+
+def test_what_a_robot_says_is_nothing_that_a_terminal_obeys() -> None:
+    wrong = condition("SpoolFailing", "True", "DiskFull", "full\x1b[2J\x07\nof it")
+    shown = screen.status(seen(job(), robot("r1", wrong)))
+    (line,) = [one for one in styled(text.status(shown)).plain.splitlines() if "r1" in one]
+    assert line.endswith(r"full\x1b[2J\x07 of it")

@@ -36,6 +36,10 @@ INTERRUPTIBLE = ("env", "--default-signal=INT")  # also where the tests run in t
 MANUAL: dict[str, Any] = {"rollout": {"mode": "Manual", "steps": [{"robots": 1, "minEpisodes": 4}]}}
 
 
+def held(folder: Path) -> list[Path]:
+    return list(folder.iterdir())
+
+
 @pytest.fixture
 def fleet(cluster: LocalCluster, namespace: str) -> Shell:
     return Shell(cluster, namespace)
@@ -143,17 +147,19 @@ async def test_a_pin_is_made_or_told_for_git(waiting: Fleet, fleet: Shell, kube:
 
 
 async def test_those_who_watch_see_the_trial_begin_and_the_job_go(
-    waiting: Fleet, fleet: Shell, kube: Kube
+    waiting: Fleet, fleet: Shell, kube: Kube, tmp_path: Path
 ) -> None:
-    screen, table = [
+    screen, table, robots = [
         await asyncio.create_subprocess_exec(
             *(*INTERRUPTIBLE, str(FLEET), *words, "--watch", *fleet.target),
+            env=os.environ | {"TMPDIR": str(tmp_path)},
             stdout=asyncio.subprocess.PIPE,
         )
-        for words in (("status", "job", "--output", "json"), ("get",))
+        for words in (("status", "job", "--output", "json"), ("get",), ("robots", "list"))
     ]
     assert screen.stdout is not None
     assert table.stdout is not None
+    assert robots.stdout is not None
     async with asyncio.timeout(60):
         first = json.loads(await screen.stdout.readline())
         assert [one["state"] for one in first["stages"]] == ["ahead", "ahead"]
@@ -170,10 +176,17 @@ async def test_those_who_watch_see_the_trial_begin_and_the_job_go(
         table.send_signal(signal.SIGINT)
         assert await table.wait() == 130
 
+        await robots.stdout.readline()
+        robots.send_signal(signal.SIGTERM)
+        await robots.communicate()
+        assert robots.returncode == 143
+        assert held(tmp_path)  # what the kubeconfig holds, as files for the third
+
         await kube.delete(JOBS, "job")
         async for _ in screen.stdout:
             pass
         assert await screen.wait() == 0
+        assert not held(tmp_path)
 
 
 async def test_robots_are_enrolled_and_drained(

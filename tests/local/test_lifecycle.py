@@ -14,7 +14,7 @@ import pytest
 
 from fleet_cli.local import binaries
 from fleet_cli.local.cluster import LocalCluster
-from fleet_cli.local.lifecycle import connection, down, up
+from fleet_cli.local.lifecycle import _interrupt, connection, down, up
 from fleet_cli.local.node.api import Api
 from fleet_cli.local.processes import Child, ProcessId
 from fleet_cli.local.state import State, lock, read_state
@@ -81,6 +81,13 @@ async def test_a_cluster_outlives_its_shell_survives_its_own_death_and_goes_down
     assert not down("test")
 
 
+def ignored(pid: int) -> set[int]:
+    """The signals that a process ignores."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    mask = int(status.partition("SigIgn:")[2].split()[0], 16)
+    return {sign for sign in range(1, 65) if mask >> (sign - 1) & 1}
+
+
 async def test_a_second_cluster_in_the_foreground_is_apart_and_ctrl_c_leaves_nothing_of_it(
     home: Path, kube: Kube
 ) -> None:
@@ -88,9 +95,13 @@ async def test_a_second_cluster_in_the_foreground_is_apart_and_ctrl_c_leaves_not
         "from fleet_cli.local.lifecycle import up;"
         "up('test', detach=False, ready=lambda _: print('up', flush=True))"
     )
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script, stdout=PIPE)
+    nohup = ("env", "--ignore-signal=HUP")
+    process = await asyncio.create_subprocess_exec(
+        *nohup, sys.executable, "-c", script, stdout=PIPE
+    )
     assert process.stdout is not None
     assert await process.stdout.readline() == b"up\n"
+    assert signal.SIGHUP in ignored(process.pid)  # the terminal may close
     every = pids(home)
     with pytest.raises(RuntimeError, match="a cluster already runs in"):
         up("test", detach=False)
@@ -102,6 +113,14 @@ async def test_a_second_cluster_in_the_foreground_is_apart_and_ctrl_c_leaves_not
     for pid in every:
         await_exit(pid, 1)
     assert await kube.get("pods")  # the first one is still there
+
+
+def test_who_is_told_to_end_twice_ends_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers: dict[int, object] = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    with pytest.raises(KeyboardInterrupt):
+        _interrupt(signal.SIGTERM, None)
+    assert handlers == dict.fromkeys((signal.SIGTERM, signal.SIGHUP), signal.SIG_IGN)
 
 
 def test_down_never_ends_a_stranger_that_got_an_old_process_id(home: Path, bystander: int) -> None:

@@ -27,6 +27,8 @@ FILES = {
     "/page.css": ("page.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
 }
+ENDS_WITHIN = 1.0
+"""Seconds for which Ctrl-C waits for answers that are under way; the cluster may be away."""
 FRESH = 1.0
 """Seconds for which a look is shown again: many pages ask the cluster no more than one."""
 HEADERS = {
@@ -65,7 +67,7 @@ async def serving(look: Callable[[], Awaitable[Overview]], port: int = 0) -> Asy
     for path, (name, kind) in FILES.items():
         app.router.add_get(path, _file(name, kind))
     app.router.add_get("/overview.json", _document(look))
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=ENDS_WITHIN)
     await runner.setup()
     try:
         site = web.TCPSite(runner, LOOPBACK, port)

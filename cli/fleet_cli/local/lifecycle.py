@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 DETACHED_WITHIN = 120.0  # seconds until a detached cluster is ready
 DOWN_WITHIN = 45.0  # seconds in which the owner ends its programs, pods included
+ENDING = (signal.SIGTERM, signal.SIGHUP)  # the latter: the terminal was closed
 LOOK_EVERY = 0.5  # seconds between two looks whether a program ended by itself
 
 
@@ -105,8 +106,10 @@ def _end(state: State) -> bool:
 
 
 def _hold(folder: Path, ready: Callable[[Connection], None] | None) -> Connection:
-    # SIGHUP: the terminal was closed.
-    before = {sign: signal.signal(sign, _interrupt) for sign in (signal.SIGTERM, signal.SIGHUP)}
+    before = {sign: signal.getsignal(sign) for sign in ENDING}
+    for sign, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as below nohup
+            signal.signal(sign, _interrupt)
     cluster = LocalCluster(folder, accounts=True)
     found: Connection | None = None
     try:
@@ -129,6 +132,9 @@ def _hold(folder: Path, ready: Callable[[Connection], None] | None) -> Connectio
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    """As Ctrl-C does, and once: another signal would break the end off."""
+    for sign in ENDING:
+        signal.signal(sign, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

@@ -106,6 +106,6 @@ async def _works_for(kube: Kube, robot: str, job: str) -> None:
 
 def told(view: views.Edit, output: Format) -> int:
     """Print what became of it; the exit code."""
-    lines = [view.message] if view.applied else [view.message, "", in_git(view.patch)]
+    lines = [view.message] if view.applied else [view.message, "", *in_git(view.patch).splitlines()]
     show(view, lines, output)
     return Exit.DONE if view.applied else Exit.NOT_DONE

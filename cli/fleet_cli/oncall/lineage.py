@@ -6,6 +6,7 @@ The store is read by the runtime's program: this one has no driver for it. All e
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 import sys
@@ -55,9 +56,16 @@ async def stored(storage: str, job_uid: str, **what: object) -> dict[str, Any]:
         stdout=PIPE,
         stderr=PIPE,
     )
-    out, said = await program.communicate()
+    try:
+        out, said = await program.communicate()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            program.kill()  # whoever stops waiting leaves nobody who reads on
+        await program.wait()
     if program.returncode:
         words = said.decode().strip().splitlines() or ["the store could not be read"]
+        if words[-1].startswith("ModuleNotFoundError"):
+            raise Fault(f"what reads a store is not here: install fleetloop[learner] ({words[-1]})")
         raise Fault(words[-1].removeprefix("error: "), Exit.NOT_FOUND)
     answer: dict[str, Any] = json.loads(out.splitlines()[-1])
     return answer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.console import Console
 
-from fleet_cli.oncall import latency, live, look, text, views, world
+from fleet_cli.oncall import latency, live, look, tables, text, views, world
 from fleet_cli.oncall import status as screen
 from fleet_cli.oncall.options import Format, show
 from fleet_contract.names import Kind
@@ -86,16 +86,28 @@ async def _changes(
     lay: Callable[..., list[str]],
     output: Format,
 ) -> None:
-    """All of them at first, then each that looks otherwise, with the head once: as kubectl does."""
+    """All of them at first, then each that looks otherwise, with the head once: as kubectl does.
+
+    Only what changed is read anew: a large fleet changes several times a second.
+    """
+    seen: dict[str, Object] = {}
+    items: dict[str, views.Job | views.Robot] = {}
     shown: dict[str, str] = {}
+    headed = output is not Format.TEXT
     async for known in kube.follow(kind, **selectors):
-        listed = view([known[name] for name in sorted(known)])
-        items: Sequence[views.Job | views.Robot] = listed.items
-        head, *rows = lay(items)
-        if not shown and output is Format.TEXT:
+        fresh = view([one for name, one in known.items() if one is not seen.get(name)]).items
+        news = {one.name: one for one in fresh}
+        items = {name: news.get(name) or items[name] for name in sorted(known)}
+        head, *rows = lay(items.values())
+        if not headed:
             typer.echo(head)
-        for one, row in zip(items, rows, strict=True):
-            told = one.model_copy(update=AGELESS).model_dump_json()
-            if shown.get(one.name) != told:
-                shown[one.name] = told
-                typer.echo(row if output is Format.TEXT else json.dumps(one.document()))
+            headed = True
+        told = {
+            name: one.model_copy(update=AGELESS).model_dump_json() for name, one in news.items()
+        }
+        for (name, one), row in zip(items.items(), rows, strict=True):
+            if name in told and told[name] != shown.get(name):
+                typer.echo(
+                    tables.plain(row) if output is Format.TEXT else json.dumps(one.document())
+                )
+        seen, shown = known, {name: told.get(name) or shown[name] for name in known}

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 from rich.live import Live
 from rich.text import Text
 
+from fleet_cli.oncall.tables import plain
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -34,8 +36,9 @@ async def screen(
     if not console.is_terminal or as_json:
         async for world in worlds:
             shown = view(world)
-            told = json.dumps(shown.document()) if as_json else "\n".join([*lay(shown), ""])
+            lines = [json.dumps(shown.document())] if as_json else [*map(plain, lay(shown)), ""]
             # As it is: what a message has in brackets is no style of ours.
+            told = "\n".join(lines)
             console.print(told, soft_wrap=True, highlight=False, markup=False, emoji=False)
         return
     with Live(console=console, auto_refresh=False) as live:
@@ -82,5 +85,5 @@ def styled(lines: Sequence[str]) -> Text:
     text = Text()
     for line in lines:
         style = "red" if line.startswith("  !") else "" if line.startswith(" ") else "bold"
-        text.append(f"{line}\n", style=style)
+        text.append(f"{plain(line)}\n", style=style)
     return text

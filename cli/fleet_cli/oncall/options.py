@@ -106,6 +106,7 @@ def run(where: Place | Where, work: Callable[[Kube], Awaitable[int | None]]) -> 
     from fleet_cli.kubeconfig import Target
 
     async def entered() -> int | None:
+        _end_in_order()
         async with Kube(Target(*where[:3])) as kube:
             return await work(kube)
 
@@ -117,8 +118,28 @@ def run(where: Place | Where, work: Callable[[Kube], Awaitable[int | None]]) -> 
         code = fault.code
     except* KeyboardInterrupt:
         code = Exit.INTERRUPTED
+    except* asyncio.CancelledError:
+        code = Exit.TOLD_TO_END
     if code:
         raise typer.Exit(code)
+
+
+def _end_in_order() -> None:
+    """SIGTERM and a closed terminal end it as Ctrl-C does.
+
+    Else screens keep the cursor hidden, and keys of the kubeconfig stay in files for a moment's
+    use. What is ignored on purpose, as below nohup, is let be.
+    """
+    import asyncio
+    import signal
+    import threading
+
+    task = asyncio.current_task()
+    if task is None or threading.current_thread() is not threading.main_thread():
+        return
+    for sign in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(sign) is signal.SIG_DFL:
+            asyncio.get_running_loop().add_signal_handler(sign, task.cancel)
 
 
 def first(group: BaseException) -> Any:
@@ -135,8 +156,10 @@ def show(view: View, lines: Sequence[str], output: Format) -> None:
 
         typer.echo(json.dumps(view.document(), indent=2, ensure_ascii=False))
     else:
+        from fleet_cli.oncall.tables import plain
+
         for line in lines:
-            typer.echo(line)
+            typer.echo(plain(line))
 
 
 def _known(kind: str, context: typer.Context, incomplete: str) -> list[str]:

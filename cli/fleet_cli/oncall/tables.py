@@ -22,6 +22,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
     ]
 
 
+def plain(line: str) -> str:
+    """Without what a terminal would obey: robots and pods may have written a part of it."""
+    return "".join(
+        one if one.isprintable() else " " if one.isspace() else f"\\x{ord(one):02x}" for one in line
+    )
+
+
 def age(seconds: float | None) -> str:
     """``45s``, ``3m``, ``5h``, ``4d``; a dash where it is not known."""
     if seconds is None:
