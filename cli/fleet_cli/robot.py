@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 HEAD = {"apiVersion", "kind"}
 PROGRAM = "fleet_runtime.robot"
+NEEDS = ("fleet_runtime", "numpy", "safetensors", "zstandard")
+"""Without the extra `robot` a wheel has the first alone."""
 app = typer.Typer(no_args_is_help=True)
 
 
@@ -41,7 +43,7 @@ def run(
     except (OSError, ValueError) as fault:
         typer.echo(f"error: {fault}", err=True)
         raise typer.Exit(1) from None
-    if find_spec("fleet_runtime") is None:
+    if any(find_spec(one) is None for one in NEEDS):
         typer.echo("error: the robot's program is not installed here: fleetloop[robot]", err=True)
         raise typer.Exit(1)
     os.execve(  # noqa: S606 - our own program, in our place: signals reach it

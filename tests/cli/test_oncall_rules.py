@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
+from typer.testing import CliRunner
 
 from fleet_cli import cli_page, kube
 from fleet_cli.exits import Exit, Fault
@@ -352,6 +353,17 @@ async def test_a_store_that_nothing_here_can_read_says_what_to_install(
     with pytest.raises(Fault, match=r"fleetloop\[learner\]") as fault:
         await lineage.stored("file:///nowhere", "uid", version=1)
     assert fault.value.code is Exit.NOT_DONE
+
+
+def test_a_robots_machine_without_its_program_is_told_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    view = robots.enrolled(of(job()), RobotActor.model_validate(robot("arm")), {}, {})
+    file = tmp_path / "arm.json"
+    file.write_text(json.dumps(view.document()))
+    monkeypatch.setattr("fleet_cli.robot.find_spec", lambda name: name == "fleet_runtime" or None)
+    told = CliRunner().invoke(app, ["robot", "run", str(file), "--directory", str(tmp_path)])
+    assert (told.exit_code, "fleetloop[robot]" in told.stderr) == (1, True)
 
 
 def test_the_newest_pod_of_a_rank_is_the_learner() -> None:

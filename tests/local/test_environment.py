@@ -1,10 +1,17 @@
-"""Text rules of the node: references, mount paths, the last lines of a log."""
+"""What the node makes of a pod: references, mount paths, files, the last lines of a log."""
 
+import asyncio
+import os
 from pathlib import Path
 
+import aiohttp
 import pytest
 
+from fleet_cli.local.node import volumes
+from fleet_cli.local.node.api import Api, Json
+from fleet_cli.local.node.container import Container
 from fleet_cli.local.node.environment import Paths, expand
+from fleet_cli.local.node.launch import Surroundings
 from fleet_cli.local.node.logs import _start_of_last
 
 MOUNTS = Paths({"/data": Path("/pod/v/d"), "/data/deep": Path("/pod/v/e"), "/etc/x/": Path("/p/x")})
@@ -64,3 +71,77 @@ def test_the_last_lines_are_found_from_the_end(
     path = tmp_path / "log"
     path.write_text(content)
     assert path.read_text()[_start_of_last(path, lines) :] == last
+
+
+class Shaky(Api):
+    """An API server that ends every other connection without an answer."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Queue[int]()
+        self.count = 0
+
+    async def get(self, path: str, **params: str) -> Json:
+        self.count += 1
+        self.asked.put_nowait(self.count)
+        if self.count % 2:
+            raise aiohttp.ServerDisconnectedError
+        return {"data": {"learner": str(self.count)}}
+
+
+POD: Json = {
+    "metadata": {"name": "pod", "namespace": "lab", "uid": "uid"},
+    "spec": {
+        "volumes": [{"name": "trust", "configMap": {"name": "trust"}}],
+        "containers": [
+            {
+                "name": "main",
+                "image": "none",
+                "command": ["sleep", "1000"],
+                "envFrom": [{"configMapRef": {"name": "trust"}}],
+            }
+        ],
+    },
+}
+
+
+async def test_files_are_kept_fresh_also_after_a_lost_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volumes, "REFRESH_SECONDS", 0.0)
+    api = Shaky()
+    keeping = asyncio.create_task(
+        volumes.Volumes(api, POD, tmp_path, "127.0.0.1").keep_fresh(), name="keeping"
+    )
+    async with asyncio.timeout(60):
+        while await api.asked.get() < 5:
+            assert not keeping.done()
+    keeping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await keeping
+    assert int((tmp_path / "trust" / "learner").read_text()) >= 4
+
+
+async def test_a_container_waits_for_an_api_server_that_is_away(tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    told: list[str] = []
+    api = Shaky()
+    around = Surroundings(
+        api=api,
+        pod=POD,
+        folder=tmp_path,
+        ip="127.0.0.1",
+        base={"PATH": os.environ["PATH"]},
+        volumes=volumes.Volumes(api, POD, tmp_path / "volumes", "127.0.0.1"),
+        stopping=asyncio.Event(),
+        replaced=asyncio.Event(),
+        changed=lambda: None,
+        tell=lambda _kind, _reason, words: told.append(words),
+        grace=lambda: 1.0,
+    )
+    container = Container("main", around, "Never", initial=False)
+    async with asyncio.timeout(60):
+        process = await container._start()
+    assert process is not None
+    process.kill()
+    await process.wait()
+    assert told == ["Server disconnected"]

@@ -38,7 +38,7 @@ class Connection:
     dir: Path
     kubeconfig: Path
     server: str
-    token: str
+    token: str = field(repr=False)
     ca: Path
     nats_url: str
     nats_monitor_url: str

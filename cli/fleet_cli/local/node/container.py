@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import aiohttp
+
 from fleet_cli.local.node import probes
 from fleet_cli.local.node.environment import ConfigError
 from fleet_cli.local.node.events import now
@@ -193,9 +195,10 @@ class Container:
         while True:
             try:
                 launch = await prepare(self.spec, around)
-            except ConfigError as error:
-                self._wait_with("CreateContainerConfigError", str(error))
-                if told != (told := str(error)):  # one event, not one for each look
+            except (ConfigError, aiohttp.ClientError, TimeoutError) as error:
+                words = str(error) or repr(error)
+                self._wait_with("CreateContainerConfigError", words)
+                if told != (told := words):  # one event, not one for each look
                     around.tell("Warning", "Failed", told)
             else:
                 self._target = launch.target

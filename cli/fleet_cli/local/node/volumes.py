@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import aiohttp
+
 from fleet_cli.local.node.api import Api, ApiError, Json
 from fleet_cli.local.node.environment import ConfigError, Paths, expand, source
 from fleet_cli.local.node.environment import field as pod_field
@@ -52,7 +54,7 @@ class Volumes:
             await asyncio.sleep(REFRESH_SECONDS)
             try:
                 await self.fill()
-            except (ConfigError, ApiError, OSError):
+            except (ConfigError, ApiError, aiohttp.ClientError, OSError):
                 continue  # a running pod keeps what it has, as on every node
 
     def path(self, volume: Json) -> Path:
