@@ -123,6 +123,8 @@ async def test_a_pin_is_made_or_told_for_git(waiting: Fleet, fleet: Shell, kube:
     assert (await fleet("unpin", "job", "--manual")).code == 0
     rollout = (await kube.get(JOBS, "job"))["spec"]["rollout"]
     assert (rollout["mode"], "pinnedVersion" in rollout) == ("Manual", False)
+    again = await fleet("unpin", "job")
+    assert (again.code, "is not pinned: it stays in mode Manual" in again.err) == (1, True)
 
     def by_flux(found: dict[str, Any]) -> None:
         found["metadata"]["labels"] = {"kustomize.toolkit.fluxcd.io/name": "robots"}

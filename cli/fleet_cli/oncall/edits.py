@@ -88,11 +88,17 @@ async def pin(kube: Kube, job: str, version: int, *, robot: str, force: bool) ->
 
 
 async def unpin(kube: Kube, job: str, mode: RolloutMode, *, robot: str, force: bool) -> views.Edit:
-    """The fleet, or one robot, follows its rollout again."""
+    """The fleet, or one robot, follows its rollout again.
+
+    Raises ``Fault`` for a fleet that is not pinned: that would only change who decides.
+    """
     if robot:
         await _works_for(kube, robot, job)
         does, patch = f"Robot {robot} follows its job's rollout.", {"spec": {"pin": None}}
         return await edit(kube, Kind.ROBOT_ACTOR, robot, patch, does=does, force=force)
+    rollout = (await kube.get(Kind.TRAINING_JOB, job))["spec"].get("rollout", {})
+    if (now := rollout.get("mode")) != RolloutMode.PINNED:
+        raise Fault(f"the fleet of {job} is not pinned: it stays in mode {now}")
     does = f"Newer versions of {job} are let through again, in mode {mode}."
     return await edit(kube, Kind.TRAINING_JOB, job, unpinned(mode), does=does, force=force)
 
