@@ -10,7 +10,7 @@ import json
 import re
 import time
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import yaml
 from pydantic import ValidationError
@@ -35,12 +35,11 @@ Path = tuple[str | int, ...]
 class Loader(yaml.SafeLoader):
     """As kubectl reads: a date is a string."""
 
-    yaml_implicit_resolvers: ClassVar = {
-        first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
-        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
 
-
+Loader.yaml_implicit_resolvers = {
+    first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 NO_YAML = (yaml.YAMLError, ValueError, TypeError, RecursionError)
 """How a reader ends that was given something else, or more depth than it has."""
 

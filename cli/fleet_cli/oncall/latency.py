@@ -37,7 +37,8 @@ async def scraped(kube: Kube) -> list[str]:
     """The operator's metrics in Prometheus' text; empty where they cannot be had."""
     with contextlib.suppress(Fault, TimeoutError):
         async with asyncio.timeout(WITHIN):
-            for pod in await kube.list("Pod", labelSelector=OPERATOR):
+            running = {"labelSelector": OPERATOR, "fieldSelector": "status.phase=Running"}
+            for pod in await kube.list("Pod", **running):
                 path = f"{kube.path('Pod', pod['metadata']['name'])}:{PORT}/proxy/metrics"
                 return [line async for line in kube.lines(path, {})]
     return []
