@@ -2,12 +2,13 @@
 
 Episodes of 400 steps lie in the stream before the learner's half (`faults.taker`, the program of
 `make torture`) comes to take them: once so many, once some times as many, each in a folder and a
-process of its own. Told are the median of many looks at its memory while it takes, and the most
-that it ever had: that is what a pod's limit must allow, so the goal is its. The smaller
-backlog is more already than ingest takes at a time, so more of it must not show (the room between
-ingest and training, 256 MiB in the product, is 32 MiB here). What a settled episode leaves
-behind for good, some hundred bytes in ledger, library and replay, is in the figure. The last line
-says figures, goal and `ok` or `short`, and the exit status says the same.
+process of its own. Then it dies, and its successor reads them all in the journal. Told are the
+median of many looks at its memory while it takes, and the most that either ever had: that is what a
+pod's limit must allow, so the goal is of these. The smaller backlog is more already than ingest
+takes at a time, so more of it must not show (the room between ingest and training, 256 MiB in the
+product, is 32 MiB here, the journal's cache half a MiB in place of 32). What a settled episode
+leaves behind for good, some 800 bytes in ledger, library and replay, is in the figure. The last
+line says figures, goal and `ok` or `short`, and the exit status says the same.
 
     .venv/bin/python -m benchmarks.ingest_memory [--smoke]
 """
@@ -95,6 +96,7 @@ class Row(NamedTuple):
     waited: float  # MB
     median: float  # MiB that the learner had while it took them
     most: float  # … ever
+    again: float  # the most that the one had which read them in the journal
 
 
 async def taken(folder: Path, count: int, within: float) -> Row:
@@ -111,7 +113,10 @@ async def taken(folder: Path, count: int, within: float) -> Row:
                     assert learner.alive
                     seen.append(resident(learner.pid))
                     await asyncio.sleep(0.1)
-            return Row(size, statistics.median(seen), peak(learner.pid))
+            most = peak(learner.pid)
+            learner.kill()
+            await learner.start()  # returns once the journal is read
+            return Row(size, statistics.median(seen), most, peak(learner.pid))
         finally:
             learner.kill()
 
@@ -122,9 +127,11 @@ async def measure(plan: Plan) -> list[Row]:
     for count in (plan.episodes, plan.episodes * plan.times):
         with TemporaryDirectory() as folder:
             found.append(await taken(Path(folder), count, plan.within))
-        waited, median, most = found[-1]
+        waited, median, most, again = found[-1]
         print(
-            f"{count} episodes, {waited:.0f} MB: {median:.0f} MiB, at most {most:.0f}", flush=True
+            f"{count} episodes, {waited:.0f} MB: {median:.0f} MiB, at most {most:.0f}; "
+            f"read again: at most {again:.0f}",
+            flush=True,
         )
     return found
 
@@ -136,11 +143,12 @@ def main() -> int:
     plan = SMOKE if parser.parse_args().smoke else Plan()
     print(f"{plan}, load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     less, more = asyncio.run(measure(plan))
-    growth = more.most / less.most - 1
-    good = growth < plan.growth
+    growths = more.most / less.most - 1, more.again / less.again - 1
+    good = max(growths) < plan.growth
     print(
         f"ingest's RSS at most {less.most:.0f} MiB with {less.waited:.0f} MB waiting, "
-        f"{more.most:.0f} MiB with {more.waited:.0f} MB: {growth:+.1%} "
+        f"{more.most:.0f} MiB with {more.waited:.0f} MB: {growths[0]:+.1%}; after a restart "
+        f"{less.again:.0f} and {more.again:.0f} MiB: {growths[1]:+.1%} "
         f"(goal less than {plan.growth:+.0%}): {'ok' if good else 'short'}"
     )
     return 0 if good else 1

@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import json
 import secrets
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -22,6 +23,7 @@ from fleet_contract.messages.experience import canonical_header
 from fleet_contract.names import Channel
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience import codec
+from fleet_runtime.learner import intake
 from fleet_runtime.learner.admission import STRIKES, Rules
 from fleet_runtime.learner.handoff import Admitted, Handoff
 from fleet_runtime.learner.ingest import Ingest
@@ -180,6 +182,42 @@ async def test_what_was_sent_is_journaled_handed_over_and_receipted_with_its_pos
     assert (last.through, last.stream_position, last.learner_epoch) == (3, 2, 1)
     assert {a.record.episode_id for a in bench.taken()} == {"ada-1", "ada-2", "ada-3"}
     assert sorted(e.record.n for e in bench.journaled()) == [1, 2, 3]
+
+
+def test_a_round_ends_where_its_segment_is_large(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(store)
+    judge = Intake(bench.rules, store, bench.ledger, bench.library).judge
+    left = [cast("Delivery", Sent(message(made))) for made in ENTRIES.values()]
+    monkeypatch.setattr(intake, "SEGMENT_BYTES", 5 * len(ENTRIES[1][1]) // 2)
+    rounds = []
+    while left:
+        rounds.append([one.record.n for one in judge(left).entries])
+    assert rounds == [[1, 2, 3], [4, 5, 6]]
+
+
+async def test_ingest_works_in_one_thread_however_many_are_idle(
+    broker: Broker, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of several would keep for good the memory that its largest round took."""
+    create, wrote = Store.create, set()
+
+    def seen(self: Store, key: str, data: bytes) -> None:
+        wrote.add(threading.get_ident())
+        create(self, key, data)
+
+    monkeypatch.setattr(Store, "create", seen)
+    idle = threading.Barrier(5)
+    await asyncio.gather(*(asyncio.to_thread(idle.wait, 60) for _ in range(idle.parties)))
+    await make_streams(broker.url)
+    bench = Bench(store)
+    async with listening(broker.url, RECEIPTS) as (_, (receipts,)), bench.running(broker.url):
+        for number, made in ENTRIES.items():
+            await send(broker.url, message(made))
+            await receipts.until(settles(number))
+    assert len(bench.journaled()) == len(ENTRIES)
+    assert len(wrote) == 1
 
 
 def _changed(n: int, payload: bytes | None = None, **over: Any) -> tuple[Record, bytes]:

@@ -81,6 +81,26 @@ def test_appending_again_what_landed_unheard_adds_nothing(store: Store) -> None:
     assert [e.record.n for e in replayed(store, 1)] == [1]
 
 
+def test_a_replay_reads_a_few_segments_ahead_however_many_there_are(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has the size of a round, and all that was read is in memory."""
+    writer, get, read = Journal(store, JOB_UID, 1), Store.get, []
+    for number in range(1, 41):
+        writer.append(entries(number))
+
+    def counted(self: Store, key: str, *rest: str | None) -> bytes:
+        read.append(key)
+        return get(self, key, *rest)
+
+    monkeypatch.setattr(Store, "get", counted)
+    ahead = [
+        len(read) - taken for taken, _ in enumerate(Journal(store, JOB_UID, 2).replay(), start=1)
+    ]
+    assert (len(ahead), len(read)) == (40, 40)
+    assert max(ahead) <= journal._READERS
+
+
 def test_a_rotten_segment_is_left_out_and_its_neighbours_are_read(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import logging
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fleet_contract import names
@@ -93,6 +94,8 @@ class Ingest:
         self._job = job
         self._epoch = epoch
         self._intake = Intake(rules, store, ledger, library)
+        # Each of several threads would keep the memory that its largest round took.
+        self._thread = ThreadPoolExecutor(1, "ingest")
         self._stream = names.stream(rules.job_uid, Stream.EXPERIENCE)
         self._pace = Pace(time.monotonic())
         self._passed = 0
@@ -129,7 +132,7 @@ class Ingest:
         self._came = time.time()
         new = 0
         while deliveries:
-            found = await asyncio.to_thread(self._intake.judge, deliveries)
+            found = await self._aside(lambda: self._intake.judge(deliveries))
             new += len(found.entries)
             await self._apply(found)
         return new
@@ -167,10 +170,13 @@ class Ingest:
         pause = backoff()
         while True:
             try:
-                return await asyncio.to_thread(work)
+                return await self._aside(work)
             except Retry as fault:
                 log.warning("ingest waits for the store: %s", fault)
                 await anext(pause)
+
+    async def _aside(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _quarantine(self, payloads: list[bytes]) -> None:
         for payload in payloads:

@@ -33,6 +33,8 @@ log = logging.getLogger(__name__)
 
 ROUND_BYTES = 64 * 2**20
 """Decoded bytes after which a round is committed before the next message is judged."""
+SEGMENT_BYTES = 8 * 2**20
+"""… and bytes for its segment, which lies in memory as a whole whenever it is written or read."""
 
 
 @dataclasses.dataclass
@@ -49,7 +51,12 @@ class Round:
     fresh: list[Fresh] = dataclasses.field(default_factory=list)  # once it is journaled
     keys: set[tuple[str, str, str, int]] = dataclasses.field(default_factory=set)
     bytes: int = 0
+    inline: int = 0  # bytes of payloads that go into the segment
     fetched: int = 0  # bytes that came from the store
+
+    @property
+    def full(self) -> bool:
+        return self.bytes >= ROUND_BYTES or self.inline >= SEGMENT_BYTES
 
 
 class News(enum.Enum):
@@ -95,7 +102,7 @@ class Intake:
         Nothing in a message is raised: each record gets its verdict, whatever its neighbours are.
         """
         found = Round()
-        while deliveries and found.bytes < ROUND_BYTES:
+        while deliveries and not found.full:
             delivery = deliveries.pop(0)
             (found.done if self._message(delivery, found) else found.later).append(delivery)
         return found
@@ -156,6 +163,7 @@ class Intake:
         found.touched.add(spool_of(record))
         found.keys.add(key)
         found.entries.append(Entry(record, b"" if record.uri else payload))
+        found.inline += 0 if record.uri else len(payload)
         if episode is not None:
             found.episodes[key] = episode
             # With the last part the whole will be read again: as many parts, about as large.

@@ -13,8 +13,9 @@ import json
 import logging
 import struct
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from fleet_contract import names
@@ -32,7 +33,8 @@ log = logging.getLogger(__name__)
 _MAGIC = b"FLJ1"
 _HEAD = struct.Struct("<4sI32s")
 _READERS = 8
-"""Segments read at once in a replay: object stores answer slowly, but many at a time."""
+"""Segments read at once in a replay: object stores answer slowly, but many at a time. As many are
+in memory, read or being read."""
 _CACHE_BYTES = 32 * 2**20
 """Segments kept in memory for payloads asked for one by one."""
 
@@ -46,7 +48,7 @@ class Entry:
     refusal: Reject | None = None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Place:
     """Where an admitted payload lies: inline in a segment, or an object of its own."""
 
@@ -209,12 +211,15 @@ class Journal:
         return payload
 
     def _segments(self, positions: Sequence[int]) -> Iterator[Segment]:
+        left = iter(positions)
         with ThreadPoolExecutor(_READERS, thread_name_prefix="journal") as readers:
-            for start in range(0, len(positions), 4 * _READERS):
-                for segment in readers.map(self._read, positions[start : start + 4 * _READERS]):
-                    if segment is not None:
-                        self._fence(segment)
-                        yield segment
+            reads = deque(readers.submit(self._read, one) for one in islice(left, _READERS))
+            while reads:
+                segment = reads.popleft().result()
+                reads.extend(readers.submit(self._read, one) for one in islice(left, 1))
+                if segment is not None:
+                    self._fence(segment)
+                    yield segment
 
     def _next(self) -> Segment | None:
         """The segment somebody else wrote at our next position; None where there is none."""

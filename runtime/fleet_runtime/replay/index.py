@@ -36,7 +36,7 @@ WHOLE = -1
 """In the place of a part's number."""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Entry:
     """What is remembered of an episode, or of a part of one."""
 
