@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import nats.js.errors
 from nats.js import JetStreamContext
-from nats.js.api import ConsumerConfig, StreamConfig, StreamInfo
+from nats.js.api import ConsumerConfig, ConsumerInfo, StreamConfig, StreamInfo
 
 from fleet_contract import names
 from fleet_contract.names import Stream, StreamMeta
@@ -55,11 +55,26 @@ async def ensure(
         drifted = any(
             getattr(info.config, key) != wanted[key] for key in ("ack_wait", "max_ack_pending")
         )
+        if await _ahead(js, info, found[Stream.EXPERIENCE].last):
+            await js.delete_consumer(experience, names.LEARNER_CONSUMER)
+            drifted = True
     except nats.js.errors.NotFoundError:
         drifted = True
     if drifted:
         await js.add_consumer(experience, ConsumerConfig(**wanted))
     return found
+
+
+async def _ahead(js: JetStreamContext, consumer: ConsumerInfo, last: int) -> bool:
+    """Whether it has brought more than its stream, which ended at `last` a moment ago, ever had.
+
+    A power cut may take the end of a stream and leave what its consumer had written down. It would
+    bring nothing until as much has come again, which robots that wait for receipts never send.
+    """
+    brought = consumer.delivered.stream_seq if consumer.delivered else 0
+    if brought <= last:
+        return False
+    return brought > (await js.stream_info(str(consumer.stream_name))).state.last_seq
 
 
 async def _ensure_stream(js: JetStreamContext, config: dict[str, Any]) -> Found:

@@ -5,10 +5,13 @@ import shutil
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import nats.errors
 import pytest
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import ConsumerInfo
 
 from fleet_contract import names
 from fleet_contract.errors import Retry
@@ -172,3 +175,39 @@ async def test_a_stream_made_anew_goes_on_above_the_numbers_of_the_lost_one(tmp_
         numbers[-1],
         (config.metadata or {})[StreamMeta.GENERATION],
     )
+
+
+async def test_a_consumer_that_is_ahead_of_its_stream_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a server said after a power cut (row 2 of the bench) is played, all else is real."""
+    with running_broker(tmp_path) as broker:
+        bus = Bus(broker.url)
+        ensure = partial(bus.ensure, "default", "job", "uid-1", "installation")
+        stream = (await ensure())[Stream.EXPERIENCE].name
+        js = (await bus.client()).jetstream()
+        ask = JetStreamContext.consumer_info
+
+        async def taken() -> Msg:
+            pull = await js.pull_subscribe_bind(names.LEARNER_CONSUMER, stream)
+            (found,) = await eventually(partial(pull.fetch, 1, 5))
+            return found
+
+        async def ahead(*of: Any) -> ConsumerInfo:
+            told = await ask(*of)
+            assert told.delivered is not None
+            told.delivered.stream_seq += 1
+            return told
+
+        await js.publish(names.robot_subject("default", "r1", "job", Channel.EXPERIENCE), b"")
+        before = await taken()
+        await ensure()
+        kept = await js.consumer_info(stream, names.LEARNER_CONSUMER)
+        assert kept.num_ack_pending == 1
+        with monkeypatch.context() as patch:
+            patch.setattr(JetStreamContext, "consumer_info", ahead)
+            await ensure()
+        after = await taken()
+        assert after.metadata.sequence.stream == before.metadata.sequence.stream
+        assert after.metadata.num_delivered == 1  # by a consumer that never brought it
+        await bus.close()
