@@ -194,7 +194,7 @@ async def test_a_consumer_that_is_ahead_of_its_stream_is_made_anew(
             return found
 
         async def ahead(*of: Any) -> ConsumerInfo:
-            told = await ask(*of)
+            told: ConsumerInfo = await ask(*of)
             assert told.delivered is not None
             told.delivered.stream_seq += 1
             return told
