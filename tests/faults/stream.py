@@ -170,6 +170,7 @@ class Plane:
         self.robots: list[Sender] = []
         self.more(robots)
         self.bus = Bus(broker.url)
+        self.refused = ""  # why the streams are not as they should be, when last looked at
         self.learner = Learner(folder, broker.url, self.store.url)
 
     def more(self, count: int) -> list[Sender]:
@@ -185,8 +186,11 @@ class Plane:
     async def keep(self) -> None:
         """The operator's part: streams that are gone are made anew. Until cancelled."""
         while True:
-            with contextlib.suppress(FleetError):
+            try:
                 await self.bus.ensure(NAMESPACE, JOB, JOB_UID, "installation")
+                self.refused = ""
+            except FleetError as fault:
+                self.refused = str(fault)
             await asyncio.sleep(0.5)
 
     async def streams(self) -> None:
@@ -289,6 +293,7 @@ async def judged(here: Plane) -> dict[str, Any]:
         "twice": twice,
         "held": held,
         "lives": here.learner.lives,
+        "streams_refused": here.refused,
     }
 
 
