@@ -87,7 +87,7 @@ class Feed:
             self.doubts = (*self.doubts, why)[-MOST_DOUBTS:]
 
     def forget_events(self) -> None:
-        """The stream was lost and made anew: its numbers begin again."""
+        """The stream lost its end, or was lost and made anew: they are read again."""
         self.events.clear()
         self._episodes.clear()
         self.last_event = 0

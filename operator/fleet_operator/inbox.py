@@ -165,8 +165,11 @@ class Inbox:
         try:
             streams = await bus.ensure(self.namespace, job, feed.job_uid, installation)
             before, after = known.streams.get(Stream.EVENTS), streams[Stream.EVENTS]
-            if before and before.generation != after.generation:
+            lost = before is not None and before.generation != after.generation
+            # A power cut may take a stream's end alone: what comes then has numbers that we had.
+            if lost or after.last < feed.last_event:
                 feed.forget_events()
+                known.told_before = min(known.told_before or 0, after.last)
                 was_stale = True
             known.streams = streams
             if stored := await bus.last(feed.job_uid, names.announce_subject(self.namespace, job)):

@@ -17,6 +17,8 @@ from fleet_contract import names
 from fleet_contract.errors import Retry
 from fleet_contract.names import Channel, Stream, StreamMeta
 from fleet_operator.bus import Bus
+from fleet_operator.feed import Feed
+from fleet_operator.inbox import Inbox
 from helpers.nats import clustered, half_a_broker, make_streams, running_broker
 
 T = TypeVar("T")
@@ -175,6 +177,55 @@ async def test_a_stream_made_anew_goes_on_above_the_numbers_of_the_lost_one(tmp_
         numbers[-1],
         (config.metadata or {})[StreamMeta.GENERATION],
     )
+
+
+async def test_events_whose_numbers_were_given_before_a_power_cut_are_heard(tmp_path: Path) -> None:
+    """The disk is set back to what it was: as where the last two minutes were never flushed."""
+    subject = names.robot_subject("default", "r1", "job", Channel.EVENT)
+    disk, flushed = tmp_path / "disk", tmp_path / "flushed"
+    connected = asyncio.Event()
+    with running_broker(disk) as broker:
+        inbox = Inbox("default", lambda _: connected.set(), lambda *_: None, lost_after=60)
+        how: dict[str, Any] = {
+            "installation": "installation",
+            "events_from": 0,
+            "check_every": 3600,
+        }
+        opened = partial(inbox.open, "job", "uid-1", broker.url, **how)
+
+        async def told(times: int) -> int:
+            js = (await inbox.bus(broker.url).client()).jetstream()
+            for _ in range(times):
+                number = (await eventually(partial(js.publish, subject, b""))).seq
+            return number
+
+        async def began_again() -> None:
+            connected.clear()
+            broker.start()
+            await asyncio.wait_for(connected.wait(), 60)
+            await eventually(opened)
+
+        feed = (await opened()).feed
+        first = await told(1)
+        broker.kill()
+        shutil.copytree(disk, flushed)
+        await began_again()
+        assert await told(2) == first + 2
+        await heard(feed, first + 2)
+        broker.kill()
+        shutil.rmtree(disk)
+        shutil.copytree(flushed, disk)
+        await began_again()
+        assert feed.last_event == first
+        assert await told(1) == first + 1
+        await heard(feed, first + 1)
+        await inbox.shut()
+
+
+async def heard(feed: Feed, number: int) -> None:
+    async with asyncio.timeout(60):
+        while feed.last_event != number:  # noqa: ASYNC110 - it means nothing, so it wakes nobody
+            await asyncio.sleep(0.02)
 
 
 async def test_a_consumer_that_is_ahead_of_its_stream_is_made_anew(
