@@ -105,6 +105,22 @@ def test_the_same_seed_gives_the_same_actions() -> None:
     assert np.array_equal(first, policy.act(SEEN, IDS))
 
 
+@pytest.mark.parametrize("beta", [0.0, 1.0, 2.5])
+def test_guidance_goes_from_the_plain_velocity_beyond_the_better_one(beta: float) -> None:
+    """RECAP's v_u + β (v_c − v_u); u is what it learned where the label was left out."""
+    policy = small(guidance=beta)
+    seen, ids = torch.from_numpy(SEEN), torch.from_numpy(IDS)
+    x, w = torch.randn((3, 3), generator=torch.Generator().manual_seed(3)), torch.full((3, 1), 0.4)
+    plain, better, worse = (
+        policy.net(x, w, policy.net.context(seen, ids, torch.full((3,), label)))
+        for label in (0, 1, -1)
+    )
+    assert not torch.allclose(plain, better)
+    assert not torch.allclose(worse, better)
+    found = policy._field(seen, ids)(x, w)
+    torch.testing.assert_close(found, plain + beta * (better - plain))
+
+
 def test_a_copy_keeps_its_weights_while_the_original_trains_on() -> None:
     policy = small()
     twin = policy.copy()

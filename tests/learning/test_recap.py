@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +62,64 @@ def test_a_humans_frame_is_positive_and_the_rest_is_parted_by_advantage() -> Non
     labels = algorithm._labels(dataclasses.replace(rows, source=source)).numpy()
     assert set(labels[source == human]) == {1}
     assert 0.3 < (labels[source != human] > 0).mean() < 0.7
+
+
+def test_each_task_has_a_threshold_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the easy task would be all good and the hard one all bad."""
+    algorithm = recap(value_steps=0, positive=0.4)
+    rows = batch(400, windows=(50,))
+    advantage = torch.linspace(-1, 1, 400) + 100 * torch.from_numpy(rows.task)
+    monkeypatch.setattr(algorithm, "_advantage", lambda _: advantage)
+    good = algorithm._labels(rows).numpy() > 0
+    for task in (0, 1):
+        assert good[rows.task == task].mean() == pytest.approx(0.4, abs=0.01)
+
+
+def test_an_advantage_is_what_was_walked_and_what_is_left_less_what_was_expected() -> None:
+    """In units of the longest episode, 100 steps; V of a state is its first number."""
+    algorithm = recap(value_steps=0)
+    algorithm.v = _Told()  # type: ignore[assignment]
+    rows = batch(4, remaining=[80, 80, 30, 30], success=[True, True, True, False], windows=(50,))
+    observation, later = rows.observation.copy(), rows.later.copy()
+    observation[:, 0], later[:, 0, 0] = -0.6, -0.25
+    # The second was cut short after 20 steps, as where a person took over.
+    ahead = np.array([[50], [20], [30], [30]])
+    rows = dataclasses.replace(rows, observation=observation, later=later, ahead=ahead)
+    expected = [-0.5 - 0.25 + 0.6, -0.2 - 0.25 + 0.6, -0.29 + 0.6, -1 + 0.6]
+    assert algorithm._advantage(rows).tolist() == pytest.approx(expected, abs=1e-5)
+
+
+class _Told(torch.nn.Module):
+    """A law on the 201 atoms of [−1, 0], all of it at what the observation says."""
+
+    def forward(self, context: torch.Tensor) -> torch.Tensor:
+        logits = torch.full((len(context), 201), -100.0)
+        place = ((context[:, 0] + 1) * 200).round().long()
+        return logits.scatter(1, place[:, None], 100.0)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3, 1.0])
+def test_a_label_is_left_out_as_often_as_asked_whatever_it_is(
+    dropout: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    algorithm = recap(value_steps=0, dropout=dropout)
+    rows, told = batch(8000, windows=(50,)), []
+    labels = torch.where(torch.arange(8000) % 2 == 0, 1, -1)
+    monkeypatch.setattr(algorithm, "_labels", lambda _: labels)
+    plain = algorithm.imitation_loss
+
+    def loss(*given: Any, advantage: torch.Tensor) -> torch.Tensor:
+        told.append(advantage)
+        return plain(*given, advantage=advantage)
+
+    monkeypatch.setattr(algorithm, "imitation_loss", loss)
+    algorithm.update(iter([rows]))
+    (shown,) = told
+    kept = shown != 0
+    assert torch.equal(shown[kept], labels[kept])
+    for label in (1, -1):
+        left_out = 1 - kept[labels == label].double().mean()
+        assert float(left_out) == pytest.approx(dropout, abs=0.03)
 
 
 def test_before_the_value_has_learned_everything_is_good() -> None:
