@@ -71,7 +71,7 @@ def batch(
 ) -> Batch:
     """Random rows of `SPACES` in chunks of 8, autonomous and online, of both tasks in turn."""
     rng = np.random.default_rng(seed)
-    left = np.broadcast_to(np.asarray(remaining, np.int64), rows)
+    left = np.broadcast_to(np.asarray(remaining, np.int64), rows).copy()
     return Batch(
         observation=rng.normal(size=(rows, 2)).astype(np.float32),
         action=rng.uniform(-1, 1, (rows, 8, 1)).astype(np.float32),
@@ -79,7 +79,7 @@ def batch(
         task=np.arange(rows) % len(TASKS),
         side=np.full(rows, Side.ONLINE, np.int64),
         source=np.full(rows, SOURCES.index(Source.POLICY_ALONE_SUCCESS)),
-        success=np.broadcast_to(np.asarray(success, bool), rows),
+        success=np.broadcast_to(np.asarray(success, bool), rows).copy(),
         remaining=left,
         ahead=np.minimum(np.array(windows, np.int64), left[:, None]),
         later=rng.normal(size=(rows, len(windows), 2)).astype(np.float32),

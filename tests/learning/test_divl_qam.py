@@ -13,7 +13,7 @@ from torch.nn.utils import parameters_to_vector
 
 from fleet_runtime.algorithms import divl, qam
 from fleet_runtime.algorithms.divl_qam import DIVLQAM, DIVLQAMConfig
-from fleet_runtime.experience.batch import Batch, SampleSpec, Source
+from fleet_runtime.experience.batch import SOURCES, Batch, SampleSpec, Side, Source
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
 from fleet_runtime.policies.normalization import Normalization
 from learning.makers import SPACES, batch
@@ -48,6 +48,20 @@ def test_while_the_critics_warm_up_the_policy_stands_still() -> None:
     critics = {"v", "q", "target_q"}
     steps = [moved(before, after) for before, after in itertools.pairwise(seen)]
     assert steps == [critics, critics, critics | {"trained", "average"}]
+
+
+@pytest.mark.parametrize("side", Side)
+@pytest.mark.parametrize("source", Source)
+def test_the_first_stage_imitates_the_successes_of_the_offline_side_alone(
+    source: Source, side: Side
+) -> None:
+    algorithm = divl_qam(bc_steps=2)
+    codes = {"source": SOURCES.index(source), "side": side}
+    rows = dataclasses.replace(ROWS, **{name: np.full(8, code) for name, code in codes.items()})
+    before = weights(algorithm, "trained", "v", "q")
+    algorithm.update(iter([rows]))
+    shown = side is Side.OFFLINE and source in {Source.HUMAN, Source.POLICY_ALONE_SUCCESS}
+    assert moved(before, weights(algorithm, *before)) == ({"trained"} if shown else set())
 
 
 def test_without_behaviour_cloning_the_reference_is_the_policy_it_begins_with() -> None:

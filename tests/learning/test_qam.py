@@ -74,6 +74,26 @@ def test_the_adjoint_is_the_gradient_of_the_end_along_the_noiseless_reference() 
     assert adjoint[:, 0, 0].tolist() == pytest.approx(found[::-1], rel=1e-5)
 
 
+@pytest.mark.parametrize(("steps", "variance"), [(10, 1.226), (50, 1.059)])
+def test_paths_of_the_reference_end_in_its_law_and_forget_where_they_began(
+    steps: int, variance: float
+) -> None:
+    """The SDE is memoryless. Its end has the variance that the steps' recursion leads to, near 1:
+    a² ← a² (1 + h (2k − 1/(w + h)))² + h σ², k the reference's slope at w."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn((20_000, 1), generator=generator)
+    path = qam.paths(gaussian, gaussian, noise, steps, generator)
+    assert float(path[-1].var()) == pytest.approx(variance, abs=0.05)
+    together = torch.corrcoef(torch.cat([path[0], path[-1]], dim=1).T)
+    assert float(together[0, 1]) == pytest.approx(0.0, abs=0.03)
+
+
+def test_the_last_step_is_the_references_own_without_noise() -> None:
+    generator = torch.Generator().manual_seed(0)
+    path = qam.paths(Shifted(5), lambda x, w: 3 * x + w, torch.randn(8, 1), 5, generator)
+    torch.testing.assert_close(path[-1], path[-2] + (3 * path[-2] + 0.8) / 5)
+
+
 def test_no_gradient_reaches_the_reference_or_the_sampling() -> None:
     reference, flow = Shifted(4), Shifted(4)
     generator = torch.Generator().manual_seed(0)
