@@ -140,24 +140,24 @@ class Arena:
         self._room_for(int(episode.max(initial=0)))
         first = self._first[episode]
 
-        def copy(here: NDArray[np.int64], base: NDArray[np.int64]) -> None:
-            for out, block, steps in wanted:
-                at = (steps[here].T + base).T
-                if len(here) == rows:
-                    # Clipping changes nothing, but with "raise" numpy gathers beside `out` first.
-                    np.take(block, at, axis=0, out=out, mode="clip")
-                else:
-                    out[here] = block[at]
-
-        held = np.flatnonzero(first >= 0)
-        copy(held, first[held])
         missing = np.flatnonzero(first < 0)
+        if not len(missing):
+            for out, block, steps in wanted:
+                # Clipping changes nothing, but with "raise" numpy gathers beside `out` first.
+                np.take(block, (steps.T + first).T, axis=0, out=out, mode="clip")
+            return found
+
+        def copy(here: NDArray[np.int64]) -> None:
+            base = self._first[episode[here]]
+            for out, block, steps in wanted:
+                out[here] = block[(steps[here].T + base).T]
+
+        copy(np.flatnonzero(first >= 0))
         # Rows are copied out right after their load, so a later load may evict what they used.
         for number in np.unique(episode[missing]):
             self.put(int(number), load(int(number)))
             self.loads += 1
-            here = missing[episode[missing] == number]
-            copy(here, np.full(len(here), self._first[number]))
+            copy(missing[episode[missing] == number])
         return found
 
     def _room_for(self, number: int) -> None:

@@ -87,8 +87,9 @@ class AdaptiveSampler:
         online = self.online_share()
         present = eligible > 0
         shares = np.array([1.0 - online, online]).T
-        # Where a side is empty, what there is of the other (all, or nothing) takes its place.
-        shares = np.where(present.all(axis=1, keepdims=True), shares, present)
+        if not present.all():
+            # Where a side is empty, what there is of the other (all, or nothing) takes its place.
+            shares = np.where(present.all(axis=1, keepdims=True), shares, present)
         table: NDArray[np.float64] = shares * self.weights[:, None]
         total = table.sum()
         if total <= 0:
