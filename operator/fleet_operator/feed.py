@@ -198,7 +198,7 @@ class Feed:
             return False
         self._learner_fault = (beat.fault, now)
         self.learner, self.learner_at = beat, now
-        changed = before is None or (before.stage, before.epoch) != (beat.stage, beat.epoch)
+        changed = before is None or where(before) != where(beat)
         return changed or beat.fault != fault
 
     @property
@@ -264,6 +264,11 @@ def meaning(beat: Heartbeat) -> tuple[object, ...]:
     """The part of a heartbeat whose change is worth a write at once."""
     faults = (beat.spool_fault, _fault(beat), beat.fallback)
     return (beat.robot_uid, beat.job_uid, beat.active is None, *faults)
+
+
+def where(beat: LearnerHeartbeat) -> tuple[object, ...]:
+    """Where a learner stands: a change is worth a look."""
+    return beat.stage, beat.epoch, beat.undemonstrated
 
 
 def _fault(beat: Heartbeat) -> str:

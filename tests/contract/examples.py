@@ -247,6 +247,7 @@ MESSAGES: dict[str, m.Message] = {
                 loss_online=0.5, loss_offline=0.25, online_weight=0.625, episodes=170
             )
         },
+        undemonstrated=["reach"],
         fault="create jobs/x: no room left",
         at=1_795_000_012.0,
     ),

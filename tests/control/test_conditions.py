@@ -599,10 +599,11 @@ def test_status_tells_stage_step_and_goal_and_keeps_them_while_nothing_is_heard(
     beat = LearnerHeartbeat(
         job_uid="uid", epoch=2, stage=LearnerStage.OFFLINE, step=40, goal_step=2000, at=0.0
     )
-    told = training_job.learner_status(3, "h", beat, LearnerStatus())
+    told = training_job.learner_status(job(), 3, "h", beat)
     assert told == LearnerStatus(
         run=3, spec_hash="h", stage="offline", step=40, goal_step=2000, epoch=2
     )
-    assert training_job.learner_status(4, "i", None, told) == told.model_copy(
+    known = job(status={"learner": told.dump()})
+    assert training_job.learner_status(known, 4, "i", None) == told.model_copy(
         update={"run": 4, "spec_hash": "i"}
     )

@@ -139,6 +139,19 @@ def test_a_refused_policy_is_remembered_by_its_robot_and_counts_against_it() -> 
     assert not told(feed, 2, kind=EventKind.REFUSAL, policy=None, detail="an older document")
 
 
+def test_which_tasks_lack_a_demonstration_is_news_once() -> None:
+    feed = Feed("uid")
+
+    def beat(*tasks: str) -> bool:
+        stage = LearnerStage.OFFLINE
+        said = LearnerHeartbeat(
+            job_uid="uid", epoch=1, stage=stage, step=0, undemonstrated=[*tasks], at=0.0
+        )
+        return feed.learner_beat(said.encode(), 1.0)
+
+    assert [beat(), beat("push"), beat("push"), beat()] == [True, True, False, True]
+
+
 def test_what_the_learner_waits_for_is_heard_before_it_has_an_epoch_and_while_it_says_so() -> None:
     feed = Feed("uid")
 

@@ -36,6 +36,7 @@ class Case(NamedTuple):
     doubted: bool = False
     heard: bool = True
     ranks: int = 1
+    undemonstrated: tuple[str, ...] = ()
     says: str = ""
 
 
@@ -52,6 +53,13 @@ CASES = {
         R.LEARNER_RUNNING,
         heard=False,
         says="see whether its pod reaches NATS",
+    ),
+    "a run without demonstrations of some tasks says of which": Case(
+        (run(),),
+        (RUNNING,),
+        R.LEARNER_RUNNING,
+        undemonstrated=("push", "reach"),
+        says="at work. Its datasets show nothing of push, reach that it can learn from: robots",
     ),
     "a run that waits in a queue of Kueue's says in which": Case(
         (run(queue="fleet"),), (), R.LEARNER_PENDING, says="waits for room in Kueue's queue fleet"
@@ -149,6 +157,7 @@ def test_learner_runs(case: Case) -> None:
         ranks=case.ranks,
         doubted=case.doubted,
         heard=case.heard,
+        undemonstrated=case.undemonstrated,
         now=1010.0,
     )
     ended = tuple(one.number for one in found.delete)

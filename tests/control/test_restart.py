@@ -12,6 +12,8 @@ from fleet_contract.messages import (
     EventKind,
     Fallback,
     Heartbeat,
+    LearnerHeartbeat,
+    LearnerStage,
     Outcome,
     PolicyRef,
     RobotState,
@@ -22,6 +24,7 @@ from fleet_contract.names import Reason
 from fleet_contract.resources import (
     Condition,
     FleetTrainingJob,
+    FleetTrainingJobStatus,
     PolicyVersionSpec,
     RobotActor,
     VersionRef,
@@ -220,11 +223,20 @@ def test_whether_episodes_end_stays_as_it_was_until_one_does_or_it_lasts(flowed:
 
 
 @pytest.mark.parametrize("heard", [True, False])
-def test_a_silent_learner_is_known_by_what_was_said_of_it(heard: bool) -> None:
+@pytest.mark.parametrize("undemonstrated", [(), ("reach",)])
+def test_a_silent_learner_is_known_by_what_was_said_of_it(
+    undemonstrated: tuple[str, ...], heard: bool
+) -> None:
     run = learner.Run("job-learner-1", "uid-1", 1, "hash")
     pod = Pod("p", "u", "Running", owner_uid="uid-1")
     found = learner.plan(
-        wanted=True, hash_="hash", last_number=1, runs=[run], pods=[pod], heard=heard
+        wanted=True,
+        hash_="hash",
+        last_number=1,
+        runs=[run],
+        pods=[pod],
+        heard=heard,
+        undemonstrated=undemonstrated,
     )
     said = settle([], [found.finding], 1, NOW)
     assert learner.heard(said, at=1.0, since=2.0, settling=True) is heard
@@ -249,6 +261,23 @@ def test_what_the_learner_said_of_the_store_stands_until_it_is_heard() -> None:
     assert training_job.storage_fault(known, None) == "the store is away"
     assert training_job.storage_fault(known, "") == ""
     assert training_job.storage_fault(job(), None) == ""
+
+
+def test_which_tasks_lack_a_demonstration_stands_until_the_learner_is_heard() -> None:
+    status = FleetTrainingJobStatus(learner=LearnerStatus(undemonstrated=["reach"]))
+    known = job().model_copy(update={"status": status})
+    assert training_job.undemonstrated(known, None) == ["reach"]
+
+    def heard(*tasks: str) -> LearnerHeartbeat:
+        stage = LearnerStage.ONLINE
+        return LearnerHeartbeat(
+            job_uid="uid", epoch=1, stage=stage, step=0, undemonstrated=[*tasks], at=0.0
+        )
+
+    assert training_job.undemonstrated(known, heard()) == []
+    # What is written must be the job's own, whatever a program says.
+    told = training_job.learner_status(job(), 1, "hash", heard("reach", "juggle"))
+    assert told.undemonstrated == ["reach"]
 
 
 def test_what_is_at_work_is_noted_for_a_successor_which_believes_digests_alone() -> None:

@@ -29,6 +29,7 @@ def test_what_happened_since_the_last_second_is_told_once() -> None:
     started = time.monotonic()
     beat = reporter.beat(started + 1)
     assert beat.fault == "no room"
+    assert beat.undemonstrated == []
     assert (beat.frames, beat.bytes_received, beat.bytes_published) == (7, 70, 9)
     assert beat.experience_latency == pytest.approx(0.2)
     for later in (1, 2):
@@ -42,6 +43,18 @@ def test_what_happened_since_the_last_second_is_told_once() -> None:
         assert served(m.LEARNER_BYTES.name, direction="received", kind="experience") == 70
         assert served(m.LEARNER_BYTES.name, direction="sent", kind="policy") == 9
         assert served(m.LEARNER_BYTES.name, direction="sent", kind="experience") == 0
+
+
+@pytest.mark.parametrize(
+    ("shown", "lacking"),
+    [({"push": 5, "reach": 0, "door": 0}, ["door", "reach"]), ({"push": 0, "reach": 0}, [])],
+    ids=["others have some", "there are no demonstrations at all"],
+)
+def test_tasks_without_a_demonstration_are_told(shown: dict[str, int], lacking: list[str]) -> None:
+    frames = {(task, "offline"): steps for task, steps in shown.items()}
+    progress = Progress(frames=frames | {(task, "online"): 9 for task in shown})
+    reporter = Reporter(progress, LearnerMetrics("lab", "kitchen"), "uid", str)
+    assert reporter.beat(time.monotonic() + 1).undemonstrated == lacking
 
 
 def test_steps_a_checkpoint_brought_back_are_no_speed() -> None:

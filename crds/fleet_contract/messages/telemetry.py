@@ -233,6 +233,8 @@ class LearnerHeartbeat(Message):
     experience_latency: float | None = None
     """Median seconds from an episode's end to sampleable, over the last interval."""
     tasks: dict[str, TaskTraining] = {}
+    undemonstrated: list[str] = []
+    """Tasks of which its datasets show nothing that it can draw, while they show others."""
     fault: str = ""
     """Why it waits for its store, in a sentence for the job's owner; empty when it does not."""
     at: float

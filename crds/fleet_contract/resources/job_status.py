@@ -35,6 +35,13 @@ class LearnerStatus(Model):
         default=0, description="Updates after which the offline stage ends; 0 without one."
     )
     epoch: int = Field(default=0, description="Epoch of the learner last heard of.")
+    undemonstrated: list[Annotated[str, Field(max_length=63)]] = Field(
+        default=[],
+        max_length=64,
+        description="Tasks of which the datasets show nothing it can learn from, while they show "
+        "others: robots alone will.",
+        json_schema_extra={"x-kubernetes-list-type": "atomic"},
+    )
 
 
 class TaskStatus(Model):

@@ -71,6 +71,7 @@ def plan(
     ranks: int = 1,
     doubted: bool = False,
     heard: bool = True,
+    undemonstrated: Sequence[str] = (),
     now: float = 0.0,
 ) -> LearnerPlan:
     """One run at a time: a new one only when the last one's Job and pods are all gone.
@@ -78,6 +79,7 @@ def plan(
     ``ranks``: pods that a run has; it works when all of them do.
     ``doubted``: it crashed again and again until now; that it runs at this moment says little.
     ``heard``: its heartbeats arrive.
+    ``undemonstrated``: tasks of which it said that its datasets show nothing.
     """
     number = max([last_number, *(run.number for run in runs if run.ours)])
     alive = [pod for pod in pods if pod.phase not in {"Succeeded", "Failed"}]
@@ -90,7 +92,8 @@ def plan(
         return LearnerPlan(number, False, delete, orphans, complete, finding=finding)
 
     if current is not None and not current.deleting and wanted and current.hash == hash_:
-        found = _ready(current, alive, ranks, doubted=doubted, heard=heard, now=now)
+        told = _told(number, undemonstrated, heard=heard)
+        found = _ready(current, alive, ranks, told, doubted=doubted, now=now)
         refused = next((pod.last.words for pod in alive if pod.last and pod.last.refused), "")
         refuse = (current, refused) if refused and not current.refusal else None
         return planned(found, *old, complete=current.complete)._replace(refuse=refuse)
@@ -121,8 +124,17 @@ def _pending(message: str) -> Finding:
     return Finding(ConditionType.LEARNER_READY, False, Reason.LEARNER_PENDING, message)
 
 
+def _told(number: int, undemonstrated: Sequence[str], *, heard: bool) -> str:
+    """What is said of a run at work; `heard` knows silence by how it ends."""
+    told = f"Run {number} is at work."
+    if undemonstrated:
+        tasks = ", ".join(undemonstrated)
+        told += f" Its datasets show nothing of {tasks} that it can learn from: robots alone will."
+    return told if heard else f"{told} {_SILENT}"
+
+
 def _ready(  # noqa: PLR0911 - a list of rules, the first wins
-    run: Run, pods: Sequence[Pod], ranks: int, *, doubted: bool, heard: bool, now: float
+    run: Run, pods: Sequence[Pod], ranks: int, at_work: str, *, doubted: bool, now: float
 ) -> Finding:
     def told(holds: bool, reason: Reason, message: str) -> Finding:
         return Finding(ConditionType.LEARNER_READY, holds, reason, message)
@@ -159,8 +171,7 @@ def _ready(  # noqa: PLR0911 - a list of rules, the first wins
             return told(False, Reason.IMAGE_PULL_FAILED, pod.without_image("spec.learner.image"))
     running = sum(pod.running for pod in pods)
     if running >= ranks:
-        message = f"Run {run.number} is at work.{'' if heard else f' {_SILENT}'}"
-        return told(True, Reason.LEARNER_RUNNING, message)
+        return told(True, Reason.LEARNER_RUNNING, at_work)
     why = next((pod.trouble for pod in pods if pod.trouble), "")
     what = "The learner's pod does" if ranks == 1 else f"{ranks - running} of {ranks} ranks do"
     return _pending(f"{what} not run yet. {why}".strip())

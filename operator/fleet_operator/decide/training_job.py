@@ -68,11 +68,18 @@ class Facts(NamedTuple):
     patience: float = PATIENCE  # seconds
 
 
+def undemonstrated(job: FleetTrainingJob, heard: LearnerHeartbeat | None) -> list[str]:
+    """Tasks of which its learner has nothing to imitate; as before where it was not heard."""
+    said = (heard or job.status.learner).undemonstrated
+    return [task.name for task in job.spec.tasks if task.name in said]
+
+
 def learner_status(
-    number: int, spec_hash: str, heard: LearnerHeartbeat | None, before: LearnerStatus
+    job: FleetTrainingJob, number: int, spec_hash: str, heard: LearnerHeartbeat | None
 ) -> LearnerStatus:
     """The run, and where it stands by its last heartbeat; as before where none was heard."""
-    made = before.model_copy(update={"run": number, "spec_hash": spec_hash})
+    run = {"run": number, "spec_hash": spec_hash, "undemonstrated": undemonstrated(job, heard)}
+    made = job.status.learner.model_copy(update=run)
     if heard is None:
         return made
     told = {"stage": heard.stage.value, **heard.model_dump(include={"step", "goal_step", "epoch"})}

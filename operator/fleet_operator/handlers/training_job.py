@@ -72,6 +72,7 @@ async def reconcile(office: Office, name: str) -> float | None:
         decision = decision._replace(moves=(*unsaid, *decision.moves))
     complete = training_job.goal_reached(world.job, windows)
     hash_ = desired_learner.spec_hash(world.job)
+    beat = world.line.feed.learner if world.line else None
     run = learner.plan(
         wanted=not world.job.spec.suspend and not complete,
         hash_=hash_,
@@ -81,6 +82,7 @@ async def reconcile(office: Office, name: str) -> float | None:
         ranks=world.job.spec.learner.replicas,
         doubted=conditions.stalled_by(before.conditions, Reason.LEARNER_CRASHING),
         heard=_learner_heard(office, world),
+        undemonstrated=training_job.undemonstrated(world.job, beat),
         now=world.now,
     )
     job, uid = world.job.metadata.name, world.job.metadata.uid
@@ -99,12 +101,11 @@ async def reconcile(office: Office, name: str) -> float | None:
             await job_gates.apply(office, world, decision.state)
     except RefusedError as fault:
         refusal, decision = str(fault), Decision(State.of(before), ())
-    beat = world.line.feed.learner if world.line else None
     facts = training_job.Facts(
         robots=fleet_figures(world),
         fleet=crew,
         learner=run,
-        run=training_job.learner_status(begun, hash_, beat, before.learner),
+        run=training_job.learner_status(world.job, begun, hash_, beat),
         state=decision.state,
         assignment=assigned,
         windows=windows,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from fleet_contract.messages import LearnerHeartbeat, LearnerStage
 from fleet_contract.names import Traffic
+from fleet_runtime.experience.batch import Side
 from fleet_runtime.traffic import Moved
 
 if TYPE_CHECKING:
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from fleet_contract.messages import TaskTraining
     from fleet_runtime.metrics import LearnerMetrics
+
+OFFLINE = Side.OFFLINE.name.lower()
 
 
 @dataclasses.dataclass
@@ -51,6 +54,11 @@ class Progress:
     ages: deque[NDArray[np.float64]] = dataclasses.field(default_factory=lambda: deque(maxlen=4096))
     """Of some steps of each, seconds from the step to sampleable."""
     tasks: Callable[[], dict[str, TaskTraining]] = dict
+
+    def undemonstrated(self) -> list[str]:
+        """Tasks without a step on the offline side, where others have some."""
+        shown = {task: n for (task, side), n in self.frames.items() if side == OFFLINE}
+        return sorted(task for task, n in shown.items() if not n) if any(shown.values()) else []
 
     def wait_seconds(self, now: float) -> float:
         """Seconds waited so far, the wait under way included."""
@@ -102,6 +110,7 @@ class Reporter:
             + progress.moved.sent[Traffic.DELTA],
             experience_latency=statistics.median(latencies) if latencies else None,
             tasks=progress.tasks(),
+            undemonstrated=progress.undemonstrated(),
             fault=progress.fault or self._trouble(),
             at=time.time(),
         )
