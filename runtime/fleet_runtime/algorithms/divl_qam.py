@@ -15,7 +15,7 @@ An update, in the paper's order:
     ψ:  L_V = −Σ m_i log p_ψ(i|s),   m = the lower target Q(s, a) split over two atoms
     y = Σ γ^i r + γ^{nH} Quant_τ(s_{t+nH}),   by the new ψ, τ from its entropy there
     φ:  L_Q = (Q_φ(s, a) − y)², two heads;   target φ moves by `critic_ema`
-    θ:  adjoint matching towards π_β exp(Q/λ)   (see `qam`)
+    θ:  adjoint matching towards π_β exp(Q/λ), Q the lower target head   (see `qam`)
 
 `value: expectile` replaces V by IQL's, `tau_alpha: 0` makes τ constant: the paper's baselines.
 LWD draws the two sides alike: set spec.sampler.mode to Balanced.
@@ -23,8 +23,9 @@ LWD draws the two sides alike: set spec.sampler.mode to Balanced.
 With cameras, the policy's eyes learn in the first stage and are then fixed, for the critics too;
 the paper fixes its vision online.
 
-The paper leaves open τ's limits, λ's scale against our Q in [0, 1] (its 2 is inert here) and the
-critic's size; what stands below is our choice.
+While the critics learn alone the policy's loss is told as 0, which an adaptive sampler remembers.
+The paper leaves open which Q leads the policy, τ's limits, λ's scale against our Q in [0, 1] (its 2
+is inert here) and the critic's size; what stands here and below is our choice.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ v_u + β (v_c − v_u) (see `FlowPolicy`). As SOP's plug-in (arXiv 2601.03044) t
 offline stage and is then frozen.
 
 The first `value_steps` updates label everything as good, which is plain imitation: a value that
-knows nothing must not choose. C_fail (an episode's length) is our choice.
+knows nothing must not choose. C_fail (an episode's length) is our choice: a failure's return is −1
+at each of its steps. Where control changes within N steps, V takes over there.
 """
 
 from __future__ import annotations
