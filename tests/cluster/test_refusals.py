@@ -257,6 +257,29 @@ async def test_a_store_that_is_away_is_told_in_the_learners_words_and_goes_when_
     assert condition(await kube.get(JOBS, "bad"), "StorageFailing") == ""
 
 
+async def test_tasks_that_no_dataset_shows_are_told_beside_the_learner_at_work(
+    operator: Operator, cluster: LocalCluster, kube: Kube
+) -> None:
+    await kube.create(JOBS, training_job("bad"))
+    async with Fleet.of(kube, cluster.nats_url, "bad", []) as fleet:
+        ready = await fleet.until(lambda job: condition(job, "LearnerReady") == "True")
+        (task,) = (one["name"] for one in ready["spec"]["tasks"])
+        said = LearnerHeartbeat(
+            job_uid=fleet.job_uid,
+            epoch=1,
+            stage=LearnerStage.ONLINE,
+            step=0,
+            undemonstrated=[task, "a task of nobody's"],
+            at=0.0,
+        )
+        subject = names.learner_heartbeat_subject(kube.namespace, "bad")
+        await fleet.client.publish(subject, said.encode())
+        told = await fleet.until(lambda job: "undemonstrated" in job["status"]["learner"])
+    assert told["status"]["learner"]["undemonstrated"] == [task]
+    found = next(one for one in told["status"]["conditions"] if one["type"] == "LearnerReady")
+    assert f"Its datasets show nothing of {task} that it can learn from" in found["message"]
+
+
 async def test_a_version_that_a_robot_cannot_load_is_taken_back(
     operator: Operator, cluster: LocalCluster, kube: Kube
 ) -> None:
