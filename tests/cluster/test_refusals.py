@@ -262,22 +262,21 @@ async def test_tasks_that_no_dataset_shows_are_told_beside_the_learner_at_work(
 ) -> None:
     await kube.create(JOBS, training_job("bad"))
     async with Fleet.of(kube, cluster.nats_url, "bad", []) as fleet:
-        ready = await fleet.until(lambda job: condition(job, "LearnerReady") == "True")
-        (task,) = (one["name"] for one in ready["spec"]["tasks"])
+        await fleet.until(lambda job: condition(job, "Ready") == "True")
         said = LearnerHeartbeat(
             job_uid=fleet.job_uid,
             epoch=1,
             stage=LearnerStage.ONLINE,
             step=0,
-            undemonstrated=[task, "a task of nobody's"],
+            undemonstrated=["reach", "a task of nobody's"],
             at=0.0,
         )
         subject = names.learner_heartbeat_subject(kube.namespace, "bad")
         await fleet.client.publish(subject, said.encode())
-        told = await fleet.until(lambda job: "undemonstrated" in job["status"]["learner"])
-    assert told["status"]["learner"]["undemonstrated"] == [task]
+        told = await fleet.until(lambda job: bool(job["status"]["learner"]["undemonstrated"]))
+    assert told["status"]["learner"]["undemonstrated"] == ["reach"]
     found = next(one for one in told["status"]["conditions"] if one["type"] == "LearnerReady")
-    assert f"Its datasets show nothing of {task} that it can learn from" in found["message"]
+    assert "Its datasets show nothing of reach that it can learn from" in found["message"]
 
 
 async def test_a_version_that_a_robot_cannot_load_is_taken_back(
