@@ -13,7 +13,7 @@ from torch.nn.utils import parameters_to_vector
 
 from fleet_runtime.algorithms import divl, qam
 from fleet_runtime.algorithms.divl_qam import DIVLQAM, DIVLQAMConfig
-from fleet_runtime.experience.batch import SOURCES, Batch, SampleSpec, Side, Source
+from fleet_runtime.experience.batch import SOURCES, SampleSpec, Side, Source
 from fleet_runtime.policies.flow import FlowConfig, FlowPolicy
 from fleet_runtime.policies.normalization import Normalization
 from learning.makers import SPACES, batch
@@ -56,8 +56,8 @@ def test_the_first_stage_imitates_the_successes_of_the_offline_side_alone(
     source: Source, side: Side
 ) -> None:
     algorithm = divl_qam(bc_steps=2)
-    codes = {"source": SOURCES.index(source), "side": side}
-    rows = dataclasses.replace(ROWS, **{name: np.full(8, code) for name, code in codes.items()})
+    told = np.full(8, SOURCES.index(source))
+    rows = dataclasses.replace(ROWS, source=told, side=np.full(8, side.value))
     before = weights(algorithm, "trained", "v", "q")
     algorithm.update(iter([rows]))
     shown = side is Side.OFFLINE and source in {Source.HUMAN, Source.POLICY_ALONE_SUCCESS}
@@ -92,12 +92,11 @@ def test_the_critics_learn_from_what_the_paper_says(
     algorithm = divl_qam(value=value, critic_steps=1, critic_learning_rate=0.3, tau_low=0.05)
     algorithm.online = online
     with torch.no_grad():  # laws that are sharp here and vague there, heads that disagree
-        algorithm.v.body[-1].weight.mul_(40)
+        algorithm.v.body[-1].weight.mul_(40)  # type: ignore[operator]
         for head in algorithm.target_q.heads:
             head.body[-1].weight.mul_(3)  # type: ignore[index, union-attr]
-    rows = batch(64, remaining=20, windows=(8, 16))
-    ending = batch(64, remaining=np.arange(64) % 16 + 1, success=np.arange(64) % 3 > 0)
-    rows = _put_together(rows, ending)
+    left_then = np.concatenate([np.full(64, 20), np.arange(64) % 16 + 1])  # half go on
+    rows = batch(128, remaining=left_then, success=np.arange(128) % 3 > 0, windows=(8, 16))
     old_v, old_q, old_target = map(copy.deepcopy, (algorithm.v, algorithm.q, algorithm.target_q))
     found = algorithm.update(iter([rows])).metrics
 
@@ -134,15 +133,6 @@ def test_the_critics_learn_from_what_the_paper_says(
         for net in (old_target, algorithm.q, algorithm.target_q)
     )
     torch.testing.assert_close(moved_to, 0.995 * before + 0.005 * now)
-
-
-def _put_together(first: Batch, second: Batch) -> Batch:
-    """The rows of both; the windows of the second are as long as the first's."""
-    ahead = np.minimum(np.array([8, 16]), second.remaining[:, None])
-    later = np.random.default_rng(7).normal(size=(len(second), 2, 2)).astype(np.float32)
-    second = dataclasses.replace(second, ahead=ahead, later=later)
-    names = [field.name for field in dataclasses.fields(Batch) if "images" not in field.name]
-    return Batch(**{n: np.concatenate([getattr(first, n), getattr(second, n)]) for n in names})
 
 
 def test_the_adjoint_ends_in_less_of_the_lower_target_q_by_lambda() -> None:
