@@ -78,7 +78,7 @@ class Cluster:
                 f"no Kubernetes API to work with ({fault}): set KUBECONFIG, or run as a pod with "
                 "a service account"
             ) from fault
-        # As kopf. A kubeconfig may name a proxy; to ask the environment is a thread a request.
+        # No proxy of the environment, as kopf: to ask for one takes a thread at each request.
         configuration.client_session_kwargs = {"trust_env": False}
         self._client = ApiClient(configuration)
         return self
