@@ -56,7 +56,7 @@ async def life(cluster: LocalCluster, kube: Kube, robots: int, lasting: float) -
     key = await keys.of(kube)
     crowd_of = Crowd.of(cluster.nats_url, kube.namespace, "job", job["metadata"]["uid"], uids, key)
     async with contextlib.AsyncExitStack() as crowded:
-        before = await writes(api)
+        before = await settled(api)  # the node tells of its pods, too
         async with Operator(cluster, kube.namespace) as operator:
             await operator.looked_at(robots)
             found = await settled(api)

@@ -125,7 +125,7 @@ async def cold(cluster: LocalCluster, kube: Kube, robots: int, *program: str) ->
 
 async def again(cluster: LocalCluster, kube: Kube, robots: int, *program: str) -> int:
     """The writes of a start before robots to which nothing has happened since the last."""
-    before = await writes(kube.api)
+    before = await settled(kube.api)
     async with Operator(cluster, kube.namespace, *program) as operator:
         if program:
             await asyncio.sleep(2.0 + robots / 50)  # it tells nobody when it is done
