@@ -5,7 +5,7 @@ ingest and journal are the product's, and so is the account of how old a step is
 it (`Training.take_in`). Nothing trains beside it. HG-DAgger takes a person's steps from a part, the
 policy's own when the episode has ended.
 
-    .venv/bin/python -m benchmarks.streaming [--people SHARE] [--robots N] [--seconds S] …
+    .venv/bin/python -m benchmarks.streaming [--smoke] [--people SHARE] [--robots N] …
 """
 
 from __future__ import annotations
@@ -159,12 +159,15 @@ def _settings(folder: Path, url: str, robot: str, wanted: Experience) -> RobotSe
 def main() -> None:
     """One line of JSON a mode."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="short episodes, under a minute")
     parser.add_argument("--people", type=float, default=1.0)
     parser.add_argument("--robots", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=200.0)
     parser.add_argument("--episode", type=float, default=60.0)
     parser.add_argument("--every", default="5s")
     plan = parser.parse_args()
+    if plan.smoke:
+        plan.robots, plan.seconds, plan.episode, plan.every = 2, 12.0, 4.0, "1s"
     for mode in ExperienceMode:
         wanted = Experience(mode=mode, every=plan.every)
         with tempfile.TemporaryDirectory() as name, running_broker(Path(name) / "nats") as broker:

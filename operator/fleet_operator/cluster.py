@@ -78,6 +78,8 @@ class Cluster:
                 f"no Kubernetes API to work with ({fault}): set KUBECONFIG, or run as a pod with "
                 "a service account"
             ) from fault
+        # No proxy of the environment, as kopf: to ask for one takes a thread at each request.
+        configuration.client_session_kwargs = {"trust_env": False}
         self._client = ApiClient(configuration)
         return self
 

@@ -175,7 +175,7 @@ async def _row(of: Torture | Alone, row: int, *, jobs: int, most: int) -> bool:
         if one["operator"] == stamp["operator"] and not one["wrong"]
     }
     every = await of.tasks(row)
-    left = [one for one in every if one.key not in known][:most]
+    left = sorted((one for one in every if one.key not in known), key=_urgency(path))[:most]
     print(f"row {row}: {len(every)} runs, {len(known)} known, {len(left)} now", flush=True)
     slots, began, done, failed = asyncio.Semaphore(jobs), time.monotonic(), 0, 0
 
@@ -206,6 +206,12 @@ async def _row(of: Torture | Alone, row: int, *, jobs: int, most: int) -> bool:
             group.create_task(play(task))
     print(f"row {row}: {len(known) + done} of {len(every)} run, {failed} failed", flush=True)
     return not failed
+
+
+def _urgency(path: Path) -> Callable[[Task], int]:
+    """What failed last comes first, then what was never run, then what passed with another tree."""
+    last = {(one["case"], one["number"]): bool(one["wrong"]) for one in _read(path)}
+    return lambda task: {True: 0, None: 1, False: 2}[last.get(task.key)]
 
 
 def _read(path: Path) -> list[dict[str, Any]]:

@@ -22,15 +22,16 @@ from helpers.proxy import ApiProxy
 
 PROBES = 3  # failures in a row after which the kubelet ends it, as our Deployment has it
 RESYNC = "FLEET_RESYNC_SECONDS"
+LOST_AFTER = "FLEET_LOST_AFTER"
 FAST = MappingProxyType(
     {
         RESYNC: "5",
-        "FLEET_LOST_AFTER": "6",
+        LOST_AFTER: "6",
         "FLEET_PATIENCE_SECONDS": "3",
     }
 )
 """The operator's times in most runs, so that a quiet while holds two resyncs."""
-STEADY = MappingProxyType(FAST | {RESYNC: "10", "FLEET_LOST_AFTER": "30"})
+STEADY = MappingProxyType(FAST | {RESYNC: "10", LOST_AFTER: "30"})
 """For hours on a machine that others use: there heartbeats of robots that live come late, and a
 watch that is late by a quarter of a resync is dead."""
 
@@ -48,6 +49,11 @@ class Ground(NamedTuple):
     def resync(self) -> float:
         """Seconds."""
         return float(self.env[RESYNC])
+
+    @property
+    def lost_after(self) -> float:
+        """Seconds."""
+        return float(self.env[LOST_AFTER])
 
 
 class Bench:

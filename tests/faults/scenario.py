@@ -99,6 +99,8 @@ async def changes(fleet: Fleet, kube: Kube) -> None:
     await kube.until_gone(ROBOTS, SIMULATED[1], PATIENCE)
     await edit(kube, JOBS, "job", retrain)
     await kube.until(BATCH, "job-learner-2", lambda job: job["status"].get("active") == 1)
+    # One that goes before it is noted is made again under its number, by whoever did not note it.
+    await fleet.until(lambda job: job["status"]["learner"]["run"] == 2, PATIENCE)
 
 
 async def losses(fleet: Fleet, kube: Kube) -> None:

@@ -59,6 +59,8 @@ async def run(
     Without a number that is two resyncs.
     """
     quiet = 2 * ground.resync if quiet is None else quiet
+    # That nobody is heard is told so late, even where the scenario was over sooner.
+    silent = max(min(ground.resync, 10.0), ground.lost_after) + 1
     began, wrong, seen = time.monotonic(), list[str](), Exposure(stage=1)
     over = settled = 0.0
     state: dict[str, Any] = {}
@@ -75,7 +77,7 @@ async def run(
                         await asyncio.sleep(
                             ground.resync + 1
                         )  # what could not be told is told by then
-                    state = await _settle(bench, reference, within, min(ground.resync, 10.0) + 1)
+                    state = await _settle(bench, reference, within, silent)
                     settled = time.monotonic() - over
                     late = await _quiet(bench, quiet)
                     after = await end_state(bench.kube, bench.nats_url)

@@ -1,0 +1,1 @@
+"""What `benchmarks.operator` puts a fleet through, and what it counts meanwhile."""
