@@ -13,6 +13,7 @@ import urllib.request
 from typing import TYPE_CHECKING, NamedTuple, Self
 
 from fleet_cli.local.ports import free_ports
+from fleet_contract.names import Reason
 from helpers.control import JOBS, ROBOTS, enroll, training_job
 from helpers.counts import burned, resident, settled, writes
 from helpers.kube import Kube
@@ -119,8 +120,15 @@ async def cold(cluster: LocalCluster, kube: Kube, robots: int, *program: str) ->
         seconds = time.monotonic() - began
         wrote = await settled(api) - before
         cpu, memory = burned(operator.pid), resident(operator.pid)
+        if not program:  # what it does not tell of the learner's pod is its successor's to tell
+            await kube.until(JOBS, "job", lambda job: not _pending(job), WITHIN)
     each = wrote["robotactors"] / robots, wrote["events"] / robots
     return Start(seconds, cpu, *each, memory)
+
+
+def _pending(job: Json) -> bool:
+    """Whether its learner's pod is told to be on its way."""
+    return any(one["reason"] == Reason.LEARNER_PENDING for one in job["status"]["conditions"])
 
 
 async def again(cluster: LocalCluster, kube: Kube, robots: int, *program: str) -> int:
