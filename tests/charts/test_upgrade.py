@@ -79,9 +79,9 @@ async def test_what_an_earlier_operator_stored_goes_on_and_then_all_of_it_goes(
     # Of docs/install.md: gates were booleans, and a field of another type stops every write.
     without = '{"spec":{"rollout":{"gates":null}}}'
     await ask(cluster, "patch", "ftj", "job", "-n", "fleet", "--type=merge", f"--patch={without}")
-    await asyncio.to_thread(setup.run_operator, cluster, kube.namespace)
     robots = ["job-sim-0", "job-sim-1", "arm"]
-    async with Fleet.of(kube, cluster.nats_url, "job", robots) as fleet:
+    async with Fleet.of(kube, cluster.nats_url, "job", robots) as fleet:  # first: it only listens
+        await asyncio.to_thread(setup.run_operator, cluster, kube.namespace)
         job = await fleet.until(lambda job: condition(job, "Ready") == "True", within=90)
         assert (stable(job), candidate(job)) == (2, 3)
         await fleet.until_runs("arm", 3, within=60)
