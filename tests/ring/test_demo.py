@@ -19,6 +19,8 @@ from helpers.kube import Kube
 from helpers.ring import JOBS, without_keys
 from helpers.s3 import ObjectServer, running_object_server
 
+BACKGROUND = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+"""As a script's background job, which ignores Ctrl-C from its start."""
 WITHIN = 300.0  # seconds; the measurements share two cores with the fleet
 
 
@@ -31,6 +33,7 @@ async def playing(
         secret = {"metadata": {"name": "store"}, "stringData": server.environment}
         await kube.create("secrets", secret)
         process = await asyncio.create_subprocess_exec(
+            *BACKGROUND,
             *(str(Path(sys.executable).with_name("fleet")), "demo", "--context", "there"),
             *("--namespace", kube.namespace, "--nats", cluster.nats_url),
             *("--storage", server.url, "--storage-secret", "store"),
@@ -43,7 +46,7 @@ async def playing(
             yield process, server
         finally:
             if process.returncode is None:
-                process.terminate()
+                process.kill()
                 await process.wait()
 
 

@@ -99,6 +99,8 @@ def demo(
         episodes=episodes,
         course=chosen,
     )
+    # A script's background job ignores Ctrl-C from its start, and could not be ended by it either.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _end_in_order)
 
     def say(line: str) -> None:
