@@ -125,7 +125,7 @@ def run(where: Place | Where, work: Callable[[Kube], Awaitable[int | None]]) -> 
 
 
 def _end_in_order() -> None:
-    """SIGTERM and a closed terminal end it as Ctrl-C does.
+    """SIGTERM and a closed terminal end it as Ctrl-C does, and once, however often it is told.
 
     Else screens keep the cursor hidden, and keys of the kubeconfig stay in files for a moment's
     use. What is ignored on purpose, as below nohup, is let be.
@@ -137,9 +137,14 @@ def _end_in_order() -> None:
     task = asyncio.current_task()
     if task is None or threading.current_thread() is not threading.main_thread():
         return
+
+    def cancel() -> None:
+        if not task.cancelling():  # another would break the end off
+            task.cancel()
+
     for sign in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(sign) is signal.SIG_DFL:
-            asyncio.get_running_loop().add_signal_handler(sign, task.cancel)
+            asyncio.get_running_loop().add_signal_handler(sign, cancel)
 
 
 def first(group: BaseException) -> Any:
