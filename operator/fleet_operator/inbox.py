@@ -169,7 +169,7 @@ class Inbox:
             # A power cut may take a stream's end alone: what comes then has numbers that we had.
             if lost or after.last < feed.last_event:
                 feed.forget_events()
-                known.told_before = min(known.told_before or 0, after.last)
+                known.told_before = min(known.told_before or after.last, after.last)
                 was_stale = True
             known.streams = streams
             if stored := await bus.last(feed.job_uid, names.announce_subject(self.namespace, job)):
