@@ -66,6 +66,12 @@ def _no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A robot asks again; these ask once, and on a busy machine an answer may take its time."""
+    monkeypatch.setattr(granted, "ANSWER_WITHIN", 60.0)
+
+
 @pytest.fixture
 def store(server: ObjectServer, tmp_path: Path) -> Store:
     """With keys, as learner and clerk have it; each test's own part of the bucket."""
@@ -439,7 +445,6 @@ async def test_who_asks_too_often_is_told_so_and_counted_and_its_neighbour_is_se
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(pace, "RATE", 0.001)
-    monkeypatch.setattr(granted, "ANSWER_WITHIN", 60.0)
     key, port = names.blob_key(UID, digest_of(b"x")), free_ports(["metrics"])["metrics"]
     store.create(key, b"x")
     async with (
