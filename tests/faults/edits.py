@@ -18,7 +18,7 @@ from faults.oracle import BATCH
 from fleet_cli.local.node.api import ApiError, Json
 from fleet_contract import names
 from fleet_contract.messages import Announcement, Heartbeat, Lineage, RobotState
-from fleet_contract.names import Channel
+from fleet_contract.names import Channel, Stream
 from helpers import keys
 from helpers.control import JOBS, ROBOTS, VERSIONS, edit, policy, press, training_job
 from helpers.kube import Kube
@@ -176,7 +176,7 @@ class World:
 
 
 async def announce(kube: Kube, url: str, sequence: int) -> None:
-    """As the learner does, once the job's streams are there."""
+    """As the learner does, once the job's streams are there: its own, not a deleted namesake's."""
     uid = (await kube.get(JOBS, "job"))["metadata"]["uid"]
     message = Announcement(
         job_uid=uid,
@@ -189,12 +189,15 @@ async def announce(kube: Kube, url: str, sequence: int) -> None:
     )
     message = message.sealed((await keys.of(kube)).sign)
     subject = names.announce_subject(kube.namespace, "job")
+    stream = names.stream(uid, Stream.CONTROL)
     client = await nats.connect(url)
     try:
         async with asyncio.timeout(WITHIN):
             while True:
                 try:
-                    await client.jetstream().publish(subject, message.encode(), timeout=2)
+                    await client.jetstream().publish(
+                        subject, message.encode(), timeout=2, stream=stream
+                    )
                 except nats.errors.Error:
                     await asyncio.sleep(0.5)  # the streams are being made
                 else:
