@@ -371,12 +371,54 @@ def test_with_nothing_to_draw_the_sampler_says_so() -> None:
         AdaptiveSampler(2).mix(np.zeros((2, 2), np.int64))
 
 
-@given(st.integers(0, 450))
-def test_a_sampler_goes_on_from_its_state_as_if_it_never_stopped(updates: int) -> None:
+def by_the_book(
+    told: list[np.ndarray], there: np.ndarray, weights: list[float], given: SamplerSettings
+) -> list[list[float]]:
+    """The mix as the paper's text has it, with the exponentials written out."""
+    table = []
+    for task, weight in enumerate(weights):
+        means = []
+        for side in Side:
+            losses = [float(one[task, side]) for one in told if np.isfinite(one[task, side])]
+            means.append(np.mean(losses[-given.window :]) if losses else NONE)
+        on, off = np.exp(given.alpha * means[Side.ONLINE]), np.exp(means[Side.OFFLINE])
+        share = 0.5 if np.isnan(on + off) else on / (on + off)
+        share = min(max(share, given.low), given.high)
+        if not there[task].all():
+            share = float(there[task, Side.ONLINE] > 0)
+        table.append([weight * (1 - share), weight * share] if there[task].any() else [0.0, 0.0])
+    total = sum(map(sum, table))
+    return [[part / total for part in row] for row in table]
+
+
+@settings(max_examples=80)
+@given(st.data(), st.integers(1, 4), st.integers(1, 7), st.integers(0, 99))
+def test_the_mix_is_the_papers_after_any_losses_over_any_pools(
+    data: st.DataObject, tasks: int, window: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    given = SamplerSettings(alpha=1.0 + rng.random(), window=window)
+    weights = (0.1 + rng.random(tasks)).tolist()
+    sampler, told = AdaptiveSampler(tasks, given, weights=weights), list[np.ndarray]()
+    drawn = data.draw(st.sampled_from([0.0, 0.5, 0.9, 1.0]), label="how often a pool is drawn")
+    for _ in range(3 * window):
+        there = rng.integers(0, 2, (tasks, 2)) * 7
+        there[rng.integers(tasks)] = 7
+        for eligible in (there, np.full((tasks, 2), 7)):
+            expected = by_the_book(told, eligible, weights, given)
+            np.testing.assert_allclose(sampler.mix(eligible), expected, rtol=1e-12, atol=0)
+        told.append(np.where(rng.random((tasks, 2)) < drawn, rng.exponential(1, (tasks, 2)), NONE))
+        sampler.observe(told[-1])
+
+
+@given(st.integers(0, 450), st.sampled_from([0.0, 0.3, 0.98, 1.0]))
+def test_a_sampler_goes_on_from_its_state_as_if_it_never_stopped(
+    updates: int, drawn: float
+) -> None:
     first, second = AdaptiveSampler(2, seed=1), AdaptiveSampler(2, seed=2)
     rng = np.random.default_rng(0)
     for _ in range(updates):
-        first.observe(rng.random((2, 2)))
+        first.observe(np.where(rng.random((2, 2)) < drawn, rng.random((2, 2)), NONE))
     second.load(json.loads(json.dumps(first.state())))
     for _ in range(3):
         losses = rng.random((2, 2))

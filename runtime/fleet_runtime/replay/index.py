@@ -82,6 +82,7 @@ class ReplayIndex:
         self._cache_steps = min(cache_steps, room // row_bytes(*sizes))
         self._arena = Arena(self._cache_steps, *sizes)
         self._runs = UniformRuns(len(spaces.tasks) * len(Side), facts=3)
+        self._eligible = self._runs.sizes.reshape(-1, len(Side))
         self._numbers: dict[str, int] = {}  # id → number, oldest first
         self._parts: dict[str, dict[int, int]] = {}  # id → part → number, of episodes not whole
         self._torn: set[str] = set()  # episodes not whole of which a part was dropped
@@ -113,8 +114,8 @@ class ReplayIndex:
         return self._arena.loads
 
     def eligible(self) -> NDArray[np.int64]:
-        """Drawable steps (tasks, sides)."""
-        return self._runs.sizes.reshape(-1, len(Side)).copy()
+        """Drawable steps (tasks, sides): to look at, it goes on with what is added and dropped."""
+        return self._eligible
 
     def add(self, episode: Episode, side: Side) -> tuple[str, ...]:
         """Take an episode in, once; returns the ids dropped to make room. Validates first.

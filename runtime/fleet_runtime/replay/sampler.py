@@ -32,7 +32,7 @@ class SamplerState(TypedDict):
     """What a checkpoint keeps of the sampler."""
 
     losses: list[list[list[float]]]  # task → side → newest last
-    seen: NotRequired[list[list[int]]]  # task → side → losses ever taken in
+    seen: NotRequired[list[list[int]]]  # task → side → losses taken in, but for rounds
     rng: dict[str, object]
 
 
@@ -52,45 +52,81 @@ class AdaptiveSampler:
         if raw.shape != (tasks,) or not np.isfinite(raw).all() or (raw < 0).any() or not raw.sum():
             raise ValueError(f"weights must be {tasks} numbers, not negative, not all zero")
         self.weights = raw / raw.sum()
-        self._window = np.zeros((tasks, len(Side), self.settings.window))
-        self._seen = np.zeros((tasks, len(Side)), np.int64)
+        # Pools lie in one row, a task's two side by side: on so few numbers each operation costs
+        # alike, so there are few of them, and none that has to stretch an array.
+        pools, window = tasks * len(Side), self.settings.window
+        self._weights = self.weights.repeat(len(Side))
+        low, high = self.settings.low, self.settings.high
+        self._least = np.tile([1.0 - high, low], tasks)
+        self._most = np.tile([1.0 - low, high], tasks)
+        self._half, self._ones = np.full(pools, 0.5), np.ones(window)
+        self._window = np.zeros((pools, window))
+        self._filled = np.zeros((tasks, len(Side)), np.int64)  # losses in each window
+        places = np.arange(pools * window).reshape(pools, window)
+        self._after = np.roll(places, -1, axis=1).ravel()  # the next place of each, round a window
+        self._place = places[:, 0].reshape(tasks, len(Side))  # where the next losses go
+        self._weigh()
         self.rng = np.random.default_rng(seed)
 
     def observe(self, losses: NDArray[np.floating]) -> None:
         """Take in one update's mean policy loss (tasks, sides); NaN where it drew no row."""
-        found = np.isfinite(losses)
-        task, side = np.nonzero(found)
-        self._window[task, side, self._seen[task, side] % self.settings.window] = losses[found]
-        self._seen[task, side] += 1
+        place, after, found = self._place, self._after.take(self._place), np.isfinite(losses)
+        if np.count_nonzero(found) < found.size:
+            losses = np.where(found, losses, self._window.take(place))
+            after = np.where(found, after, place)
+        self._window.put(place, losses)
+        self._place = after
+        if not self._full and (grown := found & (self._filled < self.settings.window)).any():
+            self._filled += grown
+            self._weigh()
+
+    def _weigh(self) -> None:
+        """After a window has grown: what a window's sum counts in each pool's share.
+
+        Nothing until both sides of a task have a loss, which makes w_on 0.5.
+        """
+        self._full = bool((self._filled == self.settings.window).all())
+        means = np.array([0.5, 0.5 * self.settings.alpha]) / np.maximum(self._filled, 1)
+        means *= self._filled.all(axis=1, keepdims=True)
+        task = np.arange(len(means))
+        odds = np.zeros((*means.shape, *means.shape))  # half of a pool's log odds
+        odds[task, :, task] = np.array([[1.0, -1.0], [-1.0, 1.0]]) * means[:, None]
+        self._odds = odds.reshape(means.size, means.size)
 
     def means(self) -> NDArray[np.float64]:
         """Window means (tasks, sides); NaN before the first loss."""
-        filled = np.minimum(self._seen, self.settings.window)
-        total = self._window.sum(axis=2)
+        total = self._window.sum(axis=1).reshape(self._filled.shape)
         means: NDArray[np.float64] = np.full(total.shape, np.nan)
-        np.divide(total, filled, out=means, where=filled > 0)
+        np.divide(total, self._filled, out=means, where=self._filled > 0)
         return means
 
     def online_share(self) -> NDArray[np.float64]:
         """w_on per task (tasks,), before empty buffers are taken into account."""
-        means = self.means()
-        gap = self.settings.alpha * means[:, Side.ONLINE] - means[:, Side.OFFLINE]
+        return self._shares()[Side.ONLINE :: len(Side)]
+
+    def _shares(self) -> NDArray[np.float64]:
+        """1 − w_on and w_on of each task in turn (pools,)."""
         # exp(a) / (exp(a) + exp(b)) by a function of a − b that no loss makes overflow.
-        share = np.where(np.isnan(gap), 0.5, 0.5 + 0.5 * np.tanh(0.5 * gap))
-        return np.minimum(np.maximum(share, self.settings.low), self.settings.high)
+        shares = np.tanh(np.vecdot(self._odds, np.vecdot(self._window, self._ones)))
+        shares *= self._half
+        shares += self._half
+        np.maximum(shares, self._least, out=shares)
+        np.minimum(shares, self._most, out=shares)
+        return shares
 
     def mix(self, eligible: NDArray[np.int64]) -> NDArray[np.float64]:
         """Probability of drawing a row from each pool, given its drawable steps (tasks, sides).
 
         Sums to 1; ValueError where there is nothing at all to draw.
         """
-        online = self.online_share()
+        shares = self._shares()
+        if np.count_nonzero(eligible) == eligible.size:
+            shares *= self._weights
+            return shares.reshape(eligible.shape)
+        # Where a side is empty, what there is of the other (all, or nothing) takes its place.
         present = eligible > 0
-        shares = np.array([1.0 - online, online]).T
-        if not present.all():
-            # Where a side is empty, what there is of the other (all, or nothing) takes its place.
-            shares = np.where(present.all(axis=1, keepdims=True), shares, present)
-        table: NDArray[np.float64] = shares * self.weights[:, None]
+        both = present.all(axis=1, keepdims=True)
+        table = np.where(both, shares.reshape(present.shape), present) * self.weights[:, None]
         total = table.sum()
         if total <= 0:
             raise ValueError("nothing to draw: every task that has weight is without data")
@@ -106,18 +142,16 @@ class AdaptiveSampler:
     def state(self) -> SamplerState:
         """JSON-able, for a checkpoint."""
         window = self.settings.window
-        ordered = [
-            [
-                np.roll(self._window[t, s], -int(n % window))[
-                    window - min(int(n), window) :
-                ].tolist()
-                for s, n in enumerate(row)
-            ]
-            for t, row in enumerate(self._seen)
+        seen = self._place % window + window * (self._filled == window)
+        kept = np.minimum(seen, window).ravel().tolist()
+        turned = [
+            np.roll(losses, -n % window)[window - k :].tolist()
+            for losses, n, k in zip(self._window, seen.ravel().tolist(), kept, strict=True)
         ]
+        ordered = [turned[n : n + len(Side)] for n in range(0, len(turned), len(Side))]
         return {
             "losses": ordered,
-            "seen": self._seen.tolist(),
+            "seen": seen.tolist(),
             "rng": dict(self.rng.bit_generator.state),
         }
 
@@ -130,14 +164,15 @@ class AdaptiveSampler:
         if len(state["losses"]) != len(self.weights):
             raise ValueError(f"state of {len(state['losses'])} tasks, not {len(self.weights)}")
         self._window[:] = 0.0
-        self._seen[:] = 0
         for t, sides in enumerate(state["losses"]):
             for s, losses in enumerate(sides):
-                kept = losses[-window:]
+                kept, pool = losses[-window:], t * len(Side) + s
                 full = "seen" in state and len(kept) == window
                 seen = state["seen"][t][s] if full else len(kept)
-                self._window[t, s, np.arange(seen - len(kept), seen) % window] = kept
-                self._seen[t, s] = seen
+                self._window[pool, np.arange(seen - len(kept), seen) % window] = kept
+                self._filled[t, s] = len(kept)
+                self._place[t, s] = pool * window + seen % window
+        self._weigh()
         self.rng.bit_generator.state = state["rng"]
 
 
