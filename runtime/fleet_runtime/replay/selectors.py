@@ -9,6 +9,7 @@ over one does.
 from __future__ import annotations
 
 import dataclasses
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,7 +58,7 @@ class UniformRuns:
         for pool, _, start, stop, *_ in (*self._table[theirs].tolist(), *waiting):
             self.sizes[pool] -= stop - start
         if theirs.any():
-            self._table = self._table[~theirs]
+            self._table = self._table.compress(~theirs, axis=0)
         if waiting:
             self._new = [row for row in self._new if row[EPISODE] != episode]
         self._settled = False
@@ -80,11 +81,11 @@ class UniformRuns:
         if self._settled:
             return
         if self._new:
-            self._table = np.concatenate([self._table, np.array(self._new, np.int64)])
+            new = np.array(sorted(self._new, key=itemgetter(POOL)), np.int64)
+            # Behind their pools: a table of a million runs is copied once, not sorted anew.
+            behind = np.searchsorted(self._table[:, POOL], new[:, POOL], side="right")
+            self._table = np.insert(self._table, behind, new, axis=0)
             self._new = []
-        # Stable, so that pools keep their order; small numbers sort by radix.
-        order = np.argsort(self._table[:, POOL].astype(np.uint16), kind="stable")
-        self._table = self._table[order]
         self._ends = np.cumsum(self._table[:, STOP] - self._table[:, START])
         self._firsts = np.cumsum(self.sizes) - self.sizes
         self._settled = True
