@@ -127,7 +127,7 @@ def test_every_step_of_a_pool_is_equally_likely() -> None:
     assert seen.max() < 2200
 
 
-STEPS = st.tuples(st.sampled_from("+-"), st.integers(0, 4), st.integers(0, 2), st.integers(1, 5))
+STEPS = st.tuples(st.sampled_from("+-?"), st.integers(0, 4), st.integers(0, 2), st.integers(1, 5))
 
 
 @settings(max_examples=60)
@@ -136,13 +136,15 @@ def test_what_is_drawn_is_what_was_added_and_not_removed(
     changes: list[tuple[str, int, int, int]],
 ) -> None:
     runs, kept = UniformRuns(3, facts=1), set[tuple[int, int, int]]()
-    for what, number, pool, steps in changes:
+    for what, number, pool, steps in (*changes, ("?", 0, 0, 1)):
         if what == "-":
             runs.remove(number)
             kept = {row for row in kept if row[1] != number}
-        elif not any(row[:2] == (pool, number) for row in kept):
+        elif what == "+" and not any(row[:2] == (pool, number) for row in kept):
             runs.add(pool, number, 0, steps, number)
             kept |= {(pool, number, step) for step in range(steps)}
+        if what != "?":
+            continue
         counts = np.array([50 * (size > 0) for size in runs.sizes])
         found = runs.draw(counts, np.random.default_rng(0))
         drawn = zip(found.pool.tolist(), found.episode.tolist(), found.step.tolist(), strict=True)
