@@ -107,7 +107,8 @@ class AdaptiveSampler:
     def _shares(self) -> NDArray[np.float64]:
         """1 − w_on and w_on of each task in turn (pools,)."""
         # exp(a) / (exp(a) + exp(b)) by a function of a − b that no loss makes overflow.
-        shares = np.tanh(np.vecdot(self._odds, np.vecdot(self._window, self._ones)))
+        half_odds = np.vecdot(self._odds, np.vecdot(self._window, self._ones))
+        shares: NDArray[np.float64] = np.tanh(half_odds)
         shares *= self._half
         shares += self._half
         np.maximum(shares, self._least, out=shares)
@@ -143,10 +144,11 @@ class AdaptiveSampler:
         """JSON-able, for a checkpoint."""
         window = self.settings.window
         seen = self._place % window + window * (self._filled == window)
-        kept = np.minimum(seen, window).ravel().tolist()
         turned = [
-            np.roll(losses, -n % window)[window - k :].tolist()
-            for losses, n, k in zip(self._window, seen.ravel().tolist(), kept, strict=True)
+            np.roll(losses, -place)[window - filled :].tolist()
+            for losses, place, filled in zip(
+                self._window, seen.ravel() % window, self._filled.ravel(), strict=True
+            )
         ]
         ordered = [turned[n : n + len(Side)] for n in range(0, len(turned), len(Side))]
         return {
