@@ -176,6 +176,7 @@ HOSTILE: dict[str, tuple[Callable[[dict[str, Any]], None], bytes, str]] = {
     "no JPEG": (_frame(3, b"GIF89a" * 9), b"", "frame 3: not a baseline JPEG"),
     "markers without end": (_frame(3, b"\xff\xd8" + b"\xff\xe0\0\2" * 99), b"", "frame 3"),
     "a marker that leads back": (_frame(3, b"\xff\xd8\xff\xe0\0\0\xff"), b"", "frame 3"),
+    "nothing behind a marker": (_frame(3, b"\xff\xd8\xff"), b"", "frame 3: not a baseline JPEG"),
     "half a JPEG": (_frame(3, JPEG[: len(JPEG) // 2]), b"", "frame 3"),
     "a larger JPEG": (
         _frame(3, simplejpeg.encode_jpeg(smooth((64, 64, 3)))),

@@ -13,6 +13,8 @@ from fleet_contract.messages import Record
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner import journal
 from fleet_runtime.learner.journal import Entry, Journal
+from fleet_runtime.learner.recall import Experience
+from fleet_runtime.learner.retention import Base
 from helpers.learner import JOB_UID, entry
 
 
@@ -121,6 +123,24 @@ def test_a_payload_that_rotted_is_not_handed_out(store: Store, tmp_path: Path) -
     path.write_bytes(data)
     with pytest.raises(FleetError, match="no longer matches its digest"):
         Journal(store, JOB_UID, 1).payload(segment.places[0])
+
+
+def test_a_large_payload_that_rotted_is_left_out_and_nobody_waits_for_it(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    large = []
+    for n in (1, 2):
+        record, payload = entry(n)
+        key = names.payload_key(JOB_UID, record.digest)
+        store.create(key, payload)
+        large.append(Entry(record.model_copy(update={"uri": key})))
+    Journal(store, JOB_UID, 1).append(large)
+    path = tmp_path / str(large[0].record.uri)
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+    experience = Experience.since(Base(), store, JOB_UID, 2)
+    found = [one.record.n for one in experience.admitted(experience.journal.replay())]
+    assert found == [2]
+    assert "no longer matches its digest" in caplog.text
 
 
 RECORDS: list[tuple[Record, bytes]] = [entry(n) for n in (1, 2)]

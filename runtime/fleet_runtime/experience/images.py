@@ -142,7 +142,7 @@ def _jpeg_shape(data: memoryview) -> tuple[int, int, int]:
     Raises ValueError for anything but a baseline JPEG.
     """
     at = 2  # past the first marker, start of image
-    while bytes(data[at : at + 1]) == b"\xff":
+    while len(data) > at + 3 and data[at] == 0xFF:  # noqa: PLR2004
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == _BASELINE and len(data) > at + 9:
             height, width = struct.unpack_from(">HH", data, at + 5)
