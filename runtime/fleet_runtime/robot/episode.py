@@ -203,11 +203,12 @@ class EpisodeRun:
         return made
 
     def _look(self) -> None:
-        self._seen = self._robot.observe()
-        self._rows["observation"].append(self._seen.value)
-        if fault := unfit(self._seen.images, self._robot.spec.images):
-            self._blinded(fault)
-        self._frames.append(self._seen.images)
+        seen = self._robot.observe()
+        if fault := unfit(seen, self._robot.spec):
+            seen = self._blinded(fault)
+        self._seen = seen
+        self._rows["observation"].append(seen.value)
+        self._frames.append(seen.images)
         if self._human is None or self.done:
             self._control = Control.POLICY
             return
@@ -215,13 +216,13 @@ class EpisodeRun:
         if self._control is not Control.POLICY:
             self._queue.clear()  # what the policy planned before the takeover is void
 
-    def _blinded(self, fault: str) -> None:
-        """A camera has failed: nothing may act on that, and the last frames stand for the rest."""
+    def _blinded(self, fault: str) -> Observation:
+        """A sensor has failed: nothing may act on that, and what was last seen stands for it."""
         if not self._frames:
             raise ValueError(fault)
-        self._seen = dataclasses.replace(self._seen, images=self._frames[-1])
         if not self.done:
             self._end("aborted", fault)
+        return self._seen
 
     def _decide(self) -> tuple[Float, int]:
         if self._control is not Control.POLICY and self._human is not None:

@@ -16,19 +16,29 @@ import numpy as np
 from fleet_contract.messages import Trip
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from fleet_contract.resources.robot_actor import Guard as Spec
-    from fleet_runtime.experience.types import Float, Images
+    from fleet_runtime.experience.types import Float
+    from fleet_runtime.robot.env import Observation, RobotSpec
 
 TOLERANCE = 1e-4
 """Share of an action's range by which rounding may overstep it."""
 
 
-def unfit(images: Images, wanted: Mapping[str, tuple[int, int, int]]) -> str | None:
-    """Why these frames (Y, X, 3) are not those the robot's description promises; None: they are."""
-    for camera, shape in wanted.items():
-        frame = images.get(camera)
+_MOST = float(np.finfo(np.float32).max)
+
+
+def unfit(seen: Observation, spec: RobotSpec) -> str | None:
+    """Why what was seen is not what the robot's description promises; None: it is."""
+    value, size = np.asarray(seen.value), spec.observation_size
+    if value.shape != (size,):
+        return f"the robot observes {value.shape}, wanted ({size},)"
+    if not (np.abs(value) <= _MOST).all():  # nor is NaN, nor what overflows as float32
+        at = int(np.argmax(~(np.abs(value) <= _MOST)))
+        return f"number {at} of the observation is {value[at]}"
+    for camera, shape in spec.images.items():
+        frame = seen.images.get(camera)
         if not isinstance(frame, np.ndarray):
             return f"camera {camera!r} gives no frame"
         if frame.shape != shape or frame.dtype != np.uint8:

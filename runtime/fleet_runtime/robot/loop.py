@@ -112,7 +112,7 @@ class ControlLoop:
             except Exception:
                 faults = 1 if self._desk.tally.episodes > done else faults + 1
                 log.exception("the robot failed; it rests and is connected anew")
-                self._desk.pause(min(_MOST_PAUSE, 0.5 * 2**faults))
+                self._desk.pause(min(_MOST_PAUSE, 0.5 * 2 ** min(faults, 10)))
             finally:
                 self._run = None
                 self._rest()

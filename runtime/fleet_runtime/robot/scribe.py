@@ -68,6 +68,7 @@ class Scribe:
 
     def begin(self, loaded: Loaded, now: float) -> None:
         """An episode begins; one that could not be ended is broken off first."""
+        self._settle(wait=True)  # of one that the robot broke off
         self._loaded, self._started = loaded, time.time()
         self._due = now + (self._every or 0.0)
         self._sent, self._parts = 0, 0
