@@ -7,6 +7,7 @@ lose the last few, kill -9 loses none.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 from typing import TYPE_CHECKING
@@ -62,7 +63,8 @@ class Outbox:
             if len(self._waiting) > MOST:
                 self._path(self._waiting.pop(0)).unlink(missing_ok=True)
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake)
+            with contextlib.suppress(RuntimeError):  # the program ends: the next start sends it
+                self._loop.call_soon_threadsafe(self._wake)
 
     async def run(self, wire: Wire) -> None:
         """Until cancelled."""
@@ -90,7 +92,10 @@ class Outbox:
             with self._guard:
                 if self._waiting and self._waiting[0] == number:
                     self._waiting.pop(0)
-                    self._path(number).unlink(missing_ok=True)
+                    with contextlib.suppress(
+                        OSError
+                    ):  # sent again at the next start, it counts once
+                        self._path(number).unlink(missing_ok=True)
 
     async def flushed(self, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until every event is stored; False after `timeout` seconds."""

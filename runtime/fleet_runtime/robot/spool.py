@@ -9,6 +9,7 @@ kept apart, bounded, and never sent: a job made anew under an old name must not 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import logging
@@ -25,7 +26,7 @@ from fleet_contract.messages import Outcome, Record, decode_batch, digest_of, en
 from fleet_runtime.robot.files import flush_folder, full, remedy, remove_unfinished, write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterator, Sequence
     from pathlib import Path
 
 log = logging.getLogger(__name__)
@@ -128,7 +129,7 @@ class Spool:
         Raises:
             Retry: no room, even after giving up older payloads; nothing was kept.
         """
-        with self._guard:
+        with self._guard, self._on_disk():
             if len(self._files) >= self._max_records:
                 raise Retry(f"spool {self.folder} holds {len(self._files)} records, its limit")
             record = draft.model_copy(update={"n": self._next, "spool_id": self.spool_id})
@@ -142,7 +143,7 @@ class Spool:
                     break
                 except OSError as fault:
                     if not full(fault) or not self._evict_oldest():
-                        raise Retry(f"spool {self.folder}: {fault}; {remedy(fault)}") from fault
+                        raise
             self._files[record.n] = len(data)
             self._next = record.n + 1
             self._unfinished = None if record.last else record
@@ -165,11 +166,11 @@ class Spool:
         """A record and its payload, empty where it is a tombstone.
 
         A file that the disk no longer gives back whole becomes a tombstone. Raises KeyError for
-        a number that is settled.
+        a number that is settled, `Retry` while the disk takes not even that.
         """
         if (recent := self._recent.get(n)) is not None:
             return recent
-        with self._guard:
+        with self._guard, self._on_disk():
             if n not in self._files:
                 raise KeyError(n)
             try:
@@ -180,20 +181,37 @@ class Spool:
             return record, payload
 
     def settle(self, numbers: Collection[int]) -> int:
-        """Delete records the learner has receipted; returns how many were still here."""
+        """Delete records the learner has receipted; returns how many were still here.
+
+        What the disk does not let go is found at the next start, sent again, and counts once.
+        """
         with self._guard:
             here = [n for n in numbers if n in self._files]
             if not here:
                 return 0
-            if max(here) >= self._promised:
-                # First remember that these numbers are spent, then delete what shows it.
-                self._write_header(self._header())
-                self._promised = self._next
+            try:
+                self._delete(here)
+            except OSError as fault:
+                log.error("receipted records stay in %s: %s; %s", self.folder, fault, remedy(fault))  # noqa: TRY400
             for n in here:
-                self._path(n).unlink(missing_ok=True)
                 del self._files[n]
                 self._recent.pop(n, None)
             return len(here)
+
+    def _delete(self, numbers: Sequence[int]) -> None:
+        if max(numbers) >= self._promised:
+            # First remember that these numbers are spent, then delete what shows it.
+            self._write_header(self._header())
+            self._promised = self._next
+        for n in numbers:
+            self._path(n).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _on_disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as fault:
+            raise Retry(f"spool {self.folder}: {fault}; {remedy(fault)}") from fault
 
     def _renumber(self, spool_id: str) -> None:
         """Carry files without their header over to a new id; nobody knows which numbers are spent.
