@@ -183,10 +183,7 @@ class Store:
         """All keys below a folder, sorted; none when it does not exist. Raises `Retry`."""
         path = self._path(folder.rstrip("/"))
         with self._reached(f"list {folder}"):
-            try:
-                found = self._fs.find(path)
-            except FileNotFoundError:
-                return []
+            found = _files(path) if self._local else self._found(path, detail=False)
         below = len(self._root) + 1
         return sorted(str(item)[below:] for item in found if str(item) != path)
 
@@ -194,14 +191,12 @@ class Store:
         """As `list`, with what the store says of each object. Raises `Retry`."""
         path = self._path(folder.rstrip("/"))
         with self._reached(f"list {folder}"):
-            try:
-                found = self._fs.find(path, detail=True)
-            except FileNotFoundError:
-                return {}
+            found = dict(self._stats(path) if self._local else self._found(path, detail=True))
         below = len(self._root) + 1
         return {
             str(item)[below:]: Described(int(told["size"]), _made(told))
             for item, told in sorted(found.items())
+            if str(item) != path
         }
 
     def delete(self, key: str) -> None:
@@ -278,6 +273,17 @@ class Store:
             raise Retry(said) from fault
         self._troubles.pop(way, None)
 
+    def _found(self, path: str, *, detail: bool) -> Any:
+        try:
+            return self._fs.find(path, detail=detail)
+        except FileNotFoundError:
+            return {} if detail else []
+
+    def _stats(self, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        for file in _files(path):
+            with contextlib.suppress(FileNotFoundError):  # removed meanwhile
+                yield file, self._fs.info(file)
+
     def _read(self, path: str, start: int, end: int) -> bytes:
         try:
             data: bytes = self._fs.cat_file(path, start=start, end=end)
@@ -323,7 +329,7 @@ class Store:
 
     def _remove_abandoned(self) -> None:
         for path in (Path(self._root) / _TEMPORARY).glob("*"):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(OSError):
                 if path.stat().st_mtime < time.time() - _ABANDONED:
                     path.unlink()
 
@@ -347,6 +353,19 @@ class Store:
                 return False
             raise
         return True
+
+
+def _files(folder: str) -> list[str]:
+    """Below a folder. fsspec takes one that it cannot read for an empty one: a learner would begin
+    anew beside its journal.
+    """
+
+    def failed(fault: OSError) -> None:
+        if not isinstance(fault, FileNotFoundError | NotADirectoryError):
+            raise fault
+
+    walk = os.walk(folder, onerror=failed)
+    return [f"{at}/{name}" for at, _, names in walk for name in names]
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})

@@ -1,6 +1,7 @@
 """The object store: one winner per key, nothing half-made, nothing trusted."""
 
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -72,6 +73,27 @@ def test_every_store_tells_size_and_time_of_its_objects(store: Store) -> None:
     assert {key: told.size for key, told in found.items()} == {"folder/a": 2, "folder/deeper/b": 0}
     assert all(abs(told.made - before) < 600 for told in found.values())
     assert store.described("nothing") == {}
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
+    store = Store(f"file://{tmp_path}")
+    store.create("jobs/a/1", b"1")
+    (tmp_path / "jobs" / "b").symlink_to("b")  # nothing reads it, whoever runs this
+    for look in (store.list, store.described):
+        assert list(look("jobs/a")) == list(look("jobs/a/")) == ["jobs/a/1"]
+        assert not look("jobs/nothing")
+        assert not look("jobs/a/1")
+        with pytest.raises(Retry, match="list jobs/b"):
+            look("jobs/b")
+        assert "does not do its work" in store.trouble
+
+
+def test_what_nobody_may_remove_of_a_dead_writers_is_in_nobodys_way(tmp_path: Path) -> None:
+    left = tmp_path / ".tmp" / "folder"
+    left.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    Store(f"file://{tmp_path}").create("key", b"1")
+    assert left.is_dir()
 
 
 def test_of_many_racing_creators_with_different_content_exactly_one_wins(store: Store) -> None:
