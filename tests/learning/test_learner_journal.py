@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleet_contract import names
-from fleet_contract.errors import Fenced, FleetError, Reject, RejectCode
+from fleet_contract.errors import Fenced, FleetError, Reject, RejectCode, Retry
 from fleet_contract.messages import Record
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner import journal
@@ -72,6 +72,28 @@ def test_a_newer_learner_takes_in_what_an_older_one_wrote_meanwhile(store: Store
     assert [(s.epoch, [e.record.n for e in s.entries]) for s in theirs] == [(1, [1]), (1, [2])]
     (ours,) = new.append(entries(3))
     assert (ours.epoch, ours.position) == (2, 2)
+
+
+def test_what_an_older_one_wrote_is_not_lost_where_the_store_fails_while_it_is_read(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = Journal(store, JOB_UID, 1), Journal(store, JOB_UID, 2)
+    for n in (1, 2):
+        old.append(entries(n))
+    get, failed = Store.get, []
+
+    def away(self: Store, key: str, **more: int) -> bytes:
+        if key == names.journal_key(JOB_UID, 1) and not failed:
+            failed.append(key)
+            raise Retry("away")
+        return get(self, key, **more)
+
+    monkeypatch.setattr(Store, "get", away)
+    found = []
+    while not found or found[-1].epoch != new._epoch:
+        found += new.append(entries(3))
+    assert failed
+    assert [e.record.n for segment in found for e in segment.entries] == [1, 2, 3]
 
 
 def test_appending_again_what_landed_unheard_adds_nothing(store: Store) -> None:

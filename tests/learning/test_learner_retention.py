@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -279,3 +280,21 @@ def test_what_was_removed_is_counted(few: None, tmp_path: Path) -> None:
     }
     assert counts == {"segment": 5, "payload": 3}
     assert json.loads(store.get(names.base_key(JOB_UID, OLDEST)))["position"] == OLDEST
+
+
+def test_letting_go_of_large_segments_holds_one_of_them_in_memory(tmp_path: Path) -> None:
+    store, size = Store(f"file://{tmp_path}"), 2**20
+    writer = Journal(store, JOB_UID, 1)
+    for n in range(1, LEAST + 2):
+        writer.append([Entry(entry(n)[0], bytes(size))])
+    epoch.claim(store, JOB_UID, "test")
+    experience = Experience.since(Base(), store, JOB_UID, 1)
+    keeper = Retention(store, JOB_UID, 1, Base(), LearnerMetrics(NAMESPACE, JOB))
+    tracemalloc.start()
+    try:
+        keeper.collect(LEAST, experience.library)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert keeper.base.position == LEAST
+    assert peak < 8 * size

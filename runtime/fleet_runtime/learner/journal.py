@@ -184,9 +184,7 @@ class Journal:
         try:
             self._store.create(key, data)
         except Exists:
-            others = []
-            while (segment := self._next()) is not None:
-                others.append(segment)
+            others = self._others()
             if not others:
                 raise Retry(f"{key} is taken, yet cannot be read") from None
             return others
@@ -221,6 +219,17 @@ class Journal:
                 if segment is not None:
                     self._fence(segment)
                     yield segment
+
+    def _others(self) -> list[Segment]:
+        """What somebody else wrote from our next position on, as far as it can be read now."""
+        found = []
+        try:
+            while (segment := self._next()) is not None:
+                found.append(segment)
+        except Retry:
+            if not found:  # what was read is behind our position: nobody would read it again
+                raise
+        return found
 
     def _next(self) -> Segment | None:
         """The segment somebody else wrote at our next position; None where there is none."""

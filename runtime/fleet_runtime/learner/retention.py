@@ -28,7 +28,7 @@ from fleet_runtime.learner.journal import decode
 from fleet_runtime.learner.receipts import Ledger, Settled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from fleet_runtime.artifacts import Store
     from fleet_runtime.learner.journal import Segment
@@ -96,6 +96,10 @@ def newest(store: Store, job_uid: str) -> Base:
     return base
 
 
+class _Unreadable(FleetError):
+    """A segment whose bytes are no segment."""
+
+
 class Retention:
     """The journal's end that goes. Methods block; they belong to one thread at a time."""
 
@@ -118,11 +122,12 @@ class Retention:
         until = decided(self.base.position, oldest)
         if until == self.base.position:
             return
-        segments = self._segments(range(self.base.position, until))
-        if segments is None:
+        try:
+            base = folded(self.base, self._segments(range(self.base.position, until)), until)
+        except _Unreadable as fault:
+            log.error("%s; nothing goes until it is restored or removed", fault)  # noqa: TRY400
             return
         office.guard(self._store, self._job_uid, self._epoch)
-        base = folded(self.base, segments, until)
         self._store.create(names.base_key(self._job_uid, until), base.encode())
         self.base = base
         self.sweep()
@@ -159,19 +164,19 @@ class Retention:
             entry.record.uri for entry in segment.entries if entry.record.uri and not entry.refusal
         ]
 
-    def _segments(self, positions: Iterable[int]) -> list[Segment] | None:
-        """Those that are there; None where one of them cannot be read, which nobody may drop."""
-        found = []
+    def _segments(self, positions: Iterable[int]) -> Iterator[Segment]:
+        """Those that are there, one at a time: each may hold megabytes.
+
+        Raises `_Unreadable` where one of them cannot be read, which nobody may drop.
+        """
         for position in positions:
             key = names.journal_key(self._job_uid, position)
             try:
-                found.append(decode(self._store.get(key)))
+                yield decode(self._store.get(key))
             except Missing:
                 continue  # told of at each start
             except ValueError as fault:
-                log.error("%s: %s; nothing goes until it is restored or removed", key, fault)  # noqa: TRY400
-                return None
-        return found
+                raise _Unreadable(f"{key}: {fault}") from fault
 
 
 def _bases(store: Store, job_uid: str) -> list[str]:
