@@ -23,6 +23,7 @@ from fleet_contract.messages.experience import canonical_header
 from fleet_contract.names import Channel
 from fleet_runtime.artifacts import Store
 from fleet_runtime.experience import codec
+from fleet_runtime.learner import ingest as ingesting
 from fleet_runtime.learner import intake
 from fleet_runtime.learner.admission import STRIKES, Rules
 from fleet_runtime.learner.handoff import Admitted, Handoff
@@ -195,6 +196,21 @@ def test_a_round_ends_where_its_segment_is_large(
     while left:
         rounds.append([one.record.n for one in judge(left).entries])
     assert rounds == [[1, 2, 3], [4, 5, 6]]
+
+
+async def test_of_many_quiet_robots_each_is_told_anew(
+    broker: Broker, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingesting, "REFRESH", 0.05)
+    monkeypatch.setattr(ingesting, "RECEIPTS_AT_ONCE", 2)
+    await make_streams(broker.url)
+    bench = Bench(store)
+    robots = [f"robot-{number}" for number in range(8)]
+    for robot in robots:
+        bench.ledger.settle(entry(1, robot=robot)[0])
+    subjects = [names.robot_subject(NAMESPACE, one, JOB, Channel.RECEIPT) for one in robots]
+    async with listening(broker.url, *subjects) as (_, ears), bench.running(broker.url):
+        await asyncio.gather(*(ear.more(2) for ear in ears))
 
 
 async def test_ingest_works_in_one_thread_however_many_are_idle(

@@ -258,6 +258,7 @@ class Ingest:
         except (Retry, Reject) as fault:
             log.warning("receipt for robot %s waits: %s", key.robot, fault)
             return False
+        self._told.pop(key, None)  # who was told last stands last, or a large fleet's rest never is
         self._told[key] = time.monotonic()
         return True
 
