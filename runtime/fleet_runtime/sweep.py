@@ -25,7 +25,7 @@ from fleet_contract.errors import FleetError
 from fleet_contract.names import Env, Identity, Stream
 from fleet_runtime.artifacts import Store
 from fleet_runtime.settings import UID_PATTERN
-from fleet_runtime.wire import Wire
+from fleet_runtime.wire import Wire, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -90,8 +90,9 @@ async def with_streams(
             )
     except TimeoutError:
         raise FleetError(
-            f"NATS at {nats_url} does not answer, or takes nobody without an identity "
-            f"(--credentials, {Env.NATS_CREDENTIALS}): without it nobody knows which jobs exist"
+            f"NATS at {without_secrets(nats_url)} does not answer, or takes nobody without an "
+            f"identity (--credentials, {Env.NATS_CREDENTIALS}): without it nobody knows which jobs "
+            "exist"
         ) from None
     try:
         there = await wire.streams()

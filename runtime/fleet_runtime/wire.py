@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import re
 import secrets
 from typing import TYPE_CHECKING, Self
 
@@ -114,7 +115,8 @@ class Wire:
     def __init__(self, client: _Client, url: str, moved: Moved | None = None) -> None:
         self.moved = moved or Moved()
         self._client = client
-        self._url = url
+        self.url = without_secrets(url)
+        """For people."""
         self._js: JetStreamContext = client.jetstream(timeout=REQUEST_TIMEOUT)
         self._pulls: dict[tuple[str, str], JetStreamContext.PullSubscription] = {}
         self._on_reconnect: list[Callable[[], None]] = []
@@ -304,7 +306,7 @@ class Wire:
                 # A closing client cancels its fetches; only our own caller may cancel us.
                 task = asyncio.current_task()
                 if self._client.is_closed and task is not None and not task.cancelling():
-                    raise Retry(f"connection to {self._url} closed during a fetch") from None
+                    raise Retry(f"connection to {self.url} closed during a fetch") from None
                 raise
         for message in found:
             self._arrived(message)
@@ -339,28 +341,28 @@ class Wire:
 
     def _demand_connection(self, what: str) -> None:
         if not self._client.is_connected:
-            raise Retry(f"{what}: no connection to {self._url}; it reconnects by itself")
+            raise Retry(f"{what}: no connection to {self.url}; it reconnects by itself")
 
     async def _error(self, fault: Exception) -> None:
         said = str(fault) or repr(fault)
         if _REFUSED in said:
             self.moved.refused += 1
             if said != self._said:
-                log.error("broker %s refuses what this program needs: %s", self._url, said)
+                log.error("broker %s refuses what this program needs: %s", self.url, said)
             self._said = said
             return
         # Each attempt to reconnect fails alike: once per outage is enough to know.
         level = logging.DEBUG if said == self._said else logging.WARNING
         self._said = said
-        log.log(level, "broker %s: %s", self._url, said)
+        log.log(level, "broker %s: %s", self.url, said)
 
     async def _disconnected(self) -> None:
         self._up.clear()
         if not self._client.is_closed:
-            log.warning("broker %s: connection lost", self._url)
+            log.warning("broker %s: connection lost", self.url)
 
     async def _reconnected(self) -> None:
-        log.info("broker %s: connected again", self._url)
+        log.info("broker %s: connected again", self.url)
         self._said = ""
         self._up.set()
         for callback in self._on_reconnect:
@@ -371,6 +373,11 @@ class Wire:
 
     async def _closed(self) -> None:
         self.closed.set()
+
+
+def without_secrets(url: str) -> str:
+    """One URL or several with commas, without users, passwords and tokens."""
+    return re.sub(r"(^|,|//)[^/,@]*@", r"\1", url)
 
 
 def _read(credentials: Path | None) -> bytes:

@@ -4,39 +4,50 @@ import asyncio
 import contextlib
 import itertools
 import random
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from fleet_contract import names
-from fleet_contract.agents import LearnerConfig
+from fleet_contract.agents import EXIT_REFUSED, LearnerConfig
 from fleet_contract.messages import (
     Announcement,
     LearnerHeartbeat,
     LearnerStage,
     Manifest,
 )
-from fleet_contract.names import Channel
+from fleet_contract.names import Channel, Env
 from fleet_runtime.artifacts import Store
+from fleet_runtime.experience import codec
 from fleet_runtime.learner.intake import absorb
-from fleet_runtime.learner.journal import Journal
+from fleet_runtime.learner.journal import Entry, Journal
 from fleet_runtime.learner.library import Library
 from fleet_runtime.learner.main import Learner
 from fleet_runtime.learner.receipts import Ledger
 from fleet_runtime.policies.bundle import from_files
 from fleet_runtime.settings import LearnerSettings
+from fleet_runtime.wire import Wire
 from helpers.learner import (
+    ACTION,
     JOB,
     JOB_UID,
     NAMESPACE,
+    OBSERVATION,
     LearnerProcess,
     Robot,
+    episode,
+    experience_subject,
     learner_process,
     listening,
+    message,
+    record,
     spec,
     write_dataset,
 )
@@ -217,6 +228,88 @@ async def test_without_a_broker_it_trains_and_publishes_as_soon_as_there_is_one(
         broker.start()
         async with listening(broker.url, ANNOUNCE) as (_, (versions,)):
             await versions.more(0)
+
+
+async def test_turned_away_by_its_broker_it_ends_and_says_so_without_the_password(
+    broker: Broker,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await make_streams(broker.url)
+    monkeypatch.setenv(Env.LAST_WORDS, str(tmp_path / "words"))
+    made: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
+    connect = Wire.connect
+
+    async def connected(*args: Any, **more: Any) -> Wire:
+        made.set_result(await connect(*args, **more))
+        return made.result()
+
+    monkeypatch.setattr(Wire, "connect", connected)
+    settings = LearnerSettings(
+        job=JOB,
+        job_uid=JOB_UID,
+        nats_url=broker.url.replace("//", "//ada:secret@"),
+        storage_url=f"file://{tmp_path}/store",
+        spec=LearnerConfig.model_validate(spec()),
+    )
+    running = asyncio.create_task(Learner(settings).run())
+    wire = await asyncio.wait_for(made, 60)
+    await wire._client._process_err("'maximum subscriptions exceeded'")  # for good
+    assert await asyncio.wait_for(running, 60) == EXIT_FAULT
+    assert (
+        tmp_path / "words"
+    ).read_text() == f"the broker at {broker.url} turned us away; see its log"
+    assert "secret" not in caplog.text
+
+
+async def test_episodes_that_cannot_train_do_not_end_a_learner_that_waits_for_its_first(
+    broker: Broker, tmp_path: Path
+) -> None:
+    await make_streams(broker.url)
+    wide = np.zeros((21, OBSERVATION + 1), np.float32)
+    both = [episode("one"), episode("two", observation=wide)]
+    packed = [(made, codec.encode(made)) for made in both]
+    told = [record(made, n, payload) for n, (made, payload) in enumerate(packed, 1)]
+    batch = message(*((one, payload) for one, (_, payload) in zip(told, packed, strict=True)))
+    wire = await Wire.connect(broker.url, "robot")
+    await wire.store(experience_subject(), batch)
+    await wire.close()
+    async with listening(broker.url, ANNOUNCE) as (_, (announced,)):
+        with learner_process(tmp_path, broker.url, spec()) as learner:
+            await announced.more(0)
+            assert "episode two cannot train" in learner.log
+
+
+async def test_what_only_another_spec_heals_is_said_of_journaled_experience_too(
+    broker: Broker, tmp_path: Path
+) -> None:
+    await make_streams(broker.url)
+    far = episode("far", action=np.full((20, ACTION), 5, np.float32))
+    payload = codec.encode(far)
+    store = Store(f"file://{tmp_path}/store")
+    Journal(store, JOB_UID, 1).append([Entry(record(far, 1, payload), payload)])
+    with learner_process(tmp_path, broker.url, spec()) as learner:
+        assert await learner.exit() == EXIT_REFUSED
+    assert "give spec.policy.parameters.spaces" in learner.log
+
+
+async def test_a_fault_that_nobody_foresaw_is_told_where_the_pods_status_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(Env.LAST_WORDS, str(tmp_path / "words"))
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = LearnerSettings(
+            job=JOB,
+            job_uid=JOB_UID,
+            nats_url="nats://127.0.0.1:1",
+            storage_url=f"file://{tmp_path}/store",
+            metrics_port=taken.getsockname()[1],
+            spec=LearnerConfig.model_validate(spec()),
+        )
+        assert await Learner(settings).run() == EXIT_FAULT
+    assert "Address already in use" in (tmp_path / "words").read_text()
+    assert "Traceback" in caplog.text
 
 
 def test_the_program_run_from_the_command_line_names_what_its_environment_lacks() -> None:

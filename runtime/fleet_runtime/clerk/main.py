@@ -114,7 +114,7 @@ async def serve(settings: ClerkSettings, store: Store) -> None:
         await wire.subscribe(every, answer)
         log.info("at work")
         await wire.closed.wait()
-        raise Retry(f"the broker at {settings.nats_url} turned us away; see its log")
+        raise Retry(f"the broker at {wire.url} turned us away; see its log")
     finally:
         stop_metrics()
         await wire.close()

@@ -6,7 +6,7 @@ import logging
 import signal
 
 from fleet_contract.agents import EXIT_REFUSED
-from fleet_contract.errors import Fenced, Misconfigured
+from fleet_contract.errors import Fenced, FleetError, Misconfigured
 from fleet_runtime import last_words
 from fleet_runtime.learner.crew import Deserted
 
@@ -25,6 +25,8 @@ _CODES: dict[type[Exception], int] = {
 def ended(fault: Exception) -> int:
     """Say why, in the log and in the pod's status; the exit code."""
     code = next((code for kind, code in _CODES.items() if isinstance(fault, kind)), EXIT_FAULT)
-    log.error("%s%s", "fenced: " if code == EXIT_FENCED else "", fault)
-    last_words.say(str(fault))
+    ours = isinstance(fault, FleetError | ValueError)
+    said = str(fault) if ours else f"a fault of the learner's own: {fault!r}"
+    log.error("%s%s", "fenced: " if code == EXIT_FENCED else "", said, exc_info=not ours and fault)
+    last_words.say(said)
     return code

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from fleet_contract import logs, names
-from fleet_contract.errors import FleetError, Misconfigured, Retry
+from fleet_contract.errors import Misconfigured, Retry
 from fleet_contract.messages import LearnerStage
 from fleet_contract.names import Signatory
 from fleet_contract.resources.base import seconds
@@ -88,15 +88,18 @@ class Learner:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked.set)
-        stop_metrics = self._metrics.serve(self._settings.bind_address, self._settings.metrics_port)
+        at = self._settings.bind_address, self._settings.metrics_port
         try:
-            return await self._work(loop)
-        except (FleetError, ValueError) as fault:
+            stop_metrics = self._metrics.serve(*at)
+            try:
+                return await self._work(loop)
+            finally:
+                stop_metrics()
+        except Exception as fault:  # noqa: BLE001 - told, with its traceback where it is none of ours
             return ended(fault)
         finally:
             self._stop.set()
             self._handoff.wake()
-            stop_metrics()
 
     async def _work(self, loop: asyncio.AbstractEventLoop) -> int:
         self._settings.demand_credentials()
@@ -276,7 +279,7 @@ def _follow(settings: LearnerSettings) -> int:
     stop_metrics = metrics.serve(settings.bind_address, settings.metrics_port)
     try:
         follow(settings, stop)
-    except (FleetError, ValueError) as fault:
+    except Exception as fault:  # noqa: BLE001 - as above
         return ended(fault)
     finally:
         stop_metrics()

@@ -45,9 +45,12 @@ class Network:
     metrics: LearnerMetrics
 
     async def run(self, publisher: Publisher, replayed: asyncio.Future[Experience]) -> None:
-        """Until cancelled; takes experience in once the journal was replayed. Raises `Fenced`."""
+        """Until cancelled; takes experience in once the journal was replayed.
+
+        Raises `Fenced`, and `Retry` where the broker turned us away for good.
+        """
         wire = await self._connect()
-        tasks = [asyncio.ensure_future(self._beat(wire))]
+        tasks = [asyncio.ensure_future(work) for work in (self._beat(wire), self._left(wire))]
         try:
             demand_wanted()
             journal, ledger, library = await replayed
@@ -92,6 +95,10 @@ class Network:
             authorities=self.settings.nats_ca,
             moved=self.progress.moved,
         )
+
+    async def _left(self, wire: Wire) -> None:
+        await wire.closed.wait()
+        raise Retry(f"the broker at {wire.url} turned us away; see its log")
 
     async def _beat(self, wire: Wire) -> None:
         subject = names.learner_heartbeat_subject(self.settings.namespace, self.settings.job)

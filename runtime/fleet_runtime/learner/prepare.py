@@ -13,7 +13,7 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from fleet_contract.errors import FleetError, Retry
+from fleet_contract.errors import Reject, Retry
 from fleet_contract.messages import LearnerStage
 from fleet_contract.resources.experience import ExperienceMode
 from fleet_runtime.learner import build, retention
@@ -126,12 +126,7 @@ class Preparation:
         if spaces is not None:
             self._build(spaces, algorithm)
         for admitted in self.experience.admitted(self._segments()):
-            try:
-                self._add_online(admitted)
-            except Retry:
-                raise
-            except (FleetError, ValueError) as fault:
-                log.error("episode %s cannot train: %s", admitted.record.episode_id, fault)  # noqa: TRY400
+            self._add_online(admitted)
         if parts.stop.is_set():
             return
         parts.progress.journal_position = self._through = journal.position
@@ -265,5 +260,9 @@ class Preparation:
         training = self._training
         if training is None:  # pragma: no cover - _build has just made it
             return
-        admitted.enter(training.index)
+        try:
+            admitted.enter(training.index)
+        except (Reject, ValueError) as fault:
+            log.error("episode %s cannot train: %s", admitted.record.episode_id, fault)  # noqa: TRY400
+            return
         training.by_task[admitted.record.task] += admitted.counts

@@ -261,7 +261,7 @@ class Agent:
                 group.create_task(self._outbox.run(wire))
                 group.create_task(self._beat(wire, self._uploader, self._follower))
                 await wire.closed.wait()
-                raise Retry(f"the broker at {self._settings.nats_url} turned us away; see its log")
+                raise Retry(f"the broker at {wire.url} turned us away; see its log")
         finally:
             await wire.close()
 
