@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Self, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from fleet_contract.agents import GateConfig, LearnerConfig, RobotConfig
 from fleet_contract.identity import token_of
@@ -139,12 +139,19 @@ def clerk_settings() -> ClerkSettings:
 def _from_environment(kind: type[_Kind]) -> _Kind:
     try:
         return kind()
+    except SettingsError as fault:  # no JSON; what it is may say more than is for a log
+        raise SystemExit(f"the environment is wrong:\n  {Env.SPEC}: {fault.__cause__}") from None
     except ValidationError as fault:
         wrong = [
-            f"  FLEET_{str(error['loc'][0]).upper()}"
+            f"  {_variable(str(error['loc'][0]))}"
             f"{''.join(f'.{part}' for part in error['loc'][1:])}: {error['msg']}"
             if error["loc"]
             else f"  {error['ctx']['error']}"
             for error in fault.errors(include_url=False)
         ]
         raise SystemExit("the environment is incomplete or wrong:\n" + "\n".join(wrong)) from None
+
+
+def _variable(field: str) -> str:
+    """Where a field comes from; one with an alias is told by that."""
+    return field if field in set(Env) else f"FLEET_{field.upper()}"

@@ -1,6 +1,7 @@
 """Policies from the store: nothing reaches the robot that is not exactly what was assigned."""
 
 import dataclasses
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -20,6 +21,8 @@ from fleet_runtime.policies.delta import encode
 from fleet_runtime.robot.fetch import Library, Memory
 from fleet_runtime.robot.rebuild import MOST_STEPS
 from helpers.world import SPEC, TASKS, flow, publish
+
+CONFIG = b'{"format": 1, "architecture": "moon"}'
 
 
 @pytest.fixture
@@ -41,6 +44,33 @@ def test_a_published_policy_is_loaded_as_it_was_made(store: Store, library: Libr
     assert loaded.created_at > 0
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import lunar_dust", "lunar_dust"),
+        ("class Policy:\n    @classmethod\n    def build(cls, *parts): return {}['moon']", "moon"),
+    ],
+)
+def test_a_plug_in_that_fails_is_a_refused_policy_and_nothing_worse(
+    store: Store,
+    library: Library,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    words: str,
+) -> None:
+    told = tmp_path / "plug-in" / "moon-1.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: moon\nVersion: 1\n")
+    (told / "entry_points.txt").write_text("[fleetloop.policies]\nmoon = moon_policy:Policy\n")
+    (told.parent / "moon_policy.py").write_text(code)
+    monkeypatch.syspath_prepend(told.parent)
+    monkeypatch.delitem(sys.modules, "moon_policy", raising=False)
+    made = publish(store, 1, files=to_files(flow()) | {"config.json": CONFIG})
+    with pytest.raises(Untrusted, match=words):
+        library.load(made, 1)
+
+
 def test_what_was_loaded_once_is_loaded_again_without_the_store(
     store: Store, library: Library, tmp_path: Path
 ) -> None:
@@ -57,13 +87,14 @@ def test_what_was_loaded_once_is_loaded_again_without_the_store(
         offline.load(ref, 1)
 
 
+@pytest.mark.parametrize("garbled", [lambda _: b"garbled", lambda data: data + b"?"])
 def test_a_kept_copy_that_the_disk_garbled_is_fetched_anew(
-    store: Store, library: Library, tmp_path: Path
+    store: Store, library: Library, tmp_path: Path, garbled: Callable[[bytes], bytes]
 ) -> None:
     ref = publish(store, 1)
     library.load(ref, 1)
     for path in (tmp_path / "kept").rglob("sha256-*"):
-        path.write_bytes(b"garbled")
+        path.write_bytes(garbled(path.read_bytes()))
     assert library.load(ref, 1).digest == ref.digest
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fleet_contract import names
@@ -16,7 +17,7 @@ from fleet_contract.messages import GateReport, PolicyRef
 from fleet_contract.names import Env
 from fleet_runtime.artifacts import Store
 from fleet_runtime.gate.main import main
-from fleet_runtime.gate.simulate import RefusedError, Simulation
+from fleet_runtime.gate.simulate import Checked, RefusedError, Simulation, UnfitError
 from fleet_runtime.policies.bundle import from_files
 from fleet_runtime.policies.flow import FlowPolicy
 from fleet_runtime.robot.metaworld import EVALUATION_SEED, spec
@@ -109,6 +110,16 @@ def test_a_version_that_is_not_finite_is_reported_as_unfit(tmp_path: Path, store
     found = measured(tmp_path, config(publish(store, 1, policy)))
     assert "not finite" in found.fault
     assert not found.complete
+
+
+@pytest.mark.parametrize(
+    "chunk", [np.zeros((1, 0, 1)), np.zeros((1, 4, 2)), np.zeros(4), np.array([[["a"]]])], ids=repr
+)
+def test_what_is_no_chunk_of_actions_is_the_versions_own_fault(chunk: np.ndarray) -> None:
+    policy = from_files(learned())
+    policy.act = lambda *_: chunk  # type: ignore[assignment, method-assign]
+    with pytest.raises(UnfitError, match=r"its (chunks|actions) are"):
+        Checked(policy).act(np.zeros((1, 2), np.float32), np.zeros(1, np.int64))
 
 
 def test_a_bundle_that_is_none_is_reported_as_unfit(tmp_path: Path, store: Store) -> None:

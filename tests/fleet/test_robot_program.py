@@ -153,6 +153,11 @@ async def test_a_version_that_kills_the_program_twice_gives_way_to_the_last_know
             id="unknown environment",
         ),
         pytest.param(
+            {Env.STORAGE_URL: "nowhere://objects"},
+            "storage URL 'nowhere://objects'",
+            id="no such store",
+        ),
+        pytest.param(
             {Env.SPEC: json.dumps({"tasks": [{"name": "pusch"}]})},
             "among Meta-World's tasks there is no 'pusch'; did you mean push?",
             id="unknown task",
@@ -169,7 +174,7 @@ async def test_a_configuration_that_cannot_work_is_told_and_ends_the_program(
     program = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "fleet_runtime.robot"), env=base, stderr=asyncio.subprocess.PIPE
     )
-    _, said = await asyncio.wait_for(program.communicate(), 60)
+    _, said = await asyncio.wait_for(program.communicate(), 180)
     assert fault in said.decode()
     if fault != "FLEET_JOB_UID":
         assert program.returncode == EXIT_REFUSED

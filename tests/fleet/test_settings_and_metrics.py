@@ -61,6 +61,17 @@ def test_a_missing_or_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch) -
         assert name in str(end.value)
 
 
+def test_a_variable_of_another_name_or_without_json_is_named_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(Env.COMPLETION_INDEX, "first")
+    with pytest.raises(SystemExit, match=rf"\n  {Env.COMPLETION_INDEX}: "):
+        learner_settings()
+    monkeypatch.setenv(Env.SPEC, '{"tasks": [}')
+    with pytest.raises(SystemExit, match=rf"{Env.SPEC}: Expecting value: line 1 column 12"):
+        learner_settings()
+
+
 def test_a_learners_metrics_are_served_under_the_contracts_names() -> None:
     metrics = LearnerMetrics("lab", "kitchen")
     metrics.loads.inc(3)

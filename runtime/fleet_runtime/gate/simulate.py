@@ -134,7 +134,7 @@ def make_robot(config: GateConfig) -> Robot:
     try:
         factory = environments.find(*named)
         robot = factory(tuple(tasks.values()), seed=0, **parameters)
-    except (LookupError, ValueError, TypeError) as fault:
+    except (ImportError, LookupError, ValueError, TypeError) as fault:
         raise RefusedError(str(fault)) from fault
     robot.connect()
     if all(ours == theirs for ours, theirs in tasks.items()):
@@ -168,6 +168,11 @@ class Checked:
             chunk = self._policy.act(observation, task, images)
         except Exception as fault:
             raise UnfitError(f"it raised {fault!r:.300}") from fault
-        if not np.isfinite(chunk).all():
+        wanted = (len(observation), self._policy.spaces.action_size)
+        if np.ndim(chunk) != 3 or (len(chunk), chunk.shape[2]) != wanted or not chunk.shape[1]:  # noqa: PLR2004 (B H A)
+            raise UnfitError(
+                f"its chunks are {np.shape(chunk)}, wanted {wanted[0], 'H', wanted[1]}"
+            )
+        if chunk.dtype.kind not in "fiu" or not np.isfinite(chunk).all():
             raise UnfitError("its actions are not finite")
         return chunk

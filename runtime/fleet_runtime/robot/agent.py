@@ -21,7 +21,7 @@ from fleet_contract.errors import FleetError, Retry, Untrusted
 from fleet_contract.messages import TaskTally
 from fleet_contract.names import Channel, Signatory, Traffic
 from fleet_contract.resources.robot_actor import Link
-from fleet_runtime import trust
+from fleet_runtime import last_words, trust
 from fleet_runtime.artifacts import Store
 from fleet_runtime.robot.desk import Desk
 from fleet_runtime.robot.fetch import Library, Memory
@@ -169,6 +169,8 @@ class Agent:
             self._spool.close()
         if isinstance(fault, Exception):
             log.error("the network side failed", exc_info=fault)
+            first = fault.exceptions[0] if isinstance(fault, ExceptionGroup) else fault
+            last_words.say(f"the network side failed: {first}")
         if ended.is_set():
             control.join(1.0)  # it said so with its last breath
         return orderly and not control.is_alive()
@@ -176,8 +178,9 @@ class Agent:
     def _drive(self, ended: asyncio.Event) -> None:
         try:
             self._control.run()
-        except Exception:
+        except Exception as fault:
             log.exception("the control loop failed")
+            last_words.say(f"the control loop failed: {fault!r}")
         finally:
             self._call(ended.set)
 

@@ -17,9 +17,12 @@ GROUP = "fleetloop.environments"
 
 
 def find(name: str) -> Callable[..., Robot]:
-    """What makes a robot of that environment; LookupError names those there are."""
+    """What makes a robot of that environment; LookupError says what is missing."""
     found = {point.name: point for point in entry_points(group=GROUP)}
     if name not in found:
         raise LookupError(f"no environment {name!r} is installed, {unknown(name, sorted(found))}")
-    made: Callable[..., Robot] = found[name].load()
+    try:
+        made: Callable[..., Robot] = found[name].load()
+    except ImportError as fault:
+        raise LookupError(f"environment {name!r} cannot be imported here: {fault}") from fault
     return made

@@ -234,7 +234,7 @@ class Library:
             return self._cache.get(key, digest, max_bytes=max_bytes)
         except Missing:
             pass
-        except Retry as fault:
+        except (Reject, Retry) as fault:  # of another size, or other bytes
             log.warning("kept copy dropped: %s", fault)
             self._cache.delete(key)
         try:

@@ -45,10 +45,8 @@ def main() -> None:
         settings.demand_keys()
         settings.demand_credentials()
         robot = make_robot(settings)
-    except (LookupError, ValueError) as fault:
-        log.error("configuration: %s", fault)  # noqa: TRY400
-        last_words.say(str(fault))
-        sys.exit(EXIT_REFUSED)
+    except (ImportError, LookupError, ValueError) as fault:
+        sys.exit(_refused(fault))
     tracing.begin("robot", **whose)
     code = asyncio.run(serve(settings, robot))
     tracing.end()
@@ -65,11 +63,19 @@ async def serve(settings: RobotSettings, robot: Robot) -> int:
         log.error("%s", fault)  # noqa: TRY400
         last_words.say(str(fault))
         return 1
+    except ValueError as fault:
+        return _refused(fault)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, agent.stop)
     orderly = await agent.run()
     return 128 + signal.SIGTERM if orderly else 1
+
+
+def _refused(fault: Exception) -> int:
+    log.error("configuration: %s", fault)
+    last_words.say(str(fault))
+    return EXIT_REFUSED
 
 
 def make_robot(settings: RobotSettings) -> Robot:
