@@ -316,7 +316,8 @@ class Inbox:
     def _deleted(self, stream: str) -> None:
         """By hand, where the job is still open: it is made again."""
         for known in self._jobs.values():
-            if stream in {found.name for found in known.streams.values()}:
+            # Also while they are looked at for the first time: what was seen may be gone again.
+            if stream in {names.stream(known.feed.job_uid, kind) for kind in Stream}:
                 known.stale = True
                 self._wake(Key(Kind.TRAINING_JOB, known.job))
 

@@ -19,6 +19,7 @@ from fleet_contract.names import Channel, Stream, StreamMeta
 from fleet_operator.bus import Bus
 from fleet_operator.feed import Feed
 from fleet_operator.inbox import Inbox
+from fleet_operator.streams import Found
 from helpers.nats import clustered, half_a_broker, make_streams, running_broker
 
 T = TypeVar("T")
@@ -219,6 +220,46 @@ async def test_events_whose_numbers_were_given_before_a_power_cut_are_heard(tmp_
         assert feed.last_event == first
         assert await told(1) == first + 1
         await heard(feed, first + 1)
+        await inbox.shut()
+
+
+async def test_a_consumer_that_goes_while_its_job_is_first_looked_at_is_missed_at_once(
+    tmp_path: Path,
+) -> None:
+    woken = asyncio.Event()
+
+    class Late(Bus):
+        async def ensure(self, *which: str) -> dict[Stream, Found]:
+            found = await super().ensure(*which)
+            if not woken.is_set():
+                return found
+            woken.clear()
+            js = (await self.client()).jetstream()
+            await js.delete_consumer(found[Stream.EXPERIENCE].name, names.LEARNER_CONSUMER)
+            return found
+
+    with running_broker(tmp_path) as broker:
+        inbox = Inbox(
+            "default",
+            lambda _: woken.set(),
+            lambda *_: None,
+            lost_after=60,
+            bus=Late,
+        )
+        how: dict[str, Any] = {
+            "installation": "installation",
+            "events_from": 0,
+            "check_every": 3600,
+        }
+        opened = partial(inbox.open, "job", "uid-1", broker.url, **how)
+        woken.set()
+        known = await opened()
+        await asyncio.wait_for(woken.wait(), 60)
+        assert known.stale
+        woken.clear()
+        await opened()
+        js = (await known.bus.client()).jetstream()
+        await js.consumer_info(known.streams[Stream.EXPERIENCE].name, names.LEARNER_CONSUMER)
         await inbox.shut()
 
 
