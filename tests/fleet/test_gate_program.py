@@ -117,7 +117,7 @@ def test_a_version_that_is_not_finite_is_reported_as_unfit(tmp_path: Path, store
 )
 def test_what_is_no_chunk_of_actions_is_the_versions_own_fault(chunk: np.ndarray) -> None:
     policy = from_files(learned())
-    policy.act = lambda *_: chunk  # type: ignore[assignment, method-assign]
+    policy.act = lambda *_: chunk  # type: ignore[method-assign]
     with pytest.raises(UnfitError, match=r"its (chunks|actions) are"):
         Checked(policy).act(np.zeros((1, 2), np.float32), np.zeros(1, np.int64))
 

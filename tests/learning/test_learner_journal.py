@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -80,16 +81,17 @@ def test_what_an_older_one_wrote_is_not_lost_where_the_store_fails_while_it_is_r
     old, new = Journal(store, JOB_UID, 1), Journal(store, JOB_UID, 2)
     for n in (1, 2):
         old.append(entries(n))
-    get, failed = Store.get, []
+    get = Store.get
+    failed: list[str] = []
 
-    def away(self: Store, key: str, **more: int) -> bytes:
+    def away(self: Store, key: str, **more: Any) -> bytes:
         if key == names.journal_key(JOB_UID, 1) and not failed:
             failed.append(key)
             raise Retry("away")
         return get(self, key, **more)
 
     monkeypatch.setattr(Store, "get", away)
-    found = []
+    found: list[journal.Segment] = []
     while not found or found[-1].epoch != new._epoch:
         found += new.append(entries(3))
     assert failed
