@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from faults import alone, applied, cases, mutants, power, silence, verdict
+from faults import alone, applied, cases, mutants, power, seeded, silence, verdict
 from faults.bench import STEADY, Ground
 from fleet_cli.local.cluster import LocalCluster
 from fleet_cli.local.node.api import Api
@@ -34,6 +34,8 @@ ROOT = Path(__file__).parents[2]
 SEQUENCES = 1000
 DEAD_WATCHES = 20
 QUIET_RUNS = 10
+BUGS = 24
+"""The row of which a part needs a cluster."""
 DEFAULTS = {"FLEET_RESYNC_SECONDS": "60", "FLEET_LOST_AFTER": "20", "FLEET_PATIENCE_SECONDS": "30"}
 Run = Callable[[], Awaitable[dict[str, Any]]]
 """Plays one case; of what it returns, `wrong` is a list that is empty where it passed."""
@@ -80,7 +82,9 @@ class Torture:
             ]
         reference = await self.reference()
         return [
-            Task((one.name, 0), partial(self.mutant, one, reference)) for one in mutants.MUTANTS
+            Task((one.name, 0), partial(self.mutant, one, reference))
+            for one in seeded.MUTANTS
+            if one.case is None
         ]
 
     async def reference(self) -> verdict.Reference:
@@ -121,7 +125,7 @@ class Torture:
             )
         noticed = [one for one in found.wrong if not one.startswith(verdict.BROKE)]
         missed = [] if noticed else ["nobody noticed", *found.wrong]
-        return {"wrong": missed, "caught": noticed[:3], "seconds": found.seconds}
+        return {"wrong": missed, "caught": noticed[:3], "law": one.law, "seconds": found.seconds}
 
 
 class Alone:
@@ -132,6 +136,12 @@ class Alone:
 
     async def tasks(self, row: int) -> list[Task]:
         """All that the row consists of."""
+        if row == BUGS:
+            return [
+                Task((one.name, 0), partial(self.mutant, one))
+                for one in seeded.MUTANTS
+                if one.case and (power.possible() or not one.wants_root)
+            ]
         return [Task(key, partial(self.play, row, key)) for key in alone.ROWS[row].cases]
 
     async def play(self, row: int, key: tuple[str, int]) -> dict[str, Any]:
@@ -139,6 +149,12 @@ class Alone:
         with tempfile.TemporaryDirectory() as name:
             found = await alone.ROWS[row].play(Path(name), *key)
         return found | {"seconds": round(time.monotonic() - began, 1)}
+
+    async def mutant(self, one: mutants.Mutant) -> dict[str, Any]:
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory() as name:
+            found = await asyncio.to_thread(mutants.noticed, one, Path(name))
+        return {**found, "law": one.law, "seconds": round(time.monotonic() - began, 1)}
 
 
 async def torture(cluster: LocalCluster, rows: Iterable[int], *, jobs: int, most: int) -> bool:
@@ -243,17 +259,18 @@ def main() -> None:
     ask = argparse.ArgumentParser(prog="make torture")
     ask.add_argument(
         "--rows",
-        default="1,2,3,4,5,6,7,8,9,10,12,13,16,17,18,23,24",
+        default="1,2,3,4,5,6,7,8,9,10,11,12,13,16,17,18,23,24",
         help="of RELIABILITY's scoreboard",
     )
     ask.add_argument("--jobs", type=int, default=4, help="runs at the same time")
+    ask.add_argument("--alone", action="store_true", help="only what needs no cluster")
     ask.add_argument("--most", type=int, default=10**6, help="runs of a row in this go")
     told = ask.parse_args()
     rows = [int(one) for one in told.rows.split(",")]
-    without = [one for one in rows if one in alone.ROWS]
+    without = [one for one in rows if one in alone.ROWS or one == BUGS]
     others = asyncio.run(without_cluster(without, most=told.most))
     rows = [one for one in rows if one not in alone.ROWS]
-    if not rows:
+    if told.alone or not rows:
         sys.exit(not others)
     folder = Path(tempfile.mkdtemp(prefix="fleetloop-torture-"))
     try:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from faults import drive, hostile, losses, offline, power, publishing
+from faults import attacks, drive, hostile, losses, offline, power, publishing
 from helpers.cable import Harm
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ EPISODES = 1000
 ACTIONS = 100_000
 INPUTS = 5_000
 HOURS = 72.0
+OUTLIVED = "a learner outlived"
 
 
 class Row(NamedTuple):
@@ -55,12 +56,19 @@ async def _rots(folder: Path, case: str, seed: int) -> dict[str, Any]:
     return await losses.rots(folder, seed, RECORDS // 5, case)
 
 
-async def _repeats(folder: Path, _case: str, seed: int) -> dict[str, Any]:
+async def _repeats(folder: Path, case: str, seed: int) -> dict[str, Any]:
+    if case == OUTLIVED:
+        return await losses.outlived(folder, seed, RECORDS // 5)
     return await losses.repeats(folder, seed, RECORDS)
 
 
 async def _hostile(folder: Path, _case: str, seed: int) -> dict[str, Any]:
     return await hostile.attacked(folder, seed, INPUTS)
+
+
+async def _attacked(folder: Path, case: str, _seed: int) -> dict[str, Any]:
+    name, _, state = case.rpartition(" / ")
+    return await attacks.played(folder, name, state)
 
 
 async def _killed(folder: Path, _case: str, at: int) -> dict[str, Any]:
@@ -93,14 +101,19 @@ ROWS: dict[int, Row] = {
         _rots,
     ),
     4: Row(
-        f"all resent, learner and broker killed, {RECORDS:,} records: trained twice",
-        _seeds([f"{RECORDS} records"], 20),
+        f"all resent, learner and broker killed or outlived, {RECORDS:,} records: trained twice",
+        [*_seeds([f"{RECORDS} records"], 20), *_seeds([OUTLIVED], 10)],
         _repeats,
     ),
     10: Row(
         f"bad inputs, {INPUTS:,} a run: refused with a reason, neighbours admitted",
         _seeds([f"{INPUTS} inputs"], 20),
         _hostile,
+    ),
+    11: Row(
+        f"{len(attacks.ATTACKS)} attacks on a robot in {len(attacks.STATES)} states: none accepted",
+        _seeds([f"{name} / {state}" for name, state in attacks.CASES], 1),
+        _attacked,
     ),
     12: Row(
         "learner killed at each step of three publications: partial versions",

@@ -97,6 +97,7 @@ class Watched(PointRobot):
     def reset(self, task: str, seed: int | None = None) -> None:
         super().reset(task, seed)
         self.last, self.heard = None, set()
+        self.world.begun()
 
     def act(self, action: Float) -> Float:
         world, said = self.world, float(action[0])
@@ -141,6 +142,7 @@ class World:
         self.acts = self.faults = self.offers = self.episodes = self.swaps = self.taken_back = 0
         self.hold_ticks = 0.0
         self._epoch = 0
+        self._denied = ""
 
     def play(self, folder: Path, enough: Callable[[World], bool]) -> dict[str, Any]:
         """Until it is enough; its figures."""
@@ -173,6 +175,7 @@ class World:
         assert self.alone is not None
         self._epoch += 1
         self.offers += 1
+        self._denied = ""
         sequence = self.draw.randint(1, VERSIONS)
         policy: Any = Coded(sequence, self, self.faulty)
         self.alone.desk.change(
@@ -188,14 +191,28 @@ class World:
         elif what < 1.1 * self.offered:
             self.alone.desk.change(Slot.withdraw)
         elif what < 1.2 * self.offered:
-            denied = loaded(self.draw.randint(1, VERSIONS), None).digest  # type: ignore[arg-type]
+            active = self.alone.desk.slot.active
+            assert active is not None
+            number = self.draw.choice([active.ref.sequence, self.draw.randint(1, VERSIONS)])
+            self._denied = denied = loaded(number, None).digest  # type: ignore[arg-type]
             self.alone.desk.change(lambda slot: slot.deny(frozenset({denied})))
+
+    def begun(self) -> None:
+        """An episode begins."""
+        assert self.alone is not None
+        active = self.alone.desk.slot.active
+        if active is None or active.digest == self._denied:
+            self.wrong.append(f"episode {self.episodes + 1} begins under {active}, which is denied")
 
     def _hear(self, event: Event) -> None:
         """What the robot tells, as it tells it."""
         self.swaps += event.kind is EventKind.SWAP
         if event.kind is EventKind.REFUSAL:
             self.taken_back += 1
+            assert self.alone is not None
+            slot = self.alone.desk.slot
+            if slot.active is not slot.good:
+                self.wrong.append(f"taken back, and in place of {slot.good} {slot.active} drives")
             self.offer()  # or it might rest for ever
         if event.kind is EventKind.OUTCOME:
             self.episodes += 1

@@ -8,18 +8,22 @@ yet in its place, in its place; an announcement two. STEPS gets a line for each 
 
 from __future__ import annotations
 
+import contextlib
 import os
-import secrets
 import signal
 import sys
+import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from fleet_contract import names
 from fleet_runtime.artifacts import Store
 from fleet_runtime.learner import main as learner
 from fleet_runtime.wire import Wire
 from helpers.learner import JOB, JOB_UID, NAMESPACE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FOLDERS = tuple(f"{names.job_root(JOB_UID)}/{folder}/" for folder in ("blobs", "versions"))
 
@@ -40,8 +44,49 @@ class Steps:
             signal.pause()
 
 
+class Halves:
+    """A file that is written in two steps, by the program's own hand."""
+
+    def __init__(self, file: IO[bytes], step: Steps, name: str) -> None:
+        self._file, self._step, self._name = file, step, name
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, data: bytes) -> None:
+        half = len(data) // 2
+        for share, part in (("half of", data[:half]), ("all of", data[half:])):
+            self._file.write(part)
+            self._file.flush()
+            self._step(f"{share} {self._name}")
+
+
+class Writing(threading.local):
+    """What this thread writes, where that is of a version."""
+
+    name = ""
+
+    @contextlib.contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        self.name = name
+        try:
+            yield
+        finally:
+            self.name = ""
+
+
 def plant(step: Steps) -> None:
-    create, store = Store._create_file, Wire.store
+    create, store, opened, writing = Store._create_file, Wire.store, Path.open, Writing()
+
+    def dying_open(self: Path, mode: str = "r", *args: Any, **over: Any) -> Any:
+        file = opened(self, mode, *args, **over)
+        return Halves(file, step, writing.name) if writing.name and mode in {"wb", "xb"} else file
 
     def dying_create(self: Store, path: Path, data: bytes) -> bool:
         root = Path(self._root)
@@ -49,12 +94,8 @@ def plant(step: Steps) -> None:
             return create(self, path, data)
         name = f"{path.parent.name}/{path.name[:24]}"
         step(f"before {name}")
-        temporary = root / ".tmp" / secrets.token_hex(12)
-        for share in ("half of", "all of"):
-            temporary.write_bytes(data[: len(data) // 2] if share == "half of" else data)
-            step(f"{share} {name}")
-        temporary.unlink()
-        made = create(self, path, data)
+        with writing.of(name):
+            made = create(self, path, data)
         step(f"after {name}")
         return made
 
@@ -66,6 +107,7 @@ def plant(step: Steps) -> None:
         step("after the announcement")
         return sequence
 
+    Path.open = dying_open  # type: ignore[method-assign]
     Store._create_file = dying_create  # type: ignore[method-assign]
     Wire.store = dying_store  # type: ignore[method-assign]
 

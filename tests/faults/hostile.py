@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import json
 import random
@@ -83,8 +84,12 @@ def _told(n: int, payload: bytes, *codes: RejectCode, times: int = 1, **over: An
 
 
 def corrupt(n: int, rng: random.Random) -> Bad:
-    """Bits of the content turned over: before the digest was made, or on the way."""
+    """Bits of the content turned over, before the digest was made or on the way; or other content,
+    sound by itself, under the digest."""
     sound = codec.encode(_sound(n))
+    if rng.random() < 0.2:
+        other = codec.encode(dataclasses.replace(_sound(n), reward=np.ones(8, np.float32)))
+        return _told(n, other, RejectCode.MALFORMED, times=3, digest=digest_of(sound))
     data = bytearray(sound)
     for _ in range(rng.randint(1, 8)):
         data[rng.randrange(16, len(data))] ^= 1 << rng.randrange(8)

@@ -31,6 +31,8 @@ BACKLOG = 2 * CREDIT
 """Records a robot has at most waiting: it lives no faster than that."""
 HEALED = 60.0
 """Seconds in which all that was spooled must be receipted once the network is back."""
+STEPPED_DOWN = 60.0
+"""Seconds in which a learner that has a successor must have seen that, while experience comes."""
 
 
 @asynccontextmanager
@@ -198,6 +200,31 @@ async def repeats(
     strikes = [learner_dies] * times + [broker_dies]
     rng.shuffle(strikes)
     return await struck(folder, seed, records, strikes, lambda wire: Twice(wire, rng), cuts)
+
+
+async def outlived(folder: Path, seed: int, records: int) -> dict[str, Any]:
+    """Row 4: a learner stands still, is followed by another, and goes on as if nothing were."""
+    lived_on = []
+
+    async def strike(here: Plane, rng: random.Random) -> str:
+        await asyncio.sleep(rng.uniform(0, 0.3))
+        before = await here.learner.succeeded()
+        end = time.monotonic() + STEPPED_DOWN
+        # It is told by what it cannot claim any more, so there must be something to claim.
+        while before.poll() is None and time.monotonic() < end:
+            for one in here.robots:
+                if one.spool.depth < BACKLOG:
+                    one.live()
+            await asyncio.sleep(0.25)
+        lived_on.append(before.poll() is None)
+        before.kill()
+        before.wait()
+        return "learner outlived"
+
+    found = await struck(folder, seed, records, [strike])
+    if any(lived_on):
+        found["wrong"].append(f"after {STEPPED_DOWN:.0f} s the learner of before is still at work")
+    return found
 
 
 class Twice(Wire):

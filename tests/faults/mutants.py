@@ -1,40 +1,72 @@
-"""Seeded bugs of the operator: patches of a copied tree, and the cases that must catch each."""
+"""Seeded bugs: patches of a copied tree, and what plays the case that must catch each.
 
+One of the operator's is played by its scenario; any other by a case without a cluster, in a process
+of its own that takes the programs from the copy. That case is played with an unpatched copy, too: a
+bug is noticed only where the oracle has nothing against the program as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import json
+import os
 import shutil
-from collections.abc import Callable
-from functools import partial
+import signal
+import subprocess
+import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fleet_contract
 import fleet_operator
-from faults.bench import Bench
-from faults.injections import KillWhere, StaleWhere
-from helpers.proxy import Fault
+import fleet_runtime
 
-PACKAGES = (Path(fleet_operator.__path__[0]), Path(fleet_contract.__path__[0]))
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from faults.bench import Bench
+    from helpers.proxy import Fault
+
+    Case = Callable[[Path], Awaitable[dict[str, Any]] | dict[str, Any]]
+    """A folder of its own → what is told; `wrong` is empty where it passed."""
+
+PACKAGES = [Path(one.__path__[0]) for one in (fleet_contract, fleet_operator, fleet_runtime)]
+TESTS = Path(__file__).parents[1]
+BROKE = "the bench broke"
+MOST = 900.0
+"""Seconds for one case."""
 
 
-def copied(root: Path) -> Path:
-    """The operator as it is now, to be run from there."""
-    for package in PACKAGES:
-        shutil.copytree(package, root / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-    return root
+class Law(enum.StrEnum):
+    """What must hold whatever fails; each has bugs that break it."""
+
+    ONCE = "what was receipted is kept, once, with the bytes it had"
+    TRUE = "a robot runs what both signed, was assigned to it and is not older; a version is whole"
+    SWAP = "versions change between two episodes, and a good one can always be gone back to"
+    STAGE = "no more robots get a version than its stage allows"
+    QUIET = "the end is as if nothing had failed, and then nothing is written"
+    REFUSED = "what is bad is refused with its reason and kept apart, and its neighbours go on"
+    MOTOR = "a motor hears what is finite, within bounds and in time, or the last safe action"
+    BOUND = "memory and disk have bounds, and so has the time to be back"
 
 
 class Mutant(NamedTuple):
     """One bug: in this file this text, once, becomes that."""
 
     name: str
+    law: Law
     file: str
     text: str
     bug: str
-    shown_by: Callable[[Bench], Fault] | None = None  # None: the scenario alone
+    case: Case | None = None  # None: the operator's scenario
+    shown_by: Callable[[Bench], Fault] | None = None  # a fault in that; None: it alone
+    wants_root: bool = False
 
     def plant(self, folder: Path) -> Path:
-        """A copy of the operator with the bug in it. Raises where its place is not found."""
+        """A copy of the programs with the bug in it. Raises where its place is not found."""
         root = copied(folder)
-        path = root / PACKAGES[0].name / self.file
+        path = root / self.file
         source = path.read_text()
         if source.count(self.text) != 1:
             raise LookupError(f"{self.name}: {self.file} has {source.count(self.text)} such places")
@@ -42,68 +74,53 @@ class Mutant(NamedTuple):
         return root
 
 
-_RUN = partial(KillWhere, resource="jobs", said="learner")
-_STABLE = partial(KillWhere, resource="fleettrainingjobs/status", said='"stable"')
-_NOTHING = partial(StaleWhere, resource="fleettrainingjobs/status", said='"stable"')
-_TELL = "    await _tell(office, world, decision, after)\n"
-_WRITE = """    if wait:
-        office.wake_in(Key(Kind.TRAINING_JOB, name), wait)
-    elif wait is not None:
-        await office.cluster.write_status(Kind.TRAINING_JOB, world.job.metadata, after.dump())
-        office.written_at[uid] = office.inbox.now
-"""
-MUTANTS = (
-    Mutant(
-        "one robot too many",
-        "decide/cohort.py",
-        "count = size(step, len(there))",
-        "count = size(step, len(there)) + 1",
-    ),
-    Mutant(
-        "promoted an episode early",
-        "decide/analysis.py",
-        "evidence.episodes < step.min_episodes",
-        "evidence.episodes < step.min_episodes - 1",
-    ),
-    Mutant(
-        "the clock in a status",
-        "decide/conditions.py",
-        "if old and old.status == status",
-        'if old and old.status == status and status != "True"',
-    ),
-    Mutant(
-        "what exists is a fault",
-        "cluster.py",
-        'self._call("POST", path, query=query, body=manifest, absent={409})',
-        'self._call("POST", path, query=query, body=manifest)',
-        partial(KillWhere, resource="events", said="FirstVersion"),
-    ),
-    Mutant(
-        "a run numbered by the status alone",
-        "decide/learner.py",
-        "number = max([last_number, *(run.number for run in runs if run.ours)])",
-        "number = last_number",
-        _RUN,
-    ),
-    Mutant(
-        "people told after the status",
-        "handlers/training_job.py",
-        _TELL + _WRITE,
-        _WRITE + _TELL,
-        _STABLE,
-    ),
-    Mutant(
-        "streams that a list calls orphans",
-        "handlers/endings.py",
-        "                and not await _has_job(office, one)\n",
-        "",
-        _NOTHING,
-    ),
-    Mutant(
-        "a learner that a list does not show",
-        "handlers/training_job.py",
-        " and not await _lives(office, world, run.number - 1)",
-        "",
-        _NOTHING,
-    ),
-)
+def copied(root: Path) -> Path:
+    """The programs as they are now, to be run from there."""
+    for package in PACKAGES:
+        shutil.copytree(package, root / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+    return root
+
+
+def noticed(one: Mutant, folder: Path) -> dict[str, Any]:
+    """Passed where the case has something against the bug, and nothing against the program."""
+    sound = _played(one, copied(folder / "program"), folder / "sound")
+    if sound["wrong"]:
+        return {"wrong": [f"without the bug, too: {said}" for said in sound["wrong"]]}
+    found = _played(one, one.plant(folder / "bug"), folder / "played")
+    told = [said for said in found["wrong"] if not said.startswith(BROKE)]
+    return {"wrong": [] if told else ["nobody noticed", *found["wrong"]], "caught": told[:3]}
+
+
+def _played(one: Mutant, program: Path, folder: Path) -> dict[str, Any]:
+    """What the case says of the programs in that folder."""
+    folder.mkdir()
+    told, log = folder / "told.json", folder / "log"
+    with log.open("wb") as said:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "faults.seeded", one.name, *map(str, (folder, told, program))],
+            env=os.environ | {"PYTHONPATH": f"{program}:{TESTS}"},
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
+        )
+        try:
+            child.wait(MOST)
+        except subprocess.TimeoutExpired:
+            said.write(b"it took too long")
+        finally:
+            _end(child)
+    if not told.exists():
+        return {"wrong": [f"{BROKE}: {log.read_text()[-500:]}"]}
+    found: dict[str, Any] = json.loads(told.read_text())
+    return found
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """It, and whatever it started; asked first, for it may have disks to unmount."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGINT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(60)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()

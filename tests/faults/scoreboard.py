@@ -6,6 +6,7 @@ from typing import Any
 
 from faults import alone
 from faults.cases import of_row
+from faults.seeded import MUTANTS
 
 RESULTS = Path(__file__).parent / "results"
 ROWS = {
@@ -18,7 +19,9 @@ ROWS = {
     24: "seeded bugs noticed",
     **{row: one.what for row, one in alone.ROWS.items()},
 }
-FULL = {8: 10, 9: 1000, 23: 20, 24: 8} | {row: len(one.cases) for row, one in alone.ROWS.items()}
+FULL = {8: 10, 9: 1000, 23: 20, 24: len(MUTANTS)} | {
+    row: len(one.cases) for row, one in alone.ROWS.items()
+}
 
 
 def read(row: int) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -33,7 +34,6 @@ from helpers.learner import JOB, JOB_UID, NAMESPACE, episode, parts
 from helpers.nats import Broker
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import AsyncIterator, Callable
 
 TESTS = str(Path(__file__).parents[1])
@@ -139,6 +139,15 @@ class Learner:
 
     def signal(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
+
+    async def succeeded(self) -> subprocess.Popen[bytes]:
+        """Its successor starts while it stands still; the process of before, which then goes on."""
+        assert self._process is not None
+        before = self._process
+        before.send_signal(signal.SIGSTOP)
+        await self.start()
+        before.send_signal(signal.SIGCONT)
+        return before
 
     def kill(self) -> None:
         """kill -9, and it is gone when this returns."""
@@ -266,7 +275,8 @@ async def judged(here: Plane) -> dict[str, Any]:
     lines = [line.split() for line in here.learner.told() if line != taker.READY]
     trained = Counter((line[1], line[2]) for line in lines if line[0] != "holds")
     wanted = Counter((what.episode, what.content) for what in made.values() if what.episode)
-    held = int(lines[-1][1]) if lines and lines[-1][0] == "holds" else -1
+    holds = lines[-1] if lines and lines[-1][0] == "holds" else ["holds", "-1", "-1"]
+    held, steps = int(holds[1]), int(holds[2])
     # An earlier life may have been killed between two lines, but told none twice.
     twice = sum((trained - wanted).values()) + sum(map(_again, _lives(here)))
     behind = sum(one.spool.depth for one in here.robots)
@@ -283,6 +293,8 @@ async def judged(here: Plane) -> dict[str, Any]:
         f"{behind} records were never receipted": bool(behind),
         f"the replay holds {held} of {wanted.total()} episodes": not behind
         and held != wanted.total(),
+        f"the replay draws from {steps} steps of {held * STEPS}": not behind
+        and steps != held * STEPS,
         f"{sum((wanted - trained).values())} episodes do not train": not behind
         and bool(wanted - trained),
     }

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from faults.cases import ROWS, SEEDS, of_row
-from faults.mutants import MUTANTS, PACKAGES, Mutant
+from faults.mutants import PACKAGES, Law, Mutant
 from faults.oracle import Exposure, differences
+from faults.seeded import MUTANTS
 from fleet_contract.messages import Assignment, Rule
 from helpers.control import policy
 
@@ -73,5 +74,12 @@ def test_every_write_is_struck_by_every_fault_of_its_row(row: int) -> None:
 
 @pytest.mark.parametrize("bug", MUTANTS, ids=lambda bug: bug.name)
 def test_every_seeded_bug_still_has_its_place(bug: Mutant, tmp_path: Path) -> None:
-    root = bug.plant(tmp_path / "program")
-    assert (root / PACKAGES[0].name / bug.file).read_text() != (PACKAGES[0] / bug.file).read_text()
+    package, _, inside = bug.file.partition("/")
+    (origin,) = (one for one in PACKAGES if one.name == package)
+    planted = (bug.plant(tmp_path / "program") / bug.file).read_text()
+    assert planted != (origin / inside).read_text()
+
+
+def test_every_law_has_a_seeded_bug_that_breaks_it() -> None:
+    assert {bug.law for bug in MUTANTS} == set(Law)
+    assert len({bug.name for bug in MUTANTS}) == len(MUTANTS)
