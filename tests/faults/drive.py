@@ -139,7 +139,9 @@ class World:
         self.robot = Watched(self)
         self.alone: Alone | None = None
         self.wrong: list[str] = []
-        self.acts = self.faults = self.offers = self.episodes = self.swaps = self.taken_back = 0
+        self.acts = self.faults = self.offers = self.episodes = self.swaps = self.taken_back = (
+            self.gone_back
+        ) = 0
         self.hold_ticks = 0.0
         self._epoch = 0
         self._denied = ""
@@ -168,6 +170,7 @@ class World:
             "offers": self.offers,
             "swaps": self.swaps,
             "taken_back": self.taken_back,
+            "gone_back": self.gone_back,
         }
 
     def offer(self) -> None:
@@ -211,6 +214,7 @@ class World:
             self.taken_back += 1
             assert self.alone is not None
             slot = self.alone.desk.slot
+            self.gone_back += slot.good is not None
             if slot.active is not slot.good:
                 self.wrong.append(f"taken back, and in place of {slot.good} {slot.active} drives")
             self.offer()  # or it might rest for ever
@@ -230,8 +234,12 @@ class World:
 
 
 def swaps(folder: Path, seed: int, episodes: int) -> dict[str, Any]:
-    """Row 13: versions are offered, withdrawn and denied at every step of an episode."""
-    world = World(seed, faulty=0.01, horizon=12, offered=0.1, settings=GuardSettings())
+    """Row 13: versions are offered, withdrawn and denied at every step of an episode.
+
+    By every second seed so rarely that some are driven long enough to be gone back to.
+    """
+    offered = 0.1 if seed % 2 else 0.01
+    world = World(seed, faulty=0.01, horizon=12, offered=offered, settings=GuardSettings())
     return world.play(folder, lambda world: world.episodes >= episodes)
 
 

@@ -83,15 +83,15 @@ def copied(root: Path) -> Path:
 
 def noticed(one: Mutant, folder: Path) -> dict[str, Any]:
     """Passed where the case has something against the bug, and nothing against the program."""
-    sound = _played(one, copied(folder / "program"), folder / "sound")
+    sound = played(one, copied(folder / "program"), folder / "sound")
     if sound["wrong"]:
         return {"wrong": [f"without the bug, too: {said}" for said in sound["wrong"]]}
-    found = _played(one, one.plant(folder / "bug"), folder / "played")
+    found = played(one, one.plant(folder / "bug"), folder / "played")
     told = [said for said in found["wrong"] if not said.startswith(BROKE)]
     return {"wrong": [] if told else ["nobody noticed", *found["wrong"]], "caught": told[:3]}
 
 
-def _played(one: Mutant, program: Path, folder: Path) -> dict[str, Any]:
+def played(one: Mutant, program: Path, folder: Path) -> dict[str, Any]:
     """What the case says of the programs in that folder."""
     folder.mkdir()
     told, log = folder / "told.json", folder / "log"
