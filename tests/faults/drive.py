@@ -234,12 +234,8 @@ class World:
 
 
 def swaps(folder: Path, seed: int, episodes: int) -> dict[str, Any]:
-    """Row 13: versions are offered, withdrawn and denied at every step of an episode.
-
-    By every second seed so rarely that some are driven long enough to be gone back to.
-    """
-    offered = 0.1 if seed % 2 else 0.01
-    world = World(seed, faulty=0.01, horizon=12, offered=offered, settings=GuardSettings())
+    """Row 13: versions are offered, withdrawn and denied at every step of an episode."""
+    world = World(seed, faulty=0.01, horizon=12, offered=0.1, settings=GuardSettings())
     return world.play(folder, lambda world: world.episodes >= episodes)
 
 

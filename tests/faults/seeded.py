@@ -316,7 +316,7 @@ RUNTIME = (
         f"{_R}swap.py",
         "self, active=good, pending=pending",
         "self, active=None, pending=pending",
-        partial(drive.swaps, seed=2, episodes=300),
+        partial(drive.swaps, seed=1, episodes=300),
     ),
     Mutant(
         "what is denied begins an episode",
