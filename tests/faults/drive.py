@@ -205,7 +205,7 @@ class World:
         assert self.alone is not None
         active = self.alone.desk.slot.active
         if active is None or active.digest == self._denied:
-            self.wrong.append(f"episode {self.episodes + 1} begins under {active}, which is denied")
+            self.wrong.append(f"episode {self.episodes + 1} begins under one that is denied")
 
     def _hear(self, event: Event) -> None:
         """What the robot tells, as it tells it."""
@@ -216,7 +216,8 @@ class World:
             slot = self.alone.desk.slot
             self.gone_back += slot.good is not None
             if slot.active is not slot.good:
-                self.wrong.append(f"taken back, and in place of {slot.good} {slot.active} drives")
+                found = [one and one.ref.sequence for one in (slot.active, slot.good)]
+                self.wrong.append(f"taken back: what drives, and the last good one: {found}")
             self.offer()  # or it might rest for ever
         if event.kind is EventKind.OUTCOME:
             self.episodes += 1
