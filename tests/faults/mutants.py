@@ -67,11 +67,14 @@ class Mutant(NamedTuple):
         """A copy of the programs with the bug in it. Raises where its place is not found."""
         root = copied(folder)
         path = root / self.file
-        source = path.read_text()
+        path.write_text(self.patched(path.read_text()))
+        return root
+
+    def patched(self, source: str) -> str:
+        """Its file with the bug in it; raises as `plant`."""
         if source.count(self.text) != 1:
             raise LookupError(f"{self.name}: {self.file} has {source.count(self.text)} such places")
-        path.write_text(source.replace(self.text, self.bug))
-        return root
+        return source.replace(self.text, self.bug)
 
 
 def copied(root: Path) -> Path:
