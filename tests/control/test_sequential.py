@@ -31,9 +31,9 @@ def test_an_unknown_base_is_integrated_under_jeffreys_prior(seen: Tally) -> None
 
 
 def test_against_a_floor_it_is_walds_ratio_mixed_over_three_bets() -> None:
-    ratios = [(0.57 / 0.5, 0.43 / 0.5), (0.7 / 0.5, 0.3 / 0.5), (0.95 / 0.5, 0.05 / 0.5)]
+    ratios = [(0.575 / 0.5, 0.425 / 0.5), (0.675 / 0.5, 0.325 / 0.5), (0.95 / 0.5, 0.05 / 0.5)]
     mixed = sum(
-        part * down**3 * up**2 for part, (down, up) in zip((0.9, 0.08, 0.02), ratios, strict=True)
+        part * down**3 * up**2 for part, (down, up) in zip((0.92, 0.04, 0.04), ratios, strict=True)
     )
     assert log_below(Tally(5, 2), 0.5, DROP) == pytest.approx(math.log(mixed))
 
@@ -141,21 +141,30 @@ def taken_back(base: float, now: float, drop: float, rate: float, episodes: int)
 def test_a_known_base_is_never_wronged_more_often_than_said(
     base: float, drop: float, rate: float
 ) -> None:
-    assert taken_back(base, base, drop, rate, 400)[-1] <= rate
+    assert taken_back(base, base, drop, rate, 400)[-1] <= 1.01 * rate
 
 
 def test_what_the_stake_passes_its_mark_by_is_not_given_away() -> None:
-    """A mark at 1/rate would err in 0.7 % of the trials and take a tenth longer."""
-    assert taken_back(0.95, 0.95, DROP, 0.01, 800)[-1] == pytest.approx(0.0094, abs=0.0004)
+    """A mark at 1/rate errs in 0.7 % of the trials, and the slowest take longer."""
+    assert taken_back(0.95, 0.95, DROP, 0.01, 800)[-1] == pytest.approx(0.0094, abs=0.0003)
     slow, heavy = (taken_back(0.95, now, DROP, 0.01, 200) for now in (0.85, 0.5))
-    assert next(at for at, part in enumerate(slow) if part >= 0.95) <= 158
+    assert next(at for at, part in enumerate(slow) if part >= 0.95) <= 156
     assert next(at for at, part in enumerate(heavy) if part >= 0.95) <= 18
 
 
-@given(st.integers(0, 40), st.floats(0, 1), st.floats(0, 0.5), st.floats(0.0001, 0.2))
+@given(st.integers(0, 40), st.floats(0, 1), st.floats(0, 0.5))
 def test_a_mark_is_between_seven_tenths_of_villes_and_his(
-    episodes: int, share: float, drop: float, rate: float
+    episodes: int, share: float, drop: float
 ) -> None:
-    history = Tally(episodes, round(episodes * share))
-    mark = sequential._mark([sequential._base(Compared(Tally(3, 1), history=history))], drop, rate)
-    assert math.log(0.7) - 1e-9 <= mark + math.log(rate) <= 1e-9
+    base = sequential._base(Compared(Tally(3, 1), history=Tally(episodes, round(episodes * share))))
+    assert 0.7 <= sequential._part([base, base], drop) <= 1
+
+
+def test_only_a_base_that_is_known_from_before_makes_the_mark_lower() -> None:
+    """Beside others alone it errs as often as it may, and more where the prior says otherwise."""
+    others = Tally(4_000, 3_800)
+    known, unknown = Compared(Tally(60, 50), history=others), Compared(Tally(60, 50), others)
+    for task, part in ((known, 0.75), (unknown, 1.0)):
+        e = log_against_stable([task], DROP)
+        assert surely_worse([task], DROP, part * math.exp(-e) * 1.02)
+        assert not surely_worse([task], DROP, part * math.exp(-e) * 0.98)
