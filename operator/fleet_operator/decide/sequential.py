@@ -84,8 +84,8 @@ _NULL = _Shares.of(_BASES)
 
 BETS: tuple[tuple[float, Callable[[float, float], float]], ...] = (
     (0.92, lambda base, drop: max(base - SOONER * drop, base / 2)),
-    (0.04, lambda base, _: 0.65 * base),
-    (0.04, lambda base, _: base / 10),
+    (0.05, lambda base, _: 0.6 * base),
+    (0.03, lambda base, _: base / 10),
 )
 """Parts of the stake, and the share each bets on, given the base and the drop to be found: that
 drop, a collapse, hardly anything left. The worse the version, the faster its bet grows and the
