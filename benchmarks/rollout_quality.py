@@ -241,7 +241,7 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="fewer rollouts, under a minute")
     parser.add_argument("--processes", type=int, default=2)
     wanted = parser.parse_args()
-    rare, usual, few = (4_000, 2_000, 120) if wanted.smoke else (10_000, 5_000, 2_000)
+    rare, usual, few = (4_000, 2_000, 120) if wanted.smoke else (10_000, 10_000, 2_000)
     plan = {one.name: few for one in SCENARIOS} | {one.name: usual for one in KNOWN}
     plan[KNOWN[0].name] = rare  # an error of 1 % is counted in a long row
     found = play(plan, wanted.processes)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from enum import StrEnum
-from math import log
 from typing import NamedTuple
 
 from fleet_contract.names import Reason
@@ -78,10 +77,9 @@ def _tripped(analysis: Analysis, evidence: Evidence) -> Said:
 
 
 def _worse(analysis: Analysis, evidence: Evidence) -> Said:
+    drop, rate = analysis.success_drop, analysis.false_rollback_rate
     against = [task.seen for task in evidence.by_task]
-    if not analysis.success_drop or not _sure(
-        analysis, sequential.log_against_stable(against, analysis.success_drop)
-    ):
+    if not drop or not sequential.surely_worse(against, drop, rate):
         return None
     return (Reason.WORSE_THAN_STABLE, _told(evidence.by_task))
 
@@ -106,10 +104,9 @@ def _helped(analysis: Analysis, evidence: Evidence) -> Said:
 
 
 def _needier(analysis: Analysis, evidence: Evidence) -> Said:
+    rise, rate = analysis.intervention_rise, analysis.false_rollback_rate
     tasks = [task.alone for task in evidence.by_task]
-    if not analysis.intervention_rise or not _sure(
-        analysis, sequential.log_against_stable(tasks, analysis.intervention_rise)
-    ):
+    if not rise or not sequential.surely_worse(tasks, rise, rate):
         return None
     own, others = (
         Tally(*map(sum, zip(*whose, strict=True)))
@@ -154,14 +151,10 @@ FAILS: tuple[Callable[[Analysis, Evidence], Said], ...] = (
 # --- what rules are made of ---------------------------------------------------------------
 
 
-def _sure(analysis: Analysis, log_e: float) -> bool:
-    return log_e >= -log(analysis.false_rollback_rate)
-
-
 def beyond(analysis: Analysis, good: Tally, most: float) -> bool:
     """Whether the share of bad ones is surely greater than ``most``."""
-    log_e = sequential.log_below(good, 1 - most, analysis.success_drop)
-    return _sure(analysis, log_e)
+    drop, rate = analysis.success_drop, analysis.false_rollback_rate
+    return sequential.surely_below(good, 1 - most, drop, rate)
 
 
 def _missing(analysis: Analysis, evidence: Evidence) -> str:

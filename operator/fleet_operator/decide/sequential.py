@@ -2,8 +2,10 @@
 
 The evidence is an e-value: what a bet against "no worse" has made of a stake of 1. While that is
 true the stake grows a hundredfold with a probability of at most 1 %, however often one looks
-(Ville 1939; Grünwald, de Heide and Koolen, Safe Testing, JRSS B 86, 2024). Pure, and made of
-counts alone: neither order nor a message that comes twice can change it.
+(Ville 1939; Grünwald, de Heide and Koolen, Safe Testing, JRSS B 86, 2024). It passes a mark in a
+jump, at a failure, and lands beyond it, which makes the mark rarer than that: ``surely_worse`` and
+``surely_below`` set it lower by as much. Pure, and made of counts alone: neither order nor a
+message that comes twice can change it.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -14,9 +16,14 @@ from typing import NamedTuple
 NODES = 128
 """Bases integrated over under Jeffreys' prior: Gauss and Chebyshev's, even in asin √p. Exact for
 255 episodes of a task; for some thousands they still stand closer than the base is known."""
-SOONER = 0.8
+SOONER = 0.75
 """Of a drop, the part that is bet on: for the slowest of twenty trials to end soon, one bets on
 less than is there."""
+LOWEST = 0.7
+"""No mark is set lower than at this part of 1/rate: where a few failures settle it, jumps are too
+coarse for the limit that ``_part`` takes."""
+KNOWN = 100
+"""Failures before the trial from which on the base is known, and the mark as low as it may be."""
 EVERYWHERE = 0.9
 """The part of the stake that bets on a drop in all tasks; the rest is spread over single ones. A
 bet with a share w of the stake is behind by log 1/w, a fraction of what a drop in all tasks brings
@@ -76,9 +83,9 @@ _NULL = _Shares.of(_BASES)
 
 
 BETS: tuple[tuple[float, Callable[[float, float], float]], ...] = (
-    (0.9, lambda base, drop: max(base - SOONER * drop, base / 2)),
+    (0.92, lambda base, drop: max(base - SOONER * drop, base / 2)),
     (0.05, lambda base, _: 0.6 * base),
-    (0.05, lambda base, _: base / 10),
+    (0.03, lambda base, _: base / 10),
 )
 """Parts of the stake, and the share each bets on, given the base and the drop to be found: that
 drop, a collapse, hardly anything left. The worse the version, the faster its bet grows and the
@@ -200,3 +207,40 @@ def log_below(seen: Tally, floor: float, drop: float) -> float:
     shares = _Shares.of([floor, *(share(floor, drop) for _, share in BETS)])
     at, *tried = shares.likelihood(seen)
     return _mixed((weight, one - at) for (weight, _), one in zip(BETS, tried, strict=True))
+
+
+def surely_worse(tasks: Sequence[Compared], drop: float, rate: float) -> bool:
+    """Whether ``log_against_stable`` is so great that "no worse" errs with probability ``rate``."""
+    known = min(1.0, sum(task.history.failures for task in tasks) / KNOWN)
+    part = 1 - known * (1 - _part(map(_base, tasks), drop))
+    return log_against_stable(tasks, drop) >= log(part / rate)
+
+
+def surely_below(seen: Tally, floor: float, drop: float, rate: float) -> bool:
+    """The same of ``log_below``."""
+    return log_below(seen, floor, drop) >= log(_part([(1, floor)], drop) / rate)
+
+
+def _base(task: Compared) -> tuple[int, float]:
+    """Episodes of the candidate, and the base as far as it is known without them."""
+    episodes = task.stable.episodes + task.history.episodes
+    successes = task.stable.successes + task.history.successes
+    return task.candidate.episodes, (successes + 0.5) / (episodes + 1)
+
+
+def _part(bases: Iterable[tuple[int, float]], drop: float) -> float:
+    """The part ν of 1/rate that "no worse" reaches with probability ``rate``.
+
+    It is the mean of mark/stake as the stake passes the mark under the bet (Siegmund, Sequential
+    Analysis, 1985). Where failures are rare and each multiplies the stake by r, the ladder heights
+    have the density eˣ/(r - 1) up to log r, and ν = (r - 1 - log r) / (r log r - r + 1), each side
+    added up over the tasks by their failures. Of the main bet: heavier ones land further.
+    """
+    before = beyond = 0.0
+    for episodes, share in bases:
+        base = min(share, 1 - LEAST)
+        jump = (1 - BETS[0][1](base, drop)) / (1 - base)
+        failures = episodes * (1 - base)
+        before += failures * (jump - 1 - log(jump))
+        beyond += failures * (jump * log(jump) - jump + 1)
+    return min(max(before / beyond, LOWEST), 1.0) if beyond > 0 else 1.0
