@@ -25,7 +25,9 @@ from helpers.control import (
     Operator,
     edit,
     enroll,
+    press,
     training_job,
+    trial,
 )
 from helpers.kube import Kube, condition
 
@@ -320,3 +322,27 @@ async def test_a_retained_version_keeps_its_name_until_somebody_deletes_it(
         await kube.delete(VERSIONS, "bad-v1")
         await fleet.until(lambda job: condition(job, "Stalled") == "", 60)
         await kube.until(VERSIONS, "bad-v1", lambda v: v["status"].get("phase") == "Promoted")
+
+
+async def test_a_refused_learner_holds_up_no_rollback(
+    operator: Operator, cluster: LocalCluster, kube: Kube
+) -> None:
+    rollout = {"steps": [{"robots": 1, "minEpisodes": 9}]}
+    await kube.create(JOBS, training_job("bad", rollout=rollout))
+    await enroll(kube, "bad", "arm", "leg")
+    async with Fleet.of(kube, cluster.nats_url, "bad", ["arm", "leg"]) as fleet:
+        await fleet.announce(1)
+        await fleet.until(lambda job: job["status"]["robots"]["synced"] == 2)
+        await fleet.announce(2)
+        (robot,) = trial(await fleet.until(lambda job: len(trial(job)) == 1))
+        await fleet.until_runs(robot, 2)
+        sizes = {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}
+        await edit(kube, JOBS, "bad", instead(learner(IDLE, resources=sizes)))
+        found = await stalled(kube, JOB, "ApplyRefused")
+        assert "must be less than or equal to memory limit" in found["message"]
+        await press(kube, "bad", "abort@2#1")
+        await fleet.until(lambda job: job["status"].get("rolledBack") == [2])
+        await fleet.until_runs(robot, 1)
+        await stalled(kube, JOB, "ApplyRefused")
+        await edit(kube, JOBS, "bad", instead(learner(IDLE)))
+        await fleet.until(lambda job: condition(job, "Stalled") == "")

@@ -5,7 +5,6 @@ import logging
 from datetime import datetime
 from typing import Any
 
-from fleet_contract import names
 from fleet_contract.errors import Retry
 from fleet_contract.names import ConditionType, Gate, Kind, Reason
 from fleet_contract.resources import FleetTrainingJobStatus, PolicyPhase
@@ -24,8 +23,7 @@ from fleet_operator.decide.conditions import Told
 from fleet_operator.decide.gates import ENDED
 from fleet_operator.decide.rollout import Decision, State, decide
 from fleet_operator.desired import learner as desired_learner
-from fleet_operator.desired import robots as desired_robots
-from fleet_operator.handlers import endings, job_clerk, job_gates
+from fleet_operator.handlers import endings, job_children, job_clerk, job_gates
 from fleet_operator.handlers.job_rollout import apply_rollout
 from fleet_operator.handlers.job_world import (
     World,
@@ -89,12 +87,12 @@ async def reconcile(office: Office, name: str) -> float | None:
     crew = fleet.plan(job, uid, world.job.spec.robots.simulated.replicas, world.robots)
 
     since = office.inbox.now - office.written_at.get(uid, float("-inf"))
-    refusal, taken, assigned, begun = "", "", before.assignment, run.number - run.create
+    counts = since >= pace.job(len(world.robots))
+    made, assigned = await job_children.apply(office, world, run, crew), before.assignment
+    refusal = made.refusal
+    # Whatever holds up a pod, a version can be taken back.
     try:
-        begun, taken = await _apply_children(office, world, run, crew)
-        taken = await job_clerk.apply(office, world) or taken
         if world.line is not None:
-            counts = since >= pace.job(len(world.robots))
             assigned = await apply_rollout(
                 office, world, world.line, decision, evidence, counts=counts
             )
@@ -105,7 +103,7 @@ async def reconcile(office: Office, name: str) -> float | None:
         robots=fleet_figures(world),
         fleet=crew,
         learner=run,
-        run=training_job.learner_status(world.job, begun, hash_, beat),
+        run=training_job.learner_status(world.job, made.begun, hash_, beat),
         state=decision.state,
         assignment=assigned,
         windows=windows,
@@ -115,7 +113,7 @@ async def reconcile(office: Office, name: str) -> float | None:
         storage_fault=job_clerk.storage_fault(office, world),
         robots_fault=robots_fault(world),
         refusal=refusal,
-        taken=taken,
+        taken=made.taken,
         patience=office.settings.patience_seconds,
     )
     after = training_job.status(world.job, facts, complete=complete or run.complete, now=world.now)
@@ -128,8 +126,8 @@ async def reconcile(office: Office, name: str) -> float | None:
         office.written_at[uid] = office.inbox.now
     _count(world, decision, after)
     _wake_orphans(office, world)
-    if world.streams_fault:
-        raise Retry(world.streams_fault)
+    if unmet := made.later or world.streams_fault:
+        raise Retry(unmet)
     return _again(office, world, after)
 
 
@@ -168,46 +166,6 @@ def _wake_orphans(office: Office, world: World) -> None:
     for robot in world.robots:
         if conditions.waits_for(robot.status.conditions, Reason.JOB_NOT_FOUND):
             office.wake(Key(Kind.ROBOT_ACTOR, robot.metadata.name))
-
-
-async def _apply_children(
-    office: Office, world: World, run: learner.LearnerPlan, crew: fleet.FleetPlan
-) -> tuple[int, str]:
-    """The number of the learner's run there is, and the first object whose name we need and
-    somebody else has.
-
-    A run that was not begun must not count as the last, or the one that lives would be taken for
-    an old one.
-    """
-    if world.keys_fault:
-        raise RefusedError(world.keys_fault)
-    cluster, uid = office.cluster, world.job.metadata.uid
-    begun, taken = run.number - run.create, list[str]()
-    for old in run.delete:
-        await cluster.delete("Job", old.name, old.uid, foreground=True)
-    for pod in run.orphans:
-        await cluster.delete("Pod", pod.name, pod.uid)
-    if run.refuse is not None:
-        refused, words = run.refuse
-        await cluster.end_job(refused.name, refused.uid, words)
-    # Without streams a learner has nothing to read; they come first.
-    if run.create and world.line is not None and not await _lives(office, world, run.number - 1):
-        made = desired_learner.learner_job(world.job, run.number, world.to)
-        taken.append(await cluster.claim(made, uid))
-        begun = run.number if not taken[-1] else begun
-    for index in crew.create:
-        made = desired_robots.simulated_robot(world.job, index)
-        taken.append(await cluster.claim(made, uid))
-    for robot in crew.delete:
-        await cluster.delete(Kind.ROBOT_ACTOR, robot.metadata.name, robot.metadata.uid)
-    taken += [f"{Kind.ROBOT_ACTOR} {name}" for name in crew.taken]
-    return begun, next(filter(None, taken), "")
-
-
-async def _lives(office: Office, world: World, number: int) -> bool:
-    """Whether the last run is still there, asked by name: a list may be an old one."""
-    name = names.learner_job(world.job.metadata.name, number)
-    return number > 0 and await office.cluster.get("Job", name) is not None
 
 
 def _count(world: World, decision: Decision, after: FleetTrainingJobStatus) -> None:
