@@ -38,6 +38,7 @@ class Case(NamedTuple):
     ranks: int = 1
     undemonstrated: tuple[str, ...] = ()
     says: str = ""
+    complete: bool = False
 
 
 R = Reason
@@ -142,7 +143,21 @@ CASES = {
     "a rank without an image is told though others run": Case(
         (run(),), (RUNNING, WAITING), R.IMAGE_PULL_FAILED, ranks=2
     ),
-    "a run that ended well reached its goal": Case((run(complete=True),), (), R.GOAL_REACHED),
+    "a run that ended well reached its goal": Case(
+        (run(complete=True),), (), R.GOAL_REACHED, complete=True
+    ),
+    "it has reached it also while it is ended": Case(
+        (run(complete=True),), (), R.LEARNER_PENDING, delete=(1,), wanted=False, complete=True
+    ),
+    "that one of another spec ended well is no goal of this one's": Case(
+        (run(hash_="old", complete=True),), (), R.LEARNER_PENDING, delete=(1,)
+    ),
+    "what must go before the next is made is named": Case(
+        (run(deleting=True),),
+        (RUNNING._replace(deleting=True),),
+        R.LEARNER_PENDING,
+        says="job-learner-1, p must go before the next is made",
+    ),
 }
 
 
@@ -167,3 +182,4 @@ def test_learner_runs(case: Case) -> None:
     assert len(found.orphans) == case.orphans
     assert (found.refuse is not None) == case.refuse
     assert case.says in found.finding.message
+    assert found.complete is case.complete

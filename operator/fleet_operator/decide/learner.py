@@ -100,11 +100,11 @@ def plan(
     if current is not None and not current.deleting:
         why = "its spec changed" if wanted else "the job is suspended or complete"
         ending = _pending(f"Run {number} ends, for {why}.")
-        return planned(ending, *old, current, complete=current.complete)
+        done = current.complete and current.hash == hash_
+        return planned(ending, *old, current, complete=done)
     if runs or alive:
-        return planned(
-            _pending("The last run's Job and pods must go before the next is made."), *old
-        )
+        left = ", ".join(sorted({one.name for one in (*runs, *alive)}))
+        return planned(_pending(f"{left} must go before the next is made."), *old)
     if not wanted:
         off = Finding(ConditionType.LEARNER_READY, False, Reason.SUSPENDED, "No learner is wanted.")
         return planned(off)
