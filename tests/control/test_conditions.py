@@ -532,6 +532,16 @@ def test_scaling_down_ends_the_highest_index_first() -> None:
     assert (found.create, found.delete, found.taken) == ((), (), ("job-sim-0",))
 
 
+@pytest.mark.parametrize("name", ["left-arm", "arm-7", "job-sim-x", "job-sim-07", "job2-sim-7"])
+def test_a_robot_that_somebody_let_the_job_own_is_none_of_its_replicas(name: str) -> None:
+    """It falls with the job, as asked, and with no smaller a fleet."""
+    owner = {"kind": "FleetTrainingJob", "name": "job", "uid": "uid"}
+    metadata = {"name": name, "ownerReferences": [owner]}
+    theirs = RobotActor.model_validate({"metadata": metadata, "spec": {"job": "job"}})
+    found = fleet.plan("job", "uid", 1, [theirs])
+    assert (found.create, found.delete, found.simulated) == ((0,), (), 0)
+
+
 # --- what pods are told -------------------------------------------------------------------
 
 

@@ -19,23 +19,31 @@ class FleetPlan(NamedTuple):
 def plan(job: str, job_uid: str, replicas: int, robots: Iterable[RobotActor]) -> FleetPlan:
     """Indices 0 to replicas-1 shall exist; those above go, the highest first."""
     by_name = {robot.metadata.name: robot for robot in robots}
-    owned = {
-        name: robot
+    index_of = {
+        name: index
         for name, robot in by_name.items()
         if any(one.uid == job_uid for one in robot.metadata.owner_references)
+        and (index := _index(job, name)) is not None
     }
     wanted = {names.simulated_robot(job, index): index for index in range(replicas)}
     surplus = [
-        robot
-        for name, robot in owned.items()
-        if name not in wanted and robot.metadata.deletion_timestamp is None
+        by_name[name]
+        for name in sorted(index_of, key=lambda name: index_of[name], reverse=True)
+        if name not in wanted and by_name[name].metadata.deletion_timestamp is None
     ]
-    surplus.sort(key=lambda robot: int(robot.metadata.name.rpartition("-")[2]), reverse=True)
     return FleetPlan(
         create=tuple(index for name, index in wanted.items() if name not in by_name),
         delete=tuple(surplus),
-        taken=tuple(name for name in wanted if name in by_name and name not in owned),
+        taken=tuple(name for name in wanted if name in by_name and name not in index_of),
         simulated=sum(
-            name in owned and owned[name].metadata.deletion_timestamp is None for name in wanted
+            name in index_of and by_name[name].metadata.deletion_timestamp is None
+            for name in wanted
         ),
     )
+
+
+def _index(job: str, name: str) -> int | None:
+    """None of a robot that somebody else made, though its job may own it."""
+    index = name.rpartition("-")[2]
+    ours = index.isdecimal() and names.simulated_robot(job, int(index)) == name
+    return int(index) if ours else None
