@@ -1,7 +1,7 @@
 """What one job's fleet and learner said: kept in memory, rebuilt from the streams at a restart."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from enum import IntEnum
 from itertools import takewhile
 from typing import NamedTuple
@@ -21,6 +21,7 @@ from fleet_contract.messages import (
     digest_of,
 )
 from fleet_contract.names import robot_of
+from fleet_operator.decide.bounded import bounded
 
 KEPT_EVENTS = 20_000
 MOST_DOUBTS, MOST_DISTRUSTED = 3, 64
@@ -127,7 +128,7 @@ class Feed:
             return False
         self.last_event = sequence
         try:
-            event = Event.decode(data)
+            event = bounded(Event.decode(data))
         except FleetError:
             return False
         # The subject is what the broker let its sender use; the body could name anybody.
@@ -157,15 +158,26 @@ class Feed:
         newest = list(takewhile(lambda one: one[0] > sequence, reversed(self.events)))
         return newest[::-1]
 
-    def heartbeat(self, subject: str, data: bytes, now: float) -> News:
-        """A robot's heartbeat."""
+    def only(self, robots: Collection[str]) -> None:
+        """Of others than these, which exist, nothing is known: what went holds no version."""
+        for told in (self.heard, self.ended, self.refused, self._episodes):
+            for robot in told.keys() - robots:
+                del told[robot]
+
+    def heartbeat(self, subject: str, data: bytes, now: float, uid: str = "") -> News:
+        """A robot's heartbeat. ``uid``: of the one that exists; empty: none is known.
+
+        An agent that goes on though its robot was enrolled anew does not speak for it.
+        """
         try:
-            beat = Heartbeat.decode(data)
+            beat = bounded(Heartbeat.decode(data))
         except FleetError:
             return News.NONE
         if beat.job_uid != self.job_uid or beat.robot != robot_of(subject):
             return News.NONE
         before = self.heard.get(beat.robot)
+        if before is not None and before.beat.robot_uid == uid != beat.robot_uid:
+            return News.NONE
         self.heard[beat.robot] = Heard(beat, now)
         fault = beat.document_fault
         if fault and (before is None or before.beat.document_fault != fault):
@@ -185,7 +197,7 @@ class Feed:
         nothing to tell but that.
         """
         try:
-            beat = LearnerHeartbeat.decode(data)
+            beat = bounded(LearnerHeartbeat.decode(data))
         except FleetError:
             return False
         before, (fault, _) = self.learner, self._learner_fault
@@ -214,7 +226,7 @@ class Feed:
     def gate_beat(self, data: bytes) -> bool:
         """How far the run of a gate is; one that hangs on after its successor is not heard."""
         try:
-            beat = GateReport.decode(data)
+            beat = bounded(GateReport.decode(data))
         except FleetError:
             return False
         before = self.gate

@@ -266,7 +266,9 @@ class Inbox:
         key = Key(Kind.ROBOT_ACTOR, robot)
         lost = not self._heard_lately(known.feed, robot)
         before = known.feed.heard.get(robot)
-        news = known.feed.heartbeat(subject, data, self.now)
+        enrolled = known.robots.get(robot)
+        uid = enrolled.uid if enrolled else ""
+        news = known.feed.heartbeat(subject, data, self.now, uid)
         self.stages.taken_up(known, robot, before)
         robots = len(known.robots)
         if news is News.MEANING or (lost and self._heard_lately(known.feed, robot)):

@@ -229,3 +229,25 @@ async def test_an_operator_leaves_the_streams_of_a_namesake_in_another_cluster_a
     finally:
         await lose_streams(url, "uid-elsewhere")
     await kube.until(JOBS, "job", lambda job: condition(job, "Ready") == "True")
+
+
+async def test_a_robot_that_went_holds_no_version_and_one_that_raves_holds_up_nobody(
+    operator: Operator, cluster: LocalCluster, kube: Kube
+) -> None:
+    """No figure of a robot's is too great, or too small, for a status."""
+    everyone = {"rollout": {"strategy": "Broadcast"}, "history": {"versions": 1}}
+    await kube.create(JOBS, training_job(**everyone))
+    await enroll(kube, "job", "arm", "leg")
+    async with Fleet.of(kube, cluster.nats_url, "job", ["arm", "leg"]) as fleet:
+        fleet.says = {"episodes": 10**400, "spool_depth": -(10**400), "guard_trips": 2**63}
+        await fleet.announce(1)
+        await fleet.until(lambda job: job["status"]["robots"]["synced"] == 2)
+        said = (await kube.until(ROBOTS, "leg", lambda one: one["status"]["episodes"]))["status"]
+        assert (said["episodes"], said["spoolDepth"]) == (2**53, 0)
+        fleet.uids.pop("leg")
+        await kube.delete(ROBOTS, "leg")
+        for sequence in (2, 3):
+            await fleet.announce(sequence)
+            await fleet.until_runs("arm", sequence)
+        await fleet.until_kept(2, 3)
+        await kube.until_gone(VERSIONS, "job-v1")

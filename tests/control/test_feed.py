@@ -5,6 +5,7 @@ from typing import Any
 from fleet_contract.messages import (
     Event,
     EventKind,
+    Fallback,
     Heartbeat,
     LearnerHeartbeat,
     LearnerStage,
@@ -33,6 +34,13 @@ def told(feed: Feed, sequence: int, robot: str = "r", sender: str = "", **fields
     }
     event = Event(**(base | fields))
     return feed.event(sequence, f"fleet.ns.{sender or robot}.job.evt", event.encode(), 0.0)
+
+
+def beat(feed: Feed, robot: str = "r", uid: str = "u", enrolled: str = "", **more: Any) -> News:
+    made = Heartbeat(
+        robot=robot, robot_uid=uid, job_uid="uid", state=RobotState.RUNNING, at=0.0, **more
+    )
+    return feed.heartbeat(f"fleet.ns.{robot}.job.hb", made.encode(), 1.0, enrolled)
 
 
 def evidence(feed: Feed, start: int = 1, robots: str = "r") -> Evidence:
@@ -172,3 +180,48 @@ def test_what_the_learner_waits_for_is_heard_before_it_has_an_epoch_and_while_it
     assert not beat(2, "a zombie's", 5.0)
     assert beat(4, "", 6.0)
     assert feed.learner_fault(since=5.0) == ""
+
+
+def test_an_agent_whose_robot_was_enrolled_anew_does_not_speak_for_it() -> None:
+    feed = Feed("uid")
+    assert beat(feed, uid="old", enrolled="new") is News.MEANING  # nobody else was heard
+    assert beat(feed, uid="new", enrolled="new") is News.MEANING
+    for _ in range(3):
+        assert beat(feed, uid="old", enrolled="new") is News.NONE
+        assert feed.connected("r", "new", since=0.0)
+        assert beat(feed, uid="new", enrolled="new") is News.NONE
+
+
+def test_of_a_robot_that_went_nothing_is_known() -> None:
+    feed = Feed("uid")
+    for sequence, robot in enumerate(("here", "gone"), 1):
+        beat(feed, robot)
+        told(feed, sequence, robot, kind=EventKind.REFUSAL)
+        told(feed, sequence + 2, robot, judged=True)
+    feed.only({"here", "new"})
+    assert feed.heard.keys() == {"here"}
+    assert feed.ended.keys() == {"here"}
+    assert feed.refused.keys() == {"here"}
+    assert (feed.rates("here"), feed.rates("gone")) == ((1.0, 0.0), (None, None))
+
+
+def test_no_figure_and_no_sentence_is_too_great_for_a_status() -> None:
+    feed, endless = Feed("uid"), "no " * 100_000
+    beat(
+        feed,
+        episodes=10**400,
+        spool_depth=-(10**400),
+        guard_trips=7,
+        spool_fault=endless,
+        active=POLICY.model_copy(update={"sequence": 2**80}),
+        fallback=Fallback(policy=POLICY, why=endless),
+    )
+    said = feed.heard["r"].beat
+    assert (said.episodes, said.spool_depth, said.guard_trips) == (2**53, 0, 7)
+    assert said.active is not None
+    assert said.active.sequence == 2**53
+    assert said.fallback is not None
+    assert len(said.fallback.why) == len(said.spool_fault) == 1025
+    assert said.spool_fault.endswith("…")
+    told(feed, 1, kind=EventKind.REFUSAL, detail=endless)
+    assert len(feed.refused["r"][1]) == 1025

@@ -10,7 +10,14 @@ from fleet_contract.names import ConditionType, Kind, Label, Reason, Role
 from fleet_contract.resources import FleetTrainingJob, PolicyVersion, RobotActor, RolloutStatus
 from fleet_contract.resources.job_status import RobotsStatus
 from fleet_operator.cluster import Object, RefusedError
-from fleet_operator.decide import conditions, identities, learner, policy_synced, training_job
+from fleet_operator.decide import (
+    bounded,
+    conditions,
+    identities,
+    learner,
+    policy_synced,
+    training_job,
+)
 from fleet_operator.decide.analysis import Evidence, Fold, Scope
 from fleet_operator.decide.cohort import Robot
 from fleet_operator.decide.pod import Pod
@@ -91,6 +98,7 @@ async def observe(office: Office, raw: Object) -> World:
     if (known := inbox.get(name)) is not None:
         known.tasks = frozenset(task.name for task in job.spec.tasks)
         known.robots = {one.metadata.name: enrolled(one, job) for one in robots}
+        known.feed.only(known.robots.keys())
         if line is not None:
             inbox.has_read(known)
     settling = inbox.settling(name)
@@ -269,4 +277,4 @@ def episodes_of(world: World) -> int:
         return world.job.status.episodes
     heard = world.line.feed.heard
     total = sum(heard[robot].beat.episodes for robot in world.connected if robot in heard)
-    return max(total, world.job.status.episodes)
+    return max(min(total, bounded.MOST), world.job.status.episodes)
