@@ -31,15 +31,17 @@ from fleet_operator.streams import Found
 if TYPE_CHECKING:
     from fleet_operator.identities import Identities
 
-CONNECT_TIMEOUT = 2.0  # seconds; reconciles wait for it
+CONNECT_TIMEOUT = 2.0  # seconds; a reconcile waits for it
+PAUSE = 1.0  # seconds in which nobody else tries what just failed: the others would wait in line
 TIMEOUT = 5.0  # seconds for one request; loopback answers in one millisecond
 PING = 10  # seconds; three without answer: the connection is dead, though nobody ended it
 RENEWED = INSIDE / 2  # seconds: as for everybody, half of what an identity is good for
 _WRONG_LAST_SEQUENCE = frozenset({10071, 10164})
-_DELETED = (
+DELETED = (
     "$JS.EVENT.ADVISORY.STREAM.DELETED.*",
     f"$JS.EVENT.ADVISORY.CONSUMER.DELETED.*.{names.LEARNER_CONSUMER}",
 )
+"""Subjects that tell of a stream that was deleted, or lost its learner's consumer."""
 _OVERLAP = 10065  # subjects overlap with an existing stream's
 
 logger = logging.getLogger(__name__)
@@ -48,6 +50,11 @@ Receive = Callable[[str, bytes], None]
 """(subject, data) → nothing; must not block."""
 ReceiveNumbered = Callable[[int, str, bytes], None]
 """(stream sequence, subject, data) → nothing; must not block."""
+
+
+def deleted(subject: str) -> str:
+    """Of which stream one of ``DELETED`` tells."""
+    return subject.split(".")[5]
 
 
 class Stored(NamedTuple):
@@ -106,6 +113,7 @@ class Bus:
         self._client: Client | None = None
         self._on_connect: list[Callable[[], None]] = []
         self._connecting = asyncio.Lock()
+        self._failed: tuple[float, str] = (float("-inf"), "")
 
     def on_connect(self, callback: Callable[[], None]) -> None:
         """Call back at each connect and reconnect: what was missed must be read again."""
@@ -124,13 +132,23 @@ class Bus:
     async def client(self) -> Client:
         """The connection. Raises ``Retry`` while the server cannot be reached."""
         async with self._connecting:
-            if self._identities is not None:
-                await self._identified(self._identities)
-            if not self.connected:  # it comes back by itself, with whom it then believes
-                self._pem = await self._authorities()
-            if self._client is None or self._client.is_closed:
-                self._client = await self._connect()
-                self._connected()
+            failed_at, why = self._failed
+            if not self.connected and time.monotonic() - failed_at < PAUSE:
+                raise Retry(why)
+            try:
+                return await self._connected_client()
+            except Retry as fault:
+                self._failed = (time.monotonic(), str(fault))
+                raise
+
+    async def _connected_client(self) -> Client:
+        if self._identities is not None:
+            await self._identified(self._identities)
+        if not self.connected:  # it comes back by itself, with whom it then believes
+            self._pem = await self._authorities()
+        if self._client is None or self._client.is_closed:
+            self._client = await self._connect()
+            self._connected()
         if not self._client.is_connected:
             raise Retry(self._unreachable("connection lost"))
         return self._client
@@ -285,15 +303,6 @@ class Bus:
             await client.subscribe(subject, cb=handle)
         except nats.errors.Error as fault:
             raise Retry(f"subscribing to {subject} at {self.url}: {fault!r}") from fault
-
-    async def on_delete(self, receive: Callable[[str], None]) -> None:
-        """Tells the name of each stream that was deleted, or lost its learner's consumer."""
-
-        def named(subject: str, _: bytes) -> None:
-            receive(subject.split(".")[5])
-
-        for subject in _DELETED:
-            await self.subscribe(subject, named)
 
     async def follow(
         self, stream: str, start: int, receive: ReceiveNumbered

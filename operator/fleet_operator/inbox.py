@@ -5,13 +5,13 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fleet_contract import names
 from fleet_contract.errors import Fenced, Retry, Untrusted
 from fleet_contract.messages import Assignment, Document, Kept, Verifier
 from fleet_contract.names import Channel, Kind, Signatory, Stream
-from fleet_operator.bus import Bus
+from fleet_operator.bus import DELETED, Bus, deleted
 from fleet_operator.decide import pace
 from fleet_operator.feed import KEPT_EVENTS, Feed, News
 from fleet_operator.stages import Stages
@@ -26,6 +26,18 @@ WATCH_EVERY = 5.0  # seconds between two looks for heartbeats that stopped
 logger = logging.getLogger(__name__)
 Wake = Callable[[Key], None]
 WakeIn = Callable[[Key, float], None]
+
+
+class Listening:
+    """What is heard of a broker beside streams; of several jobs that begin at once one sees to it.
+
+    Else each would subscribe, and all that comes be read as often.
+    """
+
+    def __init__(self) -> None:
+        self.lock = asyncio.Lock()
+        self.client: object = None
+        self.heard: set[str] = set()
 
 
 class Inbox:
@@ -46,7 +58,7 @@ class Inbox:
         self._buses: dict[str, Bus] = {}
         self._jobs: dict[str, Subscription] = {}
         self._woken: dict[Key, float] = {}
-        self._listening: dict[str, Any] = {}
+        self._listening: dict[str, Listening] = {}
         self._awaits: dict[str, set[Key]] = {}
         """By job: whose last turn could not know yet what is stored of it."""
         self.keys: Keyring | None = None
@@ -239,16 +251,21 @@ class Inbox:
         return verify
 
     async def _listen(self, bus: Bus) -> None:
-        """The core subscriptions of a broker, once; nats-py renews them at a reconnect."""
-        if self._listening.get(bus.url) is (client := await bus.client()):
-            return
-        heartbeats = names.robot_subject(self.namespace, "*", "*", Channel.HEARTBEAT)
-        await bus.subscribe(heartbeats, self._heartbeat)
-        await bus.subscribe(names.learner_heartbeat_subject(self.namespace, "*"), self._learner)
-        await bus.subscribe(names.gate_heartbeat_subject(self.namespace, "*"), self._gate)
-        await bus.subscribe(names.announce_subject(self.namespace, "*"), self._announcement)
-        await bus.on_delete(self._deleted)
-        self._listening[bus.url] = client
+        """The core subscriptions of a broker, each once; nats-py renews them at a reconnect."""
+        known = self._listening.setdefault(bus.url, Listening())
+        async with known.lock:
+            if known.client is not (client := await bus.client()):
+                known.client, known.heard = client, set()
+            for subject, receive in (
+                (names.robot_subject(self.namespace, "*", "*", Channel.HEARTBEAT), self._heartbeat),
+                (names.learner_heartbeat_subject(self.namespace, "*"), self._learner),
+                (names.gate_heartbeat_subject(self.namespace, "*"), self._gate),
+                (names.announce_subject(self.namespace, "*"), self._announcement),
+                *((subject, self._deletion) for subject in DELETED),
+            ):
+                if subject not in known.heard:
+                    await bus.subscribe(subject, receive)
+                    known.heard.add(subject)
 
     def _reconnected(self, bus: Bus) -> None:
         for known in self._jobs.values():
@@ -315,8 +332,9 @@ class Inbox:
         elif known.feed.doubts != doubts:
             self._wake(Key(Kind.TRAINING_JOB, job))
 
-    def _deleted(self, stream: str) -> None:
+    def _deletion(self, subject: str, _: bytes) -> None:
         """By hand, where the job is still open: it is made again."""
+        stream = deleted(subject)
         for known in self._jobs.values():
             # Also while they are looked at for the first time: what was seen may be gone again.
             if stream in {names.stream(known.feed.job_uid, kind) for kind in Stream}:

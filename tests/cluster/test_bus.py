@@ -303,3 +303,28 @@ async def test_a_consumer_that_is_ahead_of_its_stream_is_made_anew(
         assert after.metadata.sequence.stream == before.metadata.sequence.stream
         assert after.metadata.num_delivered == 1  # by a consumer that never brought it
         await bus.close()
+
+
+async def test_jobs_that_begin_together_listen_once(tmp_path: Path) -> None:
+    """Else every heartbeat of the namespace would be read as often as they were many."""
+    with running_broker(tmp_path) as broker:
+        inbox = Inbox("default", lambda _: None, lambda *_: None, lost_after=60)
+        how = {"installation": "installation", "events_from": 0, "check_every": 3600.0}
+        jobs = [f"job-{number}" for number in range(4)]
+        await asyncio.gather(*(inbox.open(job, job, broker.url, **how) for job in jobs))
+        client = await inbox.bus(broker.url).client()
+        subjects = [one.subject for one in client._subs.values()]
+        heartbeats = names.robot_subject("default", "*", "*", Channel.HEARTBEAT)
+        assert subjects.count(heartbeats) == 1
+        await inbox.shut()
+
+
+async def test_who_waited_while_nobody_answered_does_not_ask_again_at_once() -> None:
+    """A broker that takes no connection costs one worker its patience, not each of them."""
+    async with half_a_broker() as (url, happened):
+        bus = Bus(url)
+        found = await asyncio.gather(*(bus.client() for _ in range(4)), return_exceptions=True)
+        assert [type(one) for one in found] == [Retry] * 4
+        assert len({str(one) for one in found}) == 1
+        came = [await asyncio.wait_for(happened.get(), 60) for _ in range(2)]
+        assert (came, happened.empty()) == (["came", "left"], True)
