@@ -6,7 +6,6 @@ streams of a job made meanwhile are never taken for orphans.
 
 import logging
 
-from fleet_contract import names
 from fleet_contract.errors import Fenced, Retry
 from fleet_contract.messages import Assignment, AssignmentState
 from fleet_contract.names import Kind, Label, StreamMeta
@@ -91,8 +90,8 @@ async def clear_namesakes(office: Office, name: str, uid: str, url: str) -> None
 
 async def sweep(office: Office) -> None:
     """Remove orphaned streams at every broker we know."""
-    buses = office.inbox.buses() or [office.inbox.bus(office.settings.nats_url)]
-    for bus in buses:
+    office.inbox.bus(office.settings.nats_url)  # also where no job that is here uses it
+    for bus in office.inbox.buses():
         try:
             installation = await office.cluster.installation()
             found = await bus.find(office.settings.namespace, installation)
@@ -102,7 +101,6 @@ async def sweep(office: Office) -> None:
                 one.name
                 for one in found
                 if one.metadata.get(StreamMeta.JOB_UID) not in alive
-                and one.name.startswith(names.STREAM_PREFIX)
                 and not await _has_job(office, one)
             ]
             if orphans:
