@@ -46,6 +46,21 @@ TIMES = {
         "2027-03-28 00:59",
         "2027-03-28 01:00",
     ),
+    "what begins in the hour that autumn repeats is open while it is repeated": (
+        [Window(schedule="30 2 * * *", duration="1h", time_zone="Europe/Berlin")],
+        "2027-10-31 01:10",
+        "",
+    ),
+    "every half hour is so in both": (
+        [Window(schedule="*/30 * * * *", duration="10m", time_zone="Europe/Berlin")],
+        "2027-10-31 01:35",
+        "",
+    ),
+    "and shut in between": (
+        [Window(schedule="*/30 * * * *", duration="10m", time_zone="Europe/Berlin")],
+        "2027-10-31 01:45",
+        "2027-10-31 02:00",
+    ),
     "a leap day may be years away": (
         [Window(schedule="0 0 29 2 *", duration="24h")],
         "2027-01-15 08:00",
@@ -73,6 +88,7 @@ def test_a_window(sentence: str) -> None:
             r"windows\[1\].*Mars/Olympus",
         ),
         (Window(schedule="0 0 * * *", duration="1h", time_zone="/etc"), r"windows\[1\].*/etc"),
+        (Window(schedule="0 0 * * *", duration="0s"), r"windows\[1\].*its duration is 0s"),
     ],
 )
 def test_a_window_that_never_opens_is_named(window: Window, words: str) -> None:

@@ -64,10 +64,17 @@ def _never(window: Window, why: Exception) -> str:
 @lru_cache(maxsize=64)  # asked several times in a turn
 def _around(window: Window, now: int) -> tuple[bool, float]:
     """Whether it is open, and when it opens next."""
+    if seconds(window.duration) <= 0:
+        raise ValueError(f"it shuts as it opens, for its duration is {window.duration}")
     here = datetime.fromtimestamp(now, ZoneInfo(window.time_zone))
-    following = next(CronSim(window.schedule, here))
+    next(CronSim(window.schedule, here))  # raises where it never opens again
     # With a part of a second, the second itself is the first one looked at on the way back.
     past = CronSim(window.schedule, here + timedelta(microseconds=1), reverse=True)
     began = next(past, None)
+    # On the way back the hour that autumn repeats is walked through once only, so some of what
+    # began may be missing; not so on the way forth.
+    ahead = CronSim(window.schedule, began or here)
+    while (following := next(ahead)).timestamp() <= now:
+        began = following
     open_ = began is not None and now < began.timestamp() + seconds(window.duration)
     return open_, following.timestamp()
