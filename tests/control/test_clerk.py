@@ -9,7 +9,7 @@ from fleet_contract.resources import FleetTrainingJob, RobotActor
 from fleet_operator.decide.clerk import ClerkPlan, plan
 from fleet_operator.decide.learner import Run
 from fleet_operator.decide.pod import End, Pod
-from fleet_operator.desired import clerk, robots
+from fleet_operator.desired import clerk, pods, robots
 from fleet_operator.desired.transport import Transport, resolve
 from fleet_operator.settings import Settings
 
@@ -123,3 +123,15 @@ def test_the_clerk_comes_to_the_store_as_the_learner_does() -> None:
     }
     assert len(hashes) == 4
     assert made["metadata"]["annotations"][Label.TEMPLATE_HASH] in hashes
+
+
+@pytest.mark.parametrize("written", [None, "learner", {"name": "learner"}, ["learner"], [None]])
+def test_containers_that_are_none_are_left_to_the_api_server_to_refuse(written: Any) -> None:
+    """It names the field; nothing of ours may fall over it before."""
+    assert clerk.overrides(job(podOverrides={"containers": written})) == {}
+
+
+@pytest.mark.parametrize("name", [None, {}, []])
+def test_what_has_no_name_that_is_one_is_added_as_it_is(name: Any) -> None:
+    base, over = [{"name": "a", "image": "one"}], [{"name": name, "image": "two"}]
+    assert pods.merge(base, over) == base + over

@@ -30,10 +30,11 @@ OF_CONTAINER = frozenset({"env", "envFrom", "volumeMounts"})
 def overrides(job: FleetTrainingJob) -> Mapping[str, Any]:
     """Of the learner's: by which it comes to the store; its size and its nodes are its own."""
     theirs = job.spec.learner.pod_overrides
+    said = theirs.get("containers")  # what is no container, the API server refuses of the learner
     containers = [
         {"name": "clerk"} | {key: one[key] for key in OF_CONTAINER & one.keys()}
-        for one in theirs.get("containers", [])
-        if one.get("name") == "learner"
+        for one in (said if isinstance(said, list) else [])
+        if isinstance(one, dict) and one.get("name") == "learner"
     ]
     kept = {key: theirs[key] for key in OF_POD & theirs.keys()}
     return kept | ({"containers": containers} if containers else {})

@@ -175,7 +175,7 @@ def merge(base: Any, over: Any) -> Any:
     if isinstance(base, list) and isinstance(over, list):
         if not all(isinstance(one, Mapping) for one in (*base, *over)):
             return over
-        if not all("name" in one for one in (*base, *over)):
+        if not all(isinstance(one.get("name"), str) for one in (*base, *over)):
             return base + over
         named = {one["name"]: one for one in base}
         for one in over:
