@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import time
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Self
 
@@ -249,7 +251,8 @@ class Cluster:
             if answer.status in {400, 403, 422} and "being terminated" not in message:
                 raise RefusedError(f"{what}: the API server refused it: {message}")
             if answer.status in THROTTLED:
-                self._closed_until = clock() + _retry_after(answer.headers.get("Retry-After"))
+                asked = retry_after(answer.headers.get("Retry-After"), time.time())
+                self._closed_until = clock() + asked
             raise Retry(f"{what}: {answer.status} {message}")
         result: Object = json.loads(data)
         return result
@@ -259,9 +262,15 @@ def _result(status: int) -> str:
     return "ok" if status < 400 else "refused"  # noqa: PLR2004 - HTTP's border
 
 
-def _retry_after(said: str | None) -> float:
-    """Seconds; 0 where it says nothing, or a date, which no API server does."""
-    return min(float(said), LONGEST_WAIT) if said and said.isdecimal() else 0.0
+def retry_after(said: str | None, now: float) -> float:
+    """Seconds; 0 where it says nothing. A proxy may say it as a date; ``now``: Unix seconds."""
+    if not said:
+        return 0.0
+    try:
+        wait = float(said) if said.isdecimal() else parsedate_to_datetime(said).timestamp() - now
+    except ValueError:
+        return 0.0
+    return min(max(0.0, wait), LONGEST_WAIT)
 
 
 def _message(data: bytes) -> str:

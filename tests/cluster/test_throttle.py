@@ -9,7 +9,7 @@ from kubernetes.aio.config import kube_config
 from faults.injections import REFUSALS
 from fleet_cli.local.cluster import LocalCluster
 from fleet_contract.errors import Retry
-from fleet_operator.cluster import Cluster
+from fleet_operator.cluster import LONGEST_WAIT, Cluster, retry_after
 from helpers.kube import Kube
 from helpers.proxy import Answer, ApiProxy, Call, Fault
 
@@ -41,3 +41,22 @@ async def test_after_a_refusal_that_says_when_to_come_again_nothing_comes_before
                 await ours.list("Pod")
             assert await ours.list("Pod") == []
             assert time.monotonic() - fault.refused_at >= ASKED
+
+
+@pytest.mark.parametrize(
+    ("said", "wait"),
+    [
+        (None, 0.0),
+        ("", 0.0),
+        ("2", 2.0),
+        ("86400", LONGEST_WAIT),
+        ("-1", 0.0),
+        ("soon", 0.0),
+        ("Fri, 15 Jan 2027 08:00:07 GMT", 7.0),
+        ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0),
+        ("Fri, 15 Jan 2027 09:00:00 GMT", LONGEST_WAIT),
+        ("Fri, 32 Jan 2027 09:00:00 GMT", 0.0),
+    ],
+)
+def test_when_to_come_again_is_told_in_seconds_or_as_a_date(said: str | None, wait: float) -> None:
+    assert retry_after(said, 1_800_000_000.0) == wait
