@@ -1,6 +1,7 @@
 """What an operator that has just started does not know yet stays as its predecessor wrote it."""
 
 import math
+from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
@@ -32,13 +33,14 @@ from fleet_contract.resources import (
 from fleet_contract.resources.job_status import AssignmentStatus, LearnerStatus, RobotsStatus
 from fleet_contract.resources.policy_version import LineageSpec
 from fleet_operator.decide import history, learner, robot_actor, training_job
-from fleet_operator.decide.conditions import Finding, holds, settle
+from fleet_operator.decide.conditions import Finding, Told, holds, settle
 from fleet_operator.decide.fleet import FleetPlan
 from fleet_operator.decide.learner import LearnerPlan
 from fleet_operator.decide.pod import Pod
 from fleet_operator.decide.robot_actor import Seen
 from fleet_operator.decide.rollout import State
 from fleet_operator.feed import Feed
+from fleet_operator.handlers.telling import event
 
 NOW = 1_800_000_000.0
 LATER = NOW + 60
@@ -163,6 +165,29 @@ def test_an_older_operators_reason_is_not_repeated() -> None:
 
 
 # --- a job --------------------------------------------------------------------------------
+
+
+def test_a_condition_that_only_a_newer_operator_knows_stops_nobody() -> None:
+    """A status that its predecessor wrote before it was taken back."""
+    newer = {"type": "Levitating", "status": "True", "reason": "Up"}
+    ready = {"type": "Ready", "status": "True", "reason": "Ready"}
+    told = [{**one, "lastTransitionTime": "2027-01-15T08:00:00Z"} for one in (newer, ready)]
+    raw = robot().model_dump(mode="json", by_alias=True) | {"status": {"conditions": told}}
+    found = RobotActor.model_validate(raw).status.conditions
+    assert [one.type for one in found] == [C.READY]
+
+
+def test_what_is_decided_once_more_after_an_edit_is_told_once() -> None:
+    told = Told(Reason.CANARY_PASSED, "Version 2 promoted.", warning=False)
+    now = datetime(2027, 1, 15, 8, tzinfo=UTC)
+
+    def called(version: str, **status: int) -> str:
+        metadata = {"name": "job", "namespace": "ns", "uid": "uid", "resourceVersion": version}
+        about = {"apiVersion": "v", "kind": "K", "metadata": metadata, "status": status}
+        return str(event(about, told, now)["metadata"]["name"])
+
+    assert called("7", lastSequence=1) == called("8", lastSequence=1)
+    assert called("8", lastSequence=1) != called("9", lastSequence=2)
 
 
 def ended(feed: Feed, sequence: int, *, fresh: bool) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from fleet_contract import names
@@ -116,6 +116,13 @@ class Status(Model):
         description=f"The last value of the annotation {names.Label.REQUEST} acted upon.",
         max_length=REQUEST_MAX,
     )
+
+    @field_validator("conditions", mode="before")
+    @classmethod
+    def _known(cls, said: Any) -> Any:
+        """Those of a newer operator, which was taken back, tell us nothing and stop nobody."""
+        known = set(ConditionType)
+        return [one for one in said if not isinstance(one, dict) or one.get("type") in known]
 
     def condition(self, type_: ConditionType) -> Condition | None:
         return next((c for c in self.conditions if c.type is type_), None)

@@ -5,6 +5,7 @@ the first. Nothing waits for an Event: one that cannot be written now is kept fo
 """
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -39,9 +40,14 @@ async def catch_up(office: Office) -> None:
 
 
 def event(about: Object, told: Told, now: datetime) -> Object:
-    """Its name is its moment: this object, as of this version, for this reason."""
+    """Its name is its moment: this object, of this status, for this reason.
+
+    Not of this version: where somebody edits the object before its new status is written, all of it
+    is decided once more.
+    """
     metadata, at = about["metadata"], now.strftime("%Y-%m-%dT%H:%M:%SZ")
-    moment = (metadata["uid"], metadata["resourceVersion"], told.reason, told.message)
+    status = json.dumps(about.get("status", {}), sort_keys=True)
+    moment = (metadata["uid"], status, told.reason, told.message)
     digest = hashlib.sha256("\n".join(moment).encode()).hexdigest()[:16]
     return {
         "apiVersion": "v1",
