@@ -236,3 +236,38 @@ def test_approval(approval: Approval, first: Reason, second: Reason) -> None:
         if asks:
             assert f"approve@{sequence}" in decision.state.rollout.message
             assert expected in {note.reason for note in decision.notes}
+
+
+AWAY = tuple(one._replace(connected=False) for one in THREE)
+
+
+@pytest.mark.parametrize(
+    ("fleet", "stands"),
+    [
+        pytest.param(AWAY, True, id="nobody is at work"),
+        pytest.param((*AWAY[1:], THREE[0]), False, id="robots of somebody's own go on"),
+    ],
+)
+def test_while_a_job_is_suspended_and_nobody_works_no_time_passes(
+    fleet: tuple[Robot, ...], *, stands: bool
+) -> None:
+    """Else a night of suspension would take back whatever was on trial, and soak what was not."""
+    step = Step(robots=1, deadline="60s", on_deadline=OnDeadline.ROLL_BACK)
+    watch = PostPromotion(soak="60s")
+    for spec, state in (
+        (Rollout(steps=[step]), on_trial()),
+        (Rollout(post_promotion=watch), watched()),
+    ):
+        seen = Observed(None, fleet, suspended=True)
+        asleep = decide(spec, state, seen, NOW + 10).state
+        slept = decide(spec, asleep, seen, NOW + 1000)
+        ended = slept.state.candidate is None and not slept.state.rollout.watching
+        assert ended is not stands
+        if stands:
+            awake = Observed(None, THREE)
+            went_on = decide(spec, slept.state, awake, NOW + 1001)
+            assert went_on.moves == ()
+            assert went_on.state.rollout.paused_at is None
+            later = decide(spec, went_on.state, awake, NOW + 1052)
+            ended = later.state.candidate is None and not later.state.rollout.watching
+            assert ended

@@ -62,7 +62,7 @@ class Step(Spec):
     deadline: Duration | None = Field(
         default=None,
         description="Time after which a stage that has not passed ends as onDeadline says; a "
-        "pause does not count.",
+        "pause does not count, nor does spec.suspend while no robot is at work.",
     )
     on_deadline: OnDeadline = Field(
         default=OnDeadline.FREEZE,
@@ -218,6 +218,8 @@ class RolloutStatus(Model):
         default=False, description="Whether a request paused the fleet; spec.rollout.paused is not."
     )
     paused_at: str | None = Field(
-        default=None, description="When the pause began that lasts now, in RFC 3339."
+        default=None,
+        description="Since when the clocks of stage, watch and gates stand, in RFC 3339: the fleet "
+        "is paused, or the job suspended and no robot at work.",
     )
     answer: str = Field(default="", description="What became of the last request, in one sentence.")

@@ -152,7 +152,8 @@ class FleetTrainingJobSpec(Spec):
     history: History = Field(default=History(), description="What is kept.")
     deletion_policy: DeletionPolicy = Field(
         default=DeletionPolicy.DELETE,
-        description="Whether PolicyVersions go with their job (Delete) or stay (Retain).",
+        description="Whether PolicyVersions go with their job (Delete) or stay (Retain): those "
+        "that are made while it says so, so name it before the first.",
     )
     rules = (
         cel("self.policy == oldSelf.policy", "policy is immutable: apply a new job for a new one"),

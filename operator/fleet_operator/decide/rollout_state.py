@@ -146,6 +146,7 @@ class Observed(NamedTuple):
     known: Mapping[int, Known] = MappingProxyType({})  # by sequence
     freeze: str = ""  # why the whole namespace is frozen; empty: it is not
     gates: tuple[Gate, ...] = ()  # those that are asked for, in the order in which they are passed
+    suspended: bool = False  # the job, as spec.suspend says
 
 
 class Move(NamedTuple):

@@ -68,15 +68,22 @@ class Turn:
         return self.spec.paused or self.rollout.paused
 
     @property
+    def stands(self) -> bool:
+        """Whether clocks do: paused, or the job is suspended and no robot works all the same."""
+        nobody = not any(robot.connected for robot in self.seen.robots)
+        return self.paused or (self.seen.suspended and nobody)
+
+    @property
     def step(self) -> Step:
         """The stage's step; people may have shortened the list meanwhile."""
         return self.spec.steps[min(self.rollout.step, len(self.spec.steps) - 1)]
 
     @property
     def elapsed(self) -> float:
-        """Seconds in the stage, or of the watch."""
-        started = self.rollout.started_at
-        return self.now - datetime.fromisoformat(started).timestamp() if started else 0.0
+        """Seconds in the stage, or of the watch, without the time for which clocks stand now."""
+        started, stood = self.rollout.started_at, self.rollout.paused_at
+        now = datetime.fromisoformat(stood).timestamp() if stood else self.now
+        return now - datetime.fromisoformat(started).timestamp() if started else 0.0
 
     @property
     def at(self) -> PolicyPhase:

@@ -12,7 +12,9 @@ from fleet_operator.handlers.job_world import World, robots_of
 def seen(world: World, state: State) -> Gate | None:
     """None where it is not asked for."""
     began = status.started_at if (status := shadow.running(state)) else None
-    elapsed = world.now - datetime.fromisoformat(began).timestamp() if began else 0.0
+    stood = state.rollout.paused_at
+    now = datetime.fromisoformat(stood).timestamp() if stood else world.now
+    elapsed = now - datetime.fromisoformat(began).timestamp() if began else 0.0
     found = _told(world, state)
     return shadow.gate(world.job.spec.rollout, state, robots_of(world), found, elapsed)
 

@@ -220,6 +220,7 @@ def seen_by(world: World, evidence: Evidence) -> Observed:
             for one in world.versions
         },
         freeze=world.freeze,
+        suspended=world.job.spec.suspend,
     )
 
 

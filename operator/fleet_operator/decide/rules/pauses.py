@@ -1,4 +1,7 @@
-"""A pause, by Git or by request, stops the clocks of stage, watch and gates."""
+"""A pause, by Git or by request, stops the clocks of stage, watch and gates.
+
+So does a suspended job, of which no robot is at work: nobody could gather what they wait for.
+"""
 
 from datetime import datetime
 
@@ -9,7 +12,7 @@ from fleet_operator.decide.turn import Turn
 
 def keep_time(turn: Turn) -> None:
     since, started = turn.rollout.paused_at, turn.rollout.started_at
-    if turn.paused:
+    if turn.stands:
         turn.update(paused_at=since or now_rfc3339(turn.now))
     elif since is not None:
         turn.update(paused_at=None)
