@@ -85,6 +85,7 @@ REASONS = {
     Reason.WATCH_PASSED: "The promoted version passed its watch.",
     Reason.SUPERSEDED: "Another version took its place.",
     Reason.PINNED: "The fleet or a robot is held at a version.",
+    Reason.PIN_UNKNOWN: "The fleet is pinned to a version that is not there.",
     Reason.PAUSED: "The fleet is paused.",
     Reason.RESUMED: "The fleet is no longer paused.",
     Reason.APPROVED: "Somebody approved the version.",

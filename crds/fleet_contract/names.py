@@ -4,6 +4,7 @@ Kubernetes names of jobs and robots are DNS labels of at most ``NAME_MAX`` chara
 stand in a NATS subject as one token: a robot called ``a.b`` could otherwise use ``a``'s rights.
 """
 
+import re
 import zlib
 from enum import StrEnum
 
@@ -190,6 +191,7 @@ class Reason(StrEnum):
     OUTSIDE_WINDOW = "OutsideWindow"
     WINDOW_INVALID = "WindowInvalid"
     FLEET_FROZEN = "FleetFrozen"
+    PIN_UNKNOWN = "PinUnknown"
     DEADLINE_PASSED = "DeadlinePassed"
     GATE_STARTED = "GateStarted"
     GATE_RUNNING = "GateRunning"
@@ -409,6 +411,11 @@ def learner_heartbeat_subject(namespace: str, job: str) -> str:
 def gate_heartbeat_subject(namespace: str, job: str) -> str:
     """Where the run of a gate tells how far it is; core NATS, nothing stored."""
     return f"ctl.{namespace}.{job}.gate"
+
+
+def shown(url: str) -> str:
+    """A server's address as people may read it: without the user and password in it."""
+    return re.sub(r"//[^/@,]*@", "//", url)
 
 
 CLAIMS_UPDATE = "$SYS.REQ.CLAIMS.UPDATE"

@@ -106,7 +106,7 @@ class Bus:
 
         ``authorities`` (PEM) may sign the server's certificate; where it is empty, the machine's.
         """
-        self.url = url
+        self.url, self._shown = url, names.shown(url)
         self._authorities, self._pem = authorities, ""
         self._identities, self._credentials = identities, credentials
         self._minted_at = 0.0
@@ -160,7 +160,7 @@ class Bus:
         elif time.monotonic() - self._minted_at > RENEWED:
             await self.close()
 
-    def _shown(self) -> dict[str, Any]:
+    def _carried(self) -> dict[str, Any]:
         """The file is read at each connect, so a newer one is taken then."""
         if self._credentials is None:
             return {}
@@ -168,7 +168,7 @@ class Bus:
             passport_of(self._credentials.read_text())
         except (OSError, ValueError) as fault:
             raise Retry(
-                f"who we are to NATS at {self.url}: {Env.NATS_CREDENTIALS}: {fault}: give the "
+                f"who we are to NATS at {self._shown}: {Env.NATS_CREDENTIALS}: {fault}: give the "
                 "operator a credentials file"
             ) from None  # nothing of what is in it
         return {"user_credentials": str(self._credentials)}
@@ -191,15 +191,15 @@ class Bus:
             nonlocal said
             if "permissions violation" in str(error):
                 metrics.BROKER_REFUSALS.inc()
-                logger.error("NATS at %s refuses us what we need: %s", self.url, error)
+                logger.error("NATS at %s refuses us what we need: %s", self._shown, error)
             elif said != (said := str(error)):
-                logger.warning("NATS at %s: %s", self.url, error)
+                logger.warning("NATS at %s: %s", self._shown, error)
 
         async def again() -> None:
             self._connected()
 
         client = _Client()
-        who = self._passport(self._identities) if self._identities is not None else self._shown()
+        who = self._passport(self._identities) if self._identities is not None else self._carried()
         client.authorities = lambda: self._pem
         try:
             with _heeding():
@@ -232,7 +232,7 @@ class Bus:
 
     def _unreachable(self, why: str) -> str:
         return (
-            f"NATS at {self.url} cannot be reached ({why}): start it, or correct "
+            f"NATS at {self._shown} cannot be reached ({why}): start it, or correct "
             "spec.transport.nats.url or the operator's FLEET_NATS_URL"
         )
 
@@ -247,13 +247,13 @@ class Bus:
                 raise Fenced(f"{what}: somebody else wrote in between; read again") from fault
             if fault.err_code == _OVERLAP:
                 raise Retry(
-                    f"{what}: at NATS {self.url} the streams of another cluster's job of this "
+                    f"{what}: at NATS {self._shown} the streams of another cluster's job of this "
                     "namespace and name hold these subjects: rename the job, or give the clusters "
                     "NATS accounts of their own"
                 ) from fault
-            raise Retry(f"{what}: NATS at {self.url} refused it: {fault.description}") from fault
+            raise Retry(f"{what}: NATS at {self._shown} refused it: {fault.description}") from fault
         except (OSError, TimeoutError, nats.errors.Error) as fault:
-            raise Retry(f"{what}: no answer from NATS at {self.url} ({fault!r})") from fault
+            raise Retry(f"{what}: no answer from NATS at {self._shown} ({fault!r})") from fault
 
     async def ensure(
         self, namespace: str, job: str, job_uid: str, installation: str
@@ -302,7 +302,7 @@ class Bus:
         try:
             await client.subscribe(subject, cb=handle)
         except nats.errors.Error as fault:
-            raise Retry(f"subscribing to {subject} at {self.url}: {fault!r}") from fault
+            raise Retry(f"subscribing to {subject} at {self._shown}: {fault!r}") from fault
 
     async def follow(
         self, stream: str, start: int, receive: ReceiveNumbered
@@ -349,7 +349,7 @@ class Bus:
                     await came.wait()
         except TimeoutError as fault:
             await end()
-            raise Retry(f"reading {stream}: NATS at {self.url} fell silent half-way") from fault
+            raise Retry(f"reading {stream}: NATS at {self._shown} fell silent half-way") from fault
         except BaseException:
             await end()
             raise

@@ -59,13 +59,16 @@ async def tell(
             answer = await client.request(names.CLAIMS_UPDATE, account.encode(), timeout=WITHIN)
             heard = json.loads(answer.data)
             if heard.get("error"):
-                raise Retry(f"NATS at {url} does not take our account: {heard['error']}")
+                raise Retry(
+                    f"NATS at {names.shown(url)} does not take our account: {heard['error']}"
+                )
             if stale(client.shown):
                 await _look_anew(client)
     except (OSError, TimeoutError, ValueError, nats.errors.Error) as fault:
         raise Retry(
-            f"NATS at {url} does not take our account ({said or repr(fault)}): is it there, and "
-            f"started with the root of Secret {names.NATS_KEYS} (ConfigMap {names.NATS_SERVER})? "
+            f"NATS at {names.shown(url)} does not take our account ({said or repr(fault)}): is it "
+            f"there, and started with the root of Secret {names.NATS_KEYS} (ConfigMap "
+            f"{names.NATS_SERVER})? "
             "docs/identity.md says what a broker of your own needs"
         ) from fault
     finally:

@@ -328,3 +328,11 @@ async def test_who_waited_while_nobody_answered_does_not_ask_again_at_once() -> 
         assert len({str(one) for one in found}) == 1
         came = [await asyncio.wait_for(happened.get(), 60) for _ in range(2)]
         assert (came, happened.empty()) == (["came", "left"], True)
+
+
+async def test_no_password_of_an_address_is_repeated() -> None:
+    """What is said of a broker stands in statuses, Events and logs."""
+    with pytest.raises(Retry) as told:
+        await Bus("nats://me:secret@127.0.0.1:1,nats://token@127.0.0.1:2").client()
+    assert str(told.value).startswith("NATS at nats://127.0.0.1:1,nats://127.0.0.1:2 cannot")
+    assert not any(secret in str(told.value) for secret in ("me:", "secret", "token"))

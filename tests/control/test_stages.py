@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from control.rollouts import NOW, STABLE, THREE, on_trial, version, watched
+from control.rollouts import NOW, STABLE, THREE, known, on_trial, version, watched
 from fleet_contract.names import Reason
 from fleet_contract.resources import (
     Approval,
@@ -271,3 +271,22 @@ def test_while_a_job_is_suspended_and_nobody_works_no_time_passes(
             later = decide(spec, went_on.state, awake, NOW + 1052)
             ended = later.state.candidate is None and not later.state.rollout.watching
             assert ended
+
+
+@pytest.mark.parametrize(
+    ("pin", "seen", "told"),
+    [
+        pytest.param(7, {}, "Version 7, to which the fleet is pinned, is not there", id="unknown"),
+        pytest.param(1, {}, "", id="what the fleet runs"),
+        pytest.param(7, {"announced": version(7)}, "", id="announced this moment"),
+        pytest.param(7, {"known": known(v7=P.ROLLED_BACK)}, "", id="there, and taken back"),
+    ],
+)
+def test_a_pin_on_a_version_that_is_not_there_is_told(
+    pin: int, seen: dict[str, Any], told: str
+) -> None:
+    spec = Rollout(mode=RolloutMode.PINNED, pinned_version=pin)
+    found = decide(spec, STABLE, Observed(robots=THREE, **seen), NOW)
+    assert found.state.rollout.reason == (Reason.PIN_UNKNOWN if told else "")
+    assert told in found.state.rollout.message
+    assert [note.reason for note in found.notes] == [Reason.PIN_UNKNOWN] * bool(told)

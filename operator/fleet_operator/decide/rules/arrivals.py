@@ -2,7 +2,7 @@
 
 from fleet_contract.names import Reason
 from fleet_contract.resources import PolicyPhase, RolloutMode, Strategy
-from fleet_operator.decide.rollout_state import NOTHING_BEFORE
+from fleet_operator.decide.rollout_state import NOTHING_BEFORE, Hold
 from fleet_operator.decide.rules import holds
 from fleet_operator.decide.turn import Turn
 
@@ -10,6 +10,7 @@ from fleet_operator.decide.turn import Turn
 def give_way_to_pin(turn: Turn) -> None:
     if turn.spec.mode is not RolloutMode.PINNED:
         return
+    turn.hold = _unknown(turn)
     if candidate := turn.state.candidate:
         turn.finish(
             candidate,
@@ -19,6 +20,20 @@ def give_way_to_pin(turn: Turn) -> None:
         )
     elif turn.rollout.watching:
         turn.renew(message=f"The fleet was pinned to version {turn.spec.pinned_version}.")
+
+
+def _unknown(turn: Turn) -> Hold | None:
+    """Where the pin names no version that there is, the fleet runs another."""
+    pin, stable = turn.spec.pinned_version, turn.state.stable
+    there = {*turn.seen.known, *(one.sequence for one in (stable, turn.seen.announced) if one)}
+    if pin is None or pin in there:
+        return None
+    runs = f"version {stable.sequence}" if stable else "none"
+    return Hold(
+        Reason.PIN_UNKNOWN,
+        f"Version {pin}, to which the fleet is pinned, is not there: never announced, or no longer "
+        f"kept. The fleet runs {runs} meanwhile. Set spec.rollout.pinnedVersion to another.",
+    )
 
 
 def take_newest(turn: Turn) -> None:

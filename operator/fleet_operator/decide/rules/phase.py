@@ -12,6 +12,7 @@ AWAITED = {
     Reason.OUTSIDE_WINDOW: "Nothing: it goes on at `status.rollout.opensAt`.",
     Reason.WINDOW_INVALID: "Correct the window that the message names.",
     Reason.FLEET_FROZEN: f"Take the namespace's annotation `{Label.FREEZE}` away.",
+    Reason.PIN_UNKNOWN: "Pin the fleet to a version that there is: `kubectl get polv` lists them.",
     Reason.GATE_RUNNING: "Nothing: its gate runs. `skip` goes on without it.",
     Reason.GATE_BLOCKED: "Mend what the message says, then `retry`; or `skip`, or `abort`.",
     Reason.NO_ROBOT_CONNECTED: "Connect a robot that may run it, or `abort`.",
