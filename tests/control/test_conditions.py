@@ -510,6 +510,18 @@ def test_what_a_job_only_counts_is_written_now_and_then_all_else_at_once() -> No
         assert wait(rollout=rollout.model_copy(update={name: value})) == 0, name
 
 
+@pytest.mark.parametrize(
+    "missing",
+    [{"learner": PENDING}, {"fleet": fleet.FleetPlan((0,), (), (), 0)}],
+    ids=["a learner", "a robot"],
+)
+def test_what_the_api_server_does_not_take_yet_is_told(missing: dict[str, Any]) -> None:
+    found = facts(later="POST jobs: 500 failed calling webhook mjob.kb.io", **missing)
+    said = training_job.status(job(), found, complete=False, now=NOW).condition(C.RECONCILING)
+    assert said is not None
+    assert said.message.endswith(": POST jobs: 500 failed calling webhook mjob.kb.io")
+
+
 def test_a_fleet_of_any_size_costs_a_few_looks_a_second() -> None:
     for size in (1, 75, 76, 1000, 10_000):
         assert size / pace.counting(size) <= pace.LOOKS

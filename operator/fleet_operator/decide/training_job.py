@@ -64,6 +64,7 @@ class Facts(NamedTuple):
     storage_fault: str = ""  # in the learner's words
     robots_fault: str = ""  # of the first robot that is Stalled
     refusal: str = ""
+    later: str = ""  # why the API server could not take one of the job's objects now
     taken: str = ""  # the first object whose name the job needs and somebody else has
     patience: float = PATIENCE  # seconds
 
@@ -264,17 +265,17 @@ def _verdict(  # noqa: C901, PLR0911 - a list of rules, the first wins
         return stalled(learner.finding.reason, learner.finding.message)
     if facts.taken:
         return name_taken(before, facts.taken, facts.patience, now)
+    later = f" The API server does not take them yet: {facts.later}" if facts.later else ""
     if facts.fleet.simulated != replicas or facts.fleet.delete:
-        return reconciling(
-            Reason.ROBOTS_MISSING, f"{facts.fleet.simulated} of {replicas} simulated robots exist."
-        )
+        there = f"{facts.fleet.simulated} of {replicas} simulated robots exist."
+        return reconciling(Reason.ROBOTS_MISSING, there + later)
     if job.spec.suspend or complete:
         if learner.delete or learner.finding.reason is Reason.LEARNER_PENDING:
             return reconciling(learner.finding.reason, learner.finding.message)
         reason = Reason.GOAL_REACHED if complete else Reason.SUSPENDED
         return (Finding(C.READY, True, reason, "Nothing is left to be done."),)
     if not learner.finding.holds:
-        return reconciling(learner.finding.reason, learner.finding.message)
+        return reconciling(learner.finding.reason, learner.finding.message + later)
     if facts.storage_fault:
         since = lasted(before, C.STORAGE_FAILING, "True", now)
         return impatient(since, facts.patience, Reason.STORAGE_FAILED, facts.storage_fault)

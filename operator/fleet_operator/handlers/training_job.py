@@ -113,6 +113,7 @@ async def reconcile(office: Office, name: str) -> float | None:
         storage_fault=job_clerk.storage_fault(office, world),
         robots_fault=robots_fault(world),
         refusal=refusal,
+        later=made.later,
         taken=made.taken,
         patience=office.settings.patience_seconds,
     )
