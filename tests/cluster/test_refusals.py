@@ -23,6 +23,7 @@ from helpers.control import (
     VERSIONS,
     Fleet,
     Operator,
+    candidate,
     edit,
     enroll,
     press,
@@ -30,6 +31,7 @@ from helpers.control import (
     trial,
 )
 from helpers.kube import Kube, condition
+from helpers.proxy import Answer, ApiProxy, Call, Fault, refusal
 
 BATCH = "batch/v1/jobs"
 LEROBOT = Path(__file__).parents[1] / "foreign" / "dataset"
@@ -324,25 +326,62 @@ async def test_a_retained_version_keeps_its_name_until_somebody_deletes_it(
         await kube.until(VERSIONS, "bad-v1", lambda v: v["status"].get("phase") == "Promoted")
 
 
-async def test_a_refused_learner_holds_up_no_rollback(
-    operator: Operator, cluster: LocalCluster, kube: Kube
+class Away(Fault):
+    """A webhook for Jobs, as Kueue's, of which nobody answers while it is ``away``."""
+
+    away = False
+
+    async def before(self, call: Call) -> Answer | None:
+        if self.away and (call.verb, call.resource) == ("create", "jobs"):
+            return refusal(500, "InternalError", "failed calling webhook mjob.kb.io")
+        return None
+
+
+async def test_a_learner_that_cannot_be_made_holds_up_no_rollback(
+    kinds: None, cluster: LocalCluster, kube: Kube, tmp_path: Path
 ) -> None:
+    """Of a spec that the API server will never take, and of one that it cannot take now."""
     rollout = {"steps": [{"robots": 1, "minEpisodes": 9}]}
     await kube.create(JOBS, training_job("bad", rollout=rollout))
     await enroll(kube, "bad", "arm", "leg")
-    async with Fleet.of(kube, cluster.nats_url, "bad", ["arm", "leg"]) as fleet:
-        await fleet.announce(1)
-        await fleet.until(lambda job: job["status"]["robots"]["synced"] == 2)
-        await fleet.announce(2)
-        (robot,) = trial(await fleet.until(lambda job: len(trial(job)) == 1))
-        await fleet.until_runs(robot, 2)
-        sizes = {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}
-        await edit(kube, JOBS, "bad", instead(learner(IDLE, resources=sizes)))
-        found = await stalled(kube, JOB, "ApplyRefused")
-        assert "must be less than or equal to memory limit" in found["message"]
-        await press(kube, "bad", "abort@2#1")
-        await fleet.until(lambda job: job["status"].get("rolledBack") == [2])
-        await fleet.until_runs(robot, 1)
-        await stalled(kube, JOB, "ApplyRefused")
-        await edit(kube, JOBS, "bad", instead(learner(IDLE)))
-        await fleet.until(lambda job: condition(job, "Stalled") == "")
+    async with ApiProxy.before(cluster, tmp_path / "kubeconfig") as proxy:
+        proxy.fault = webhook = Away()
+        kubeconfig = str(tmp_path / "kubeconfig")
+        operator = await Operator(cluster, kube.namespace, KUBECONFIG=kubeconfig).start()
+        try:
+            async with Fleet.of(kube, cluster.nats_url, "bad", ["arm", "leg"]) as fleet:
+
+                async def tries(sequence: int) -> str:
+                    await fleet.announce(sequence)
+                    job = await fleet.until(lambda job: candidate(job) == sequence and trial(job))
+                    (robot,) = trial(job)
+                    await fleet.until_runs(robot, sequence)
+                    return robot
+
+                async def taken_back(robot: str, *versions: int) -> None:
+                    await press(kube, "bad", f"abort@{versions[-1]}#1")
+                    await fleet.until(lambda job: job["status"]["rolledBack"] == [*versions])
+                    await fleet.until_runs(robot, 1)
+
+                await fleet.announce(1)
+                await fleet.until(lambda job: job["status"]["robots"]["synced"] == 2)
+                robot = await tries(2)
+                sizes = {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}
+                await edit(kube, JOBS, "bad", instead(learner(IDLE, resources=sizes)))
+                found = await stalled(kube, JOB, "ApplyRefused")
+                assert "must be less than or equal to memory limit" in found["message"]
+                await taken_back(robot, 2)
+                webhook.away = True
+                await edit(kube, JOBS, "bad", instead(learner(IDLE)))
+                await fleet.until(lambda job: "webhook mjob.kb.io" in message(job))
+                await taken_back(await tries(3), 2, 3)
+                webhook.away = False
+                await fleet.until(lambda job: condition(job, "Ready") == "True")
+        finally:
+            await operator.stop()
+
+
+def message(job: Json) -> str:
+    """What is said of its way."""
+    conditions = job["status"].get("conditions", [])
+    return next((str(one["message"]) for one in conditions if one["type"] == "Reconciling"), "")
