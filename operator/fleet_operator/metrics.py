@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from fleet_contract import metrics as m
+from fleet_operator.decide.bounded import MOST
 from fleet_operator.told import Sample, Told
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each one, which nobody asks for
@@ -45,9 +46,6 @@ POLICY_STAGE = Histogram(*m.POLICY_STAGE.head, registry=REGISTRY, buckets=m.POLI
 
 STATUSES: dict[tuple[str, ...], list[Sample]] = {}
 """By namespace and job: what its status says; replaced whole, so a scrape sees all or the next."""
-
-MOST = 2.0**63
-"""No figure is greater, nor less than 0; a robot may have said so all the same."""
 
 
 class Fleet(Collector):

@@ -16,8 +16,9 @@ from fleet_contract.messages import (
     digest_of,
 )
 from fleet_operator.bus import Bus
+from fleet_operator.decide.bounded import MOST
 from fleet_operator.feed import Feed
-from fleet_operator.metrics import MOST, Fleet
+from fleet_operator.metrics import Fleet
 from fleet_operator.subscription import Enrolled, Subscription
 from fleet_operator.told import by_job
 
