@@ -103,7 +103,7 @@ def plan(
         done = current.complete and current.hash == hash_
         return planned(ending, *old, current, complete=done)
     if runs or alive:
-        left = ", ".join(sorted({one.name for one in (*runs, *alive)}))
+        left = ", ".join(sorted({run.name for run in runs} | {pod.name for pod in alive}))
         return planned(_pending(f"{left} must go before the next is made."), *old)
     if not wanted:
         off = Finding(ConditionType.LEARNER_READY, False, Reason.SUSPENDED, "No learner is wanted.")
