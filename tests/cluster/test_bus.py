@@ -309,7 +309,7 @@ async def test_jobs_that_begin_together_listen_once(tmp_path: Path) -> None:
     """Else every heartbeat of the namespace would be read as often as they were many."""
     with running_broker(tmp_path) as broker:
         inbox = Inbox("default", lambda _: None, lambda *_: None, lost_after=60)
-        how = {"installation": "installation", "events_from": 0, "check_every": 3600.0}
+        how: dict[str, Any] = {"installation": "i", "events_from": 0, "check_every": 3600.0}
         jobs = [f"job-{number}" for number in range(4)]
         await asyncio.gather(*(inbox.open(job, job, broker.url, **how) for job in jobs))
         client = await inbox.bus(broker.url).client()

@@ -235,7 +235,7 @@ async def test_a_robot_that_went_holds_no_version_and_one_that_raves_holds_up_no
     operator: Operator, cluster: LocalCluster, kube: Kube
 ) -> None:
     """No figure of a robot's is too great, or too small, for a status."""
-    everyone = {"rollout": {"strategy": "Broadcast"}, "history": {"versions": 1}}
+    everyone: dict[str, Any] = {"rollout": {"strategy": "Broadcast"}, "history": {"versions": 1}}
     await kube.create(JOBS, training_job(**everyone))
     await enroll(kube, "job", "arm", "leg")
     async with Fleet.of(kube, cluster.nats_url, "job", ["arm", "leg"]) as fleet:

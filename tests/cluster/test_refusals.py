@@ -353,7 +353,9 @@ async def test_a_learner_that_cannot_be_made_holds_up_no_rollback(
 
                 async def tries(sequence: int) -> str:
                     await fleet.announce(sequence)
-                    job = await fleet.until(lambda job: candidate(job) == sequence and trial(job))
+                    job = await fleet.until(
+                        lambda job: candidate(job) == sequence and bool(trial(job))
+                    )
                     (robot,) = trial(job)
                     await fleet.until_runs(robot, sequence)
                     return robot
