@@ -181,7 +181,7 @@ CASES = {
     ),
     "a pin takes it from its gate": Case(PINNED, gated(), seen(RUNNING), 1, 0, 0, (P.SUPERSEDED,)),
     "while pinned nothing is led to a gate, not even a first version": Case(
-        PINNED, State(), seen((ASKED,)), 0, 0, 0, ()
+        PINNED, State(), seen((ASKED,)), 0, 0, 0, (), Reason.PIN_UNKNOWN
     ),
     "skip goes on without the gate": Case(
         ONE_STEP,
