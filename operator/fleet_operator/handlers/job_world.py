@@ -90,7 +90,7 @@ async def observe(office: Office, raw: Object) -> World:
     )
     versions = tuple(
         PolicyVersion.model_validate(one)
-        for one in await _versions(office, name, job.status.rollout)
+        for one in await _versions(office, name, _told_of(job, line))
         if one["spec"]["jobUid"] == uid
     )
     runs = await cluster.list("Job", labelSelector=selector)
@@ -143,14 +143,23 @@ def _roll_call(
     return heard, frozenset(before)
 
 
-async def _versions(office: Office, job: str, rollout: RolloutStatus) -> list[Object]:
-    """The candidate is asked for by name: its fate is said once, and a list may be an old one."""
+def _told_of(job: FleetTrainingJob, line: Subscription | None) -> set[int]:
+    """Versions whose fate is said once: a list that may be an old one must not decide it."""
+    told, document = set[int](), line.feed.assignment if line else None
+    if (candidate := job.status.rollout.candidate) is not None:
+        told.add(candidate.sequence)
+    if document is not None and document.fallback is not None and not job.status.last_sequence:
+        told.add(document.fallback.sequence)  # the first, perhaps: see `State.unsaid`
+    return told
+
+
+async def _versions(office: Office, job: str, told_of: Iterable[int]) -> list[Object]:
+    """What is listed, and of ``told_of`` what is not is asked for by name."""
     found = await office.cluster.list(Kind.POLICY_VERSION, fieldSelector=f"spec.job={job}")
-    if rollout.candidate is not None:
-        name = names.policy_version(job, rollout.candidate.sequence)
-        if all(one["metadata"]["name"] != name for one in found):
-            one = await office.cluster.get(Kind.POLICY_VERSION, name)
-            found += [] if one is None else [one]
+    listed = {one["metadata"]["name"] for one in found}
+    for name in sorted({names.policy_version(job, number) for number in told_of} - listed):
+        if (one := await office.cluster.get(Kind.POLICY_VERSION, name)) is not None:
+            found.append(one)
     return found
 
 
