@@ -31,10 +31,9 @@ def test_an_unknown_base_is_integrated_under_jeffreys_prior(seen: Tally) -> None
 
 
 def test_against_a_floor_it_is_walds_ratio_mixed_over_three_bets() -> None:
-    ratios = [(0.575 / 0.5, 0.425 / 0.5), (0.7 / 0.5, 0.3 / 0.5), (0.95 / 0.5, 0.05 / 0.5)]
-    mixed = sum(
-        part * down**3 * up**2 for part, (down, up) in zip((0.92, 0.05, 0.03), ratios, strict=True)
-    )
+    ratios = [(0.574 / 0.5, 0.426 / 0.5), (0.7 / 0.5, 0.3 / 0.5), (0.95 / 0.5, 0.05 / 0.5)]
+    parts = (0.915, 0.04, 0.045)
+    mixed = sum(part * down**3 * up**2 for part, (down, up) in zip(parts, ratios, strict=True))
     assert log_below(Tally(5, 2), 0.5, DROP) == pytest.approx(math.log(mixed))
 
 

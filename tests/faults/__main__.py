@@ -12,6 +12,7 @@ import logging
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -266,6 +267,9 @@ def main() -> None:
     ask.add_argument("--alone", action="store_true", help="only what needs no cluster")
     ask.add_argument("--most", type=int, default=10**6, help="runs of a row in this go")
     told = ask.parse_args()
+    # Also in a script's background, where Ctrl-C is ignored: nobody else would end the operators.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
     rows = [int(one) for one in told.rows.split(",")]
     without = [one for one in rows if one in alone.ROWS or one == BUGS]
     others = asyncio.run(without_cluster(without, most=told.most))

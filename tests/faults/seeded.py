@@ -153,7 +153,7 @@ OPERATOR = (
     Mutant(
         "a learner that a list does not show",
         Law.QUIET,
-        "fleet_operator/handlers/training_job.py",
+        "fleet_operator/handlers/job_children.py",
         " and not await _lives(office, world, run.number - 1)",
         "",
         shown_by=_NOTHING,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 NODES = 128
 """Bases integrated over under Jeffreys' prior: Gauss and Chebyshev's, even in asin √p. Exact for
 255 episodes of a task; for some thousands they still stand closer than the base is known."""
-SOONER = 0.75
+SOONER = 0.74
 """Of a drop, the part that is bet on: for the slowest of twenty trials to end soon, one bets on
 less than is there."""
 LOWEST = 0.7
@@ -83,9 +83,9 @@ _NULL = _Shares.of(_BASES)
 
 
 BETS: tuple[tuple[float, Callable[[float, float], float]], ...] = (
-    (0.92, lambda base, drop: max(base - SOONER * drop, base / 2)),
-    (0.05, lambda base, _: 0.6 * base),
-    (0.03, lambda base, _: base / 10),
+    (0.915, lambda base, drop: max(base - SOONER * drop, base / 2)),
+    (0.04, lambda base, _: 0.6 * base),
+    (0.045, lambda base, _: base / 10),
 )
 """Parts of the stake, and the share each bets on, given the base and the drop to be found: that
 drop, a collapse, hardly anything left. The worse the version, the faster its bet grows and the
