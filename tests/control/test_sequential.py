@@ -30,6 +30,14 @@ def test_an_unknown_base_is_integrated_under_jeffreys_prior(seen: Tally) -> None
     assert sequential._odds(Compared(seen), DROP).null == pytest.approx(closed, abs=1e-6)
 
 
+def test_a_version_that_always_fails_is_found_by_a_short_history_with_no_stable_robot_beside() -> (
+    None
+):
+    """Too small a bet on that, and the world that changed for all explains it however long it fails."""
+    history = Tally(20, 20)
+    assert sequential.surely_worse([Compared(Tally(4, 0), history=history)], DROP, 0.01)
+
+
 def test_against_a_floor_it_is_walds_ratio_mixed_over_three_bets() -> None:
     ratios = [(0.574 / 0.5, 0.426 / 0.5), (0.7 / 0.5, 0.3 / 0.5), (0.95 / 0.5, 0.05 / 0.5)]
     parts = (0.915, 0.04, 0.045)
