@@ -30,12 +30,10 @@ def test_an_unknown_base_is_integrated_under_jeffreys_prior(seen: Tally) -> None
     assert sequential._odds(Compared(seen), DROP).null == pytest.approx(closed, abs=1e-6)
 
 
-def test_a_version_that_always_fails_is_found_by_a_short_history_with_no_stable_robot_beside() -> (
-    None
-):
-    """Too small a bet on that, and the world that changed for all explains it however long it fails."""
+def test_a_version_that_always_fails_is_found_though_no_stable_robot_is_beside_it() -> None:
+    """Were too little bet on that, a world that changed would explain it however long it fails."""
     history = Tally(20, 20)
-    assert sequential.surely_worse([Compared(Tally(4, 0), history=history)], DROP, 0.01)
+    assert surely_worse([Compared(Tally(4, 0), history=history)], DROP, 0.01)
 
 
 def test_against_a_floor_it_is_walds_ratio_mixed_over_three_bets() -> None:
