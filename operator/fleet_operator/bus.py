@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from fleet_operator.identities import Identities
 
 CONNECT_TIMEOUT = 2.0  # seconds; a reconcile waits for it
-PAUSE = 1.0  # seconds in which nobody else tries what just failed: the others would wait in line
 TIMEOUT = 5.0  # seconds for one request; loopback answers in one millisecond
 PING = 10  # seconds; three without answer: the connection is dead, though nobody ended it
 RENEWED = INSIDE / 2  # seconds: as for everybody, half of what an identity is good for
@@ -113,7 +112,6 @@ class Bus:
         self._client: Client | None = None
         self._on_connect: list[Callable[[], None]] = []
         self._connecting = asyncio.Lock()
-        self._failed: tuple[float, str] = (float("-inf"), "")
 
     def on_connect(self, callback: Callable[[], None]) -> None:
         """Call back at each connect and reconnect: what was missed must be read again."""
@@ -132,23 +130,13 @@ class Bus:
     async def client(self) -> Client:
         """The connection. Raises ``Retry`` while the server cannot be reached."""
         async with self._connecting:
-            failed_at, why = self._failed
-            if not self.connected and time.monotonic() - failed_at < PAUSE:
-                raise Retry(why)
-            try:
-                return await self._connected_client()
-            except Retry as fault:
-                self._failed = (time.monotonic(), str(fault))
-                raise
-
-    async def _connected_client(self) -> Client:
-        if self._identities is not None:
-            await self._identified(self._identities)
-        if not self.connected:  # it comes back by itself, with whom it then believes
-            self._pem = await self._authorities()
-        if self._client is None or self._client.is_closed:
-            self._client = await self._connect()
-            self._connected()
+            if self._identities is not None:
+                await self._identified(self._identities)
+            if not self.connected:  # it comes back by itself, with whom it then believes
+                self._pem = await self._authorities()
+            if self._client is None or self._client.is_closed:
+                self._client = await self._connect()
+                self._connected()
         if not self._client.is_connected:
             raise Retry(self._unreachable("connection lost"))
         return self._client

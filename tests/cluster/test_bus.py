@@ -319,17 +319,6 @@ async def test_jobs_that_begin_together_listen_once(tmp_path: Path) -> None:
         await inbox.shut()
 
 
-async def test_who_waited_while_nobody_answered_does_not_ask_again_at_once() -> None:
-    """A broker that takes no connection costs one worker its patience, not each of them."""
-    async with half_a_broker() as (url, happened):
-        bus = Bus(url)
-        found = await asyncio.gather(*(bus.client() for _ in range(4)), return_exceptions=True)
-        assert [type(one) for one in found] == [Retry] * 4
-        assert len({str(one) for one in found}) == 1
-        came = [await asyncio.wait_for(happened.get(), 60) for _ in range(2)]
-        assert (came, happened.empty()) == (["came", "left"], True)
-
-
 async def test_no_password_of_an_address_is_repeated() -> None:
     """What is said of a broker stands in statuses, Events and logs."""
     with pytest.raises(Retry) as told:
