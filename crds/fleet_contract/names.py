@@ -414,8 +414,8 @@ def gate_heartbeat_subject(namespace: str, job: str) -> str:
 
 
 def shown(url: str) -> str:
-    """A server's address as people may read it: without the user and password in it."""
-    return re.sub(r"//[^/@,]*@", "//", url)
+    """Addresses of servers, with commas, as people may read them: no user, password or token."""
+    return re.sub(r"(^|,|//)[^/,@]*@", r"\1", url)
 
 
 CLAIMS_UPDATE = "$SYS.REQ.CLAIMS.UPDATE"

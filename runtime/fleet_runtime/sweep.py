@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fleet_contract import names
 from fleet_contract.errors import FleetError
-from fleet_contract.names import Env, Identity, Stream
+from fleet_contract.names import Env, Identity, Stream, shown
 from fleet_runtime.artifacts import Store
 from fleet_runtime.settings import UID_PATTERN
-from fleet_runtime.wire import Wire, without_secrets
+from fleet_runtime.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -90,7 +90,7 @@ async def with_streams(
             )
     except TimeoutError:
         raise FleetError(
-            f"NATS at {without_secrets(nats_url)} does not answer, or takes nobody without an "
+            f"NATS at {shown(nats_url)} does not answer, or takes nobody without an "
             f"identity (--credentials, {Env.NATS_CREDENTIALS}): without it nobody knows which jobs "
             "exist"
         ) from None

@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-import re
 import secrets
 from typing import TYPE_CHECKING, Self
 
@@ -26,7 +25,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 
-from fleet_contract import tls
+from fleet_contract import names, tls
 from fleet_contract.errors import Reject, RejectCode, Retry
 from fleet_contract.names import Env, StreamMeta, traffic
 from fleet_runtime.traffic import Moved
@@ -115,7 +114,7 @@ class Wire:
     def __init__(self, client: _Client, url: str, moved: Moved | None = None) -> None:
         self.moved = moved or Moved()
         self._client = client
-        self.url = without_secrets(url)
+        self.url = names.shown(url)
         """For people."""
         self._js: JetStreamContext = client.jetstream(timeout=REQUEST_TIMEOUT)
         self._pulls: dict[tuple[str, str], JetStreamContext.PullSubscription] = {}
@@ -373,11 +372,6 @@ class Wire:
 
     async def _closed(self) -> None:
         self.closed.set()
-
-
-def without_secrets(url: str) -> str:
-    """One URL or several with commas, without users, passwords and tokens."""
-    return re.sub(r"(^|,|//)[^/,@]*@", r"\1", url)
 
 
 def _read(credentials: Path | None) -> bytes:
