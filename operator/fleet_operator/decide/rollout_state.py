@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -104,6 +105,12 @@ class State(NamedTuple):
             return ()
         message = f"Version {first.sequence} promoted: {NOTHING_BEFORE}."
         return (Move(first, PolicyPhase.PROMOTED, Reason.FIRST_VERSION, message),)
+
+    def elapsed(self, since: str | None, now: float) -> float:
+        """Seconds, without the time for which clocks stand now; 0 where it has not begun."""
+        stood = self.rollout.paused_at
+        until = datetime.fromisoformat(stood).timestamp() if stood else now
+        return until - datetime.fromisoformat(since).timestamp() if since else 0.0
 
     @property
     def candidate(self) -> VersionRef | None:

@@ -6,8 +6,6 @@ A rule changes ``state`` through the methods here only, so that every move goes 
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from fleet_contract import names
 from fleet_contract.names import Reason
 from fleet_contract.resources import (
@@ -80,10 +78,8 @@ class Turn:
 
     @property
     def elapsed(self) -> float:
-        """Seconds in the stage, or of the watch, without the time for which clocks stand now."""
-        started, stood = self.rollout.started_at, self.rollout.paused_at
-        now = datetime.fromisoformat(stood).timestamp() if stood else self.now
-        return now - datetime.fromisoformat(started).timestamp() if started else 0.0
+        """Seconds in the stage, or of the watch."""
+        return self.state.elapsed(self.rollout.started_at, self.now)
 
     @property
     def at(self) -> PolicyPhase:

@@ -1,7 +1,5 @@
 """The shadow gate of a job, as its world shows it: who may compute, and what they told."""
 
-from datetime import datetime
-
 from fleet_operator.decide import shadow
 from fleet_operator.decide.beside import Account, Beside, Scope
 from fleet_operator.decide.gates import Gate
@@ -12,10 +10,7 @@ from fleet_operator.handlers.job_world import World, robots_of
 def seen(world: World, state: State) -> Gate | None:
     """None where it is not asked for."""
     began = status.started_at if (status := shadow.running(state)) else None
-    stood = state.rollout.paused_at
-    now = datetime.fromisoformat(stood).timestamp() if stood else world.now
-    elapsed = now - datetime.fromisoformat(began).timestamp() if began else 0.0
-    found = _told(world, state)
+    elapsed, found = state.elapsed(began, world.now), _told(world, state)
     return shadow.gate(world.job.spec.rollout, state, robots_of(world), found, elapsed)
 
 
