@@ -92,9 +92,8 @@ class Outbox:
             with self._guard:
                 if self._waiting and self._waiting[0] == number:
                     self._waiting.pop(0)
-                    with contextlib.suppress(
-                        OSError
-                    ):  # sent again at the next start, it counts once
+                    # Else it is sent again at the next start, and counts once.
+                    with contextlib.suppress(OSError):
                         self._path(number).unlink(missing_ok=True)
 
     async def flushed(self, timeout: float) -> bool:  # noqa: ASYNC109
